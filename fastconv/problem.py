@@ -294,7 +294,7 @@ class SeparableProblem:
     @property
     def bytes(self) -> int:
         """Least memory traffic: the depthwise result never goes to memory."""
-        return self.depthwise.bytes + self.pointwise.bytes - 2 * self.saved_bytes // 2
+        return self.depthwise.bytes + self.pointwise.bytes - self.saved_bytes
 
     @property
     def saved_bytes(self) -> int:
@@ -305,6 +305,18 @@ class SeparableProblem:
         return f"{self.depthwise}+{self.pointwise}"
 
 
+@dataclass(frozen=True)
+class Shaped:
+    """Stands for an array where only shape and dtype count."""
+
+    shape: Sizes
+    dtype: Any
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
 # From the caller's arguments -----------------------------------------------------------------------------------------
 
 
@@ -312,11 +324,12 @@ def of_conv(
     x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any, *, dimensions: int, residual: Any = None,
     padding_mode: str = "zeros", activation: Any = None, data_format: str = "channels_first",
     algorithm: str = "auto", precision: str = "high", names: Sequence[str] = ("weight", "bias"),
+    first: str = "x",
 ) -> Problem:  # fmt: skip
     """The problem of a convolution of arrays; only their shapes and dtypes are looked at."""
     wish = _wishes(data_format, algorithm, precision)
-    dtype = dtype_of("x", x)
-    batch, channels, space = _image("x", x.shape, dimensions, wish["data_format"])
+    dtype = dtype_of(first, x)
+    batch, channels, space = _image(first, x.shape, dimensions, wish["data_format"])
     filters, per_group, kernel = _filters(names[0], weight, dtype, dimensions)
     groups = whole("groups", groups, least=1)
     if channels % groups or per_group != channels // groups:
@@ -360,16 +373,16 @@ def of_depthwise(
 def of_transposed(
     x: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any, *,
     dimensions: int, output_size: Any = None, residual: Any = None, activation: Any = None, data_format: str = "channels_first",
-    algorithm: str = "auto", precision: str = "high",
+    algorithm: str = "auto", precision: str = "high", first: str = "x", name: str = "weight",
 ) -> Problem:  # fmt: skip
     """The problem of a transposed convolution of arrays; only their shapes and dtypes are looked at."""
     wish = _wishes(data_format, algorithm, precision)
-    dtype = dtype_of("x", x)
-    batch, channels, space = _image("x", x.shape, dimensions, wish["data_format"])
-    given, per_group, kernel = _filters("weight", weight, dtype, dimensions)
+    dtype = dtype_of(first, x)
+    batch, channels, space = _image(first, x.shape, dimensions, wish["data_format"])
+    given, per_group, kernel = _filters(name, weight, dtype, dimensions)
     groups = whole("groups", groups, least=1)
     if given != channels:
-        raise ValueError(f"weight: got {given} as its first size, expected the {channels} channels of x")
+        raise ValueError(f"{name}: got {given} as its first size, expected the {channels} channels of x")
     if channels % groups:
         raise ValueError(f"groups: got {groups}, which does not divide the {channels} channels of x")
     if isinstance(padding, str):
@@ -635,18 +648,6 @@ _GEOMETRY = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class _Shaped:
-    """Stands for an array where only shape and dtype count."""
-
-    shape: Sizes
-    dtype: Any
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-
 def _parsed(text: str) -> Problem:
     head, _, rest = text.partition(",")
     body, *options = rest.split(",")
@@ -667,13 +668,13 @@ def _parsed(text: str) -> Problem:
     last = said["data_format"] == "channels_last"
     dtype = said.pop("dtype")
     bias_kind, has_residual = said.pop("bias"), said.pop("residual")
-    x = _Shaped((n, *space, c) if last else (n, c, *space), dtype)
+    x = Shaped((n, *space, c) if last else (n, c, *space), dtype)
     if operation[1] == "transposed":
         said.pop("padding_mode")
-        weight = _Shaped((c, max(f // max(g, 1), 1), *kernel), dtype)
+        weight = Shaped((c, max(f // max(g, 1), 1), *kernel), dtype)
         problem = of_transposed(x, weight, None, stride, padding, extra, g, dilation, dimensions=dimensions, **said)
     else:
-        weight = _Shaped((f, max(c // max(g, 1), 1), *kernel), dtype)
+        weight = Shaped((f, max(c // max(g, 1), 1), *kernel), dtype)
         problem = of_conv(x, weight, None, stride, padding, dilation, g, dimensions=dimensions, **said)
         problem = replace(problem, operation=operation[1])
     if problem.filters != f:

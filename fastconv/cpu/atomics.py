@@ -1,0 +1,131 @@
+"""Atomic 64-bit words by address, and C functions by address or by name, inside compiled code.
+
+Numba has neither; the team of threads needs both. All memory orders are sequentially consistent: the words are touched a
+few times a call, so nothing weaker would be measurably faster, and nothing weaker is as easy to reason about.
+Addresses are int64 values; a word lies on a multiple of 8 bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils, typing
+
+ORDER = "seq_cst"
+WORD = ir.IntType(64)
+INT = types.int64
+intrinsic: Any = extending.intrinsic  # whose calls mypy cannot know: they lack the typing context
+
+
+def _word(builder: Any, address: Any) -> Any:
+    """The address as an LLVM pointer to a word."""
+    return builder.inttoptr(address, WORD.as_pointer())
+
+
+# Words ---------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def load(typing_context: Any, address: Any) -> Any:
+    """The word at `address`."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.load_atomic(_word(builder, values[0]), ORDER, 8)
+
+    return INT(INT), build
+
+
+@intrinsic
+def store(typing_context: Any, address: Any, value: Any) -> Any:
+    """Make the word at `address` be `value`."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.store_atomic(values[1], _word(builder, values[0]), ORDER, 8)
+        return context.get_dummy_value()
+
+    return types.void(INT, INT), build
+
+
+@intrinsic
+def add(typing_context: Any, address: Any, value: Any) -> Any:
+    """Add to the word at `address`; gives what it was."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.atomic_rmw("add", _word(builder, values[0]), values[1], ORDER)
+
+    return INT(INT, INT), build
+
+
+@intrinsic
+def swap(typing_context: Any, address: Any, value: Any) -> Any:
+    """Make the word at `address` be `value`; gives what it was."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.atomic_rmw("xchg", _word(builder, values[0]), values[1], ORDER)
+
+    return INT(INT, INT), build
+
+
+@intrinsic
+def change(typing_context: Any, address: Any, old: Any, new: Any) -> Any:
+    """Whether the word at `address` was `old`, and therefore is `new` now."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        outcome = builder.cmpxchg(_word(builder, values[0]), values[1], values[2], ORDER)
+        return builder.extract_value(outcome, 1)
+
+    return types.boolean(INT, INT, INT), build
+
+
+@intrinsic
+def pause(typing_context: Any) -> Any:
+    """Tell the core that this is a waiting loop; nothing on processors that have no word for it."""
+    hints = {"x86": ("llvm.x86.sse2.pause", []), "arm": ("llvm.aarch64.hint", [ir.IntType(32)(1)])}
+    machine = platform.machine().lower()
+    family = "arm" if machine in ("arm64", "aarch64") else "x86" if machine in ("x86_64", "amd64", "i686") else ""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if family:  # an LLVM intrinsic: Numba's JIT has no assembler for an inline one
+            name, arguments = hints[family]
+            kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+        return context.get_dummy_value()
+
+    return types.void(), build
+
+
+# Functions -----------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def call(typing_context: Any, kernel: Any, item: Any, seat: Any, job: Any) -> Any:
+    """Call the C function `void kernel(int64 item, int64 seat, int64 job)` that lies at address `kernel`."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [WORD] * 3)
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        return context.get_dummy_value()
+
+    return types.void(INT, INT, INT, INT), build
+
+
+def _foreign(name: str, result: Any, *arguments: Any) -> Any:
+    """A C function that the process has loaded; compiled code that calls it can be cached on disk."""
+    return types.ExternalFunction(name, typing.signature(result, *arguments))
+
+
+# CPython's own locks: they need no GIL, any thread may release one, and they have these names on every system.
+take_lock = _foreign("PyThread_acquire_lock", types.int32, INT, types.int32)
+"""Wait for the lock at an address (first argument) if the second is 1."""
+give_lock = _foreign("PyThread_release_lock", types.void, INT)
+"""Release the lock at an address."""
+give_way = _foreign("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32)
+"""Let another thread have this core."""
+this_core = _foreign("sched_getcpu", types.int32)
+"""The core that runs this thread; Linux only."""
+stay_on = _foreign("sched_setaffinity", types.int32, types.int32, INT, INT)
+"""Keep a thread (0: this one) on the cores of a mask, given by its bytes and address; Linux only."""

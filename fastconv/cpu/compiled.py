@@ -1,0 +1,135 @@
+"""The one decorator of all CPU kernels: Numba's flags, and a disk cache that notices every change.
+
+Numba's own cache looks only at the file of the cached function, and keeps an index that two processes can tear (numba#4807).
+Here each compiled signature is one file, written whole and then renamed, in a folder named for everything it depends on:
+the text of every file of this package, the versions of Numba and Python, and the CPU. No writable folder: no cache, no error.
+`FASTCONV_CACHE_DIR` moves the cache; what an older version left there may be deleted at any time.
+
+Flags: `contract` lets a * b + c become one rounded-once fma; `error_model="numpy"` drops the branches that would raise.
+Never `nnan` or `ninf`: NaN and infinity mean something. `reassociating` is for the sums that LLVM must reorder to vectorise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba import njit
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile for the CPU on first use, and keep the machine code on disk."""
+    return _cached(njit(fastmath={"contract"}, **FLAGS)(function))
+
+
+def reassociating(function: Callable[..., Any]) -> Any:
+    """As `compiled`, but sums may be taken in any (fixed) order: without it LLVM cannot vectorise a dot product."""
+    return _cached(njit(fastmath={"contract", "reassoc", "nsz"}, **FLAGS)(function))
+
+
+def in_parallel(function: Callable[..., Any]) -> Any:
+    """As `compiled`, with Numba's own threads for its prange loops."""
+    return _cached(njit(fastmath={"contract"}, parallel=True, **FLAGS)(function))
+
+
+def address(kernel: Any, *argument_types: Any) -> int:
+    """Where the machine code of a kernel lies, as a C function of these argument types; compiles it on first use."""
+    return int(_address(kernel, argument_types))
+
+
+@lru_cache(maxsize=1024)  # a kernel and its types: bounded by how many variants exist
+def _address(kernel: Any, argument_types: tuple[Any, ...]) -> int:
+    kernel.compile(argument_types)
+    result = kernel.overloads[argument_types]
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+
+
+# The disk cache ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def source_hash() -> str:
+    """Of every file of the package, and of what compiles it."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.implementation.cache_tag}".encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept, or None where no folder can be written."""
+    given = os.environ.get("FASTCONV_CACHE_DIR")
+    home = Path(os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = (Path(given) if given else home / "fastconv") / source_hash()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+class _DiskCache:
+    """One file a signature. Answers what a Numba dispatcher asks of its cache."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = f"{function.__module__}.{function.__qualname__}"
+
+    @property
+    def cache_path(self) -> str:
+        return str(cache_folder() or "")
+
+    def enable(self) -> None:
+        pass
+
+    def disable(self) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def _path(self, signature: Any, target: Any) -> Path | None:
+        folder = cache_folder()
+        if folder is None:
+            return None
+        depends_on = repr((str(signature), target.codegen().magic_tuple()))
+        return folder / f"{self._name}.{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.bin"
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        path = self._path(signature, target)
+        if path is None or not path.exists():
+            return None
+        target.refresh()  # Numba loads its registries late, and unpickling needs them
+        try:
+            return CompileResult._rebuild(target, *pickle.loads(path.read_bytes()))
+        except Exception:  # a damaged file is a missing one
+            return None
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        path = self._path(signature, data.target_context)
+        if path is None or data.lifted or data.library.has_dynamic_globals:
+            return
+        with contextlib.suppress(OSError):  # a full disk costs speed, never the result
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            with os.fdopen(handle, "wb") as file:
+                file.write(dumps(data._reduce()))
+            os.replace(temporary, path)
+
+
+def _cached(dispatcher: Any) -> Any:
+    dispatcher._cache = _DiskCache(dispatcher.py_func)
+    return dispatcher

@@ -1,0 +1,127 @@
+"""Depthwise convolution: every channel has filters of its own and mixes with no other.
+
+    out[n, c*M + m, i, j] = finish(bias + sum over a, b of weight[c*M + m, a, b] * x[n, c, i*stride + a*dilation - before, j*...])
+
+M, the multiplier, is mostly 1. Two operations a tap, and few taps for each number read and written: the limit is the caches'
+bandwidth. `direct_depthwise`, outermost first:
+
+    row of the result       of one channel; it stays in L1
+      row of taps (a)         skipped where it lies outside the image
+        taps (b), columns       vectorised along the columns: three taps at once where all three are inside
+
+`direct_depthwise_last`, for channels-last results, runs along the channels instead, one pixel at a time.
+"""
+
+from collections import namedtuple
+
+from fastconv.cpu.compiled import compiled
+from fastconv.cpu.rows import add_scaled, epilogue_of, finish_row, inside, start_pixel, start_row
+
+Windows = namedtuple("Windows", "space out_space kernel stride before dilation steps")
+
+
+@compiled
+def windows_of(job):
+    """Where the windows of a job's image lie."""
+    return Windows(job.space, job.out_space, job.kernel, job.stride, job.before, job.dilation, job.x_steps)
+
+
+@compiled
+def add_taps(row, across, w, windows):
+    """row[j] += sum over b of w[b] * across[j*stride + b*dilation - before], columns outside left out."""
+    taps, stride, apart, before = windows.kernel[2], windows.stride[2], windows.dilation[2], windows.before[2]
+    width, out_width, step = windows.space[2], windows.out_space[2], windows.steps[2]
+    b = 0
+    while b + 2 < taps and stride * step == 1:
+        lo = inside(b * apart - before, stride, out_width, width)
+        middle = inside((b + 1) * apart - before, stride, out_width, width)
+        hi = inside((b + 2) * apart - before, stride, out_width, width)
+        first, last = max(lo[0], middle[0], hi[0]), min(lo[1], middle[1], hi[1])
+        if first >= last:
+            break
+        x0, x1, x2 = across + (b * apart - before), across + ((b + 1) * apart - before), across + ((b + 2) * apart - before)
+        w0, w1, w2 = w[b], w[b + 1], w[b + 2]
+        for ends, x, v in ((lo, x0, w0), (middle, x1, w1), (hi, x2, w2)):
+            add_scaled(row, x, v, 1, ends[0], first)
+            add_scaled(row, x, v, 1, last, ends[1])
+        for j in range(first, last):
+            total = row[j] + w0 * x0[j]
+            total = total + w1 * x1[j]
+            row[j] = total + w2 * x2[j]
+        b += 3
+    for rest in range(b, taps):
+        j = rest * apart - before
+        first, last = inside(j, stride, out_width, width)
+        add_scaled(row, across + j * step, w[rest], stride * step, first, last)
+
+
+@compiled
+def add_windows(row, image, w, windows, line):
+    """Add the windows of one channel to row `line` of the result."""
+    taps_a, taps_b = windows.kernel[1], windows.kernel[2]
+    z = line // windows.out_space[1] * windows.stride[0] - windows.before[0]
+    i = line % windows.out_space[1] * windows.stride[1] - windows.before[1]
+    planes = inside(z, windows.dilation[0], windows.kernel[0], windows.space[0])
+    lines = inside(i, windows.dilation[1], taps_a, windows.space[1])
+    for e in range(planes[0], planes[1]):
+        for a in range(lines[0], lines[1]):
+            plane = (z + e * windows.dilation[0]) * windows.steps[0]
+            across = image + (plane + (i + a * windows.dilation[1]) * windows.steps[1])
+            add_taps(row, across, w + (e * taps_a + a) * taps_b, windows)
+
+
+@compiled
+def direct_depthwise(item, seat, job):
+    """One band of rows of one channel of the result. Weights (channels * multiplier, 1, *kernel), as they come."""
+    finish, windows, all_filters = epilogue_of(job), windows_of(job), job.groups * job.filters
+    taps = job.kernel[0] * job.kernel[1] * job.kernel[2]
+    rows, out_width = job.out_space[0] * job.out_space[1], job.out_space[2]
+    band, f, n = item % job.bands, item // job.bands % all_filters, item // (job.bands * all_filters)
+    image, w, out = job.x + (n * job.x_image + f // job.filters * job.x_channel), job.weight + f * taps, job.out
+    for line in range(band * job.band, min((band + 1) * job.band, rows)):
+        place = (f * rows + line) * out_width
+        row = out + (n * all_filters * rows * out_width + place)
+        start_row(row, out_width, finish, f, place)
+        add_windows(row, image, w, windows, line)
+        finish_row(row, out_width, finish, n * all_filters * rows * out_width + place)
+
+
+@compiled
+def add_window_last(row, image, x_channel, weights, windows, channels, multiplier, line, column):
+    """Add the window of every channel to one pixel of the result. Weights [a][b][channel * multiplier]."""
+    taps_a, taps_b = windows.kernel[1], windows.kernel[2]
+    z = line // windows.out_space[1] * windows.stride[0] - windows.before[0]
+    i = line % windows.out_space[1] * windows.stride[1] - windows.before[1]
+    j = column * windows.stride[2] - windows.before[2]
+    planes = inside(z, windows.dilation[0], windows.kernel[0], windows.space[0])
+    lines = inside(i, windows.dilation[1], taps_a, windows.space[1])
+    columns = inside(j, windows.dilation[2], taps_b, windows.space[2])
+    for e in range(planes[0], planes[1]):
+        for a in range(lines[0], lines[1]):
+            plane = (z + e * windows.dilation[0]) * windows.steps[0] + (i + a * windows.dilation[1]) * windows.steps[1]
+            for b in range(columns[0], columns[1]):
+                pixel = image + (plane + (j + b * windows.dilation[2]) * windows.steps[2])
+                w = weights + ((e * taps_a + a) * taps_b + b) * channels * multiplier
+                if multiplier == 1 and x_channel == 1:
+                    for c in range(channels):
+                        row[c] += w[c] * pixel[c]
+                else:
+                    for c in range(channels):
+                        for m in range(c * multiplier, (c + 1) * multiplier):
+                            row[m] += w[m] * pixel[c * x_channel]
+
+
+@compiled
+def direct_depthwise_last(item, seat, job):
+    """One band of rows, all channels. Weights [a][b][channel * multiplier]."""
+    finish, windows, channels, multiplier = epilogue_of(job), windows_of(job), job.groups, job.filters
+    rows, out_width, count = job.out_space[0] * job.out_space[1], job.out_space[2], job.groups * job.filters
+    band, n = item % job.bands, item // job.bands
+    image, x_channel, weights, out = job.x + n * job.x_image, job.x_channel, job.weight, job.out
+    for line in range(band * job.band, min((band + 1) * job.band, rows)):
+        for column in range(out_width):
+            place = (line * out_width + column) * count
+            row = out + (n * rows * out_width * count + place)
+            start_pixel(row, count, finish, 0, place)
+            add_window_last(row, image, x_channel, weights, windows, channels, multiplier, line, column)
+            finish_row(row, count, finish, n * rows * out_width * count + place)

@@ -1,0 +1,100 @@
+"""The machine that kernels are compiled for: lanes, registers, caches, and the multiply-add peak, measured.
+
+What the compiler is told (Numba's target, which `NUMBA_CPU_NAME` may change) counts, not what the host could do.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from fastconv.cpu.compiled import compiled
+from fastconv.cpu.simd import TileShape, pointer
+
+# The vectors that a target feature brings: bytes of one, and how many registers there are.
+VECTORS = (("+avx512f", 64, 32), ("+avx2", 32, 16), ("+neon", 16, 32), ("", 16, 16))
+DEFAULT_CACHES = {"L1d": 32 * 1024, "L2": 512 * 1024, "L3": 8 * 1024 * 1024}  # the smallest of the machines that we serve
+PEAK_STEPS = 4096  # rank-1 updates a measurement: both operands stay in L1
+
+
+def _target_features() -> str:
+    from numba.core.registry import cpu_target
+
+    return str(cpu_target.target_context.codegen().magic_tuple()[2])
+
+
+@lru_cache(maxsize=1)
+def _vector() -> tuple[int, int]:
+    features = _target_features().split(",")
+    return next((size, registers) for feature, size, registers in VECTORS if not feature or feature in features)
+
+
+def lanes(dtype: str = "float32") -> int:
+    """Numbers in a vector register."""
+    return _vector()[0] // np.dtype(dtype).itemsize
+
+
+def registers() -> int:
+    """Vector registers."""
+    return _vector()[1]
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def target_name() -> str:
+    """The processor that code is compiled for, as LLVM calls it."""
+    from numba.core.registry import cpu_target
+
+    return str(cpu_target.target_context.codegen().magic_tuple()[1])
+
+
+@lru_cache(maxsize=1)
+def caches() -> dict[str, int]:
+    """Bytes of the first core's L1d, L2 and L3; a cautious default where the system does not say."""
+    found = dict(DEFAULT_CACHES)
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+            number = int(size.rstrip("KM")) * {"K": 1024, "M": 1024**2}.get(size[-1], 1)
+        except (OSError, ValueError):
+            continue
+        if kind != "Instruction":
+            found["L1d" if level == "1" else f"L{level}"] = number
+    return found
+
+
+@compiled
+def multiply_add(tile, a, b, out, steps):
+    """`steps` rank-1 updates of one register tile: nothing but multiply-adds, and loads that hit L1."""
+    acc, left, right = tile.zeros(), pointer(a), pointer(b)
+    for _ in range(steps):
+        acc = acc.rank1(left, right)
+    acc.store(pointer(out), tile.width)
+
+
+def fma_peak(dtype: str = "float32", seconds: float = 0.2) -> float:
+    """The multiply-add peak of one core, in GFLOP/s: the best of many runs of a register tile that does nothing else."""
+    tall = 12 if registers() == 32 else 6  # rows of two vectors: enough sums in flight, and none spilled
+    tile = TileShape(tall, 2, lanes(dtype), 1, dtype)
+    a, b = np.ones(tile.rows, dtype), np.ones(tile.width, dtype)
+    out = np.empty((tile.rows, tile.width), dtype)
+    multiply_add(tile, a, b, out, 1)
+    best, start = np.inf, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        begin = time.perf_counter()
+        multiply_add(tile, a, b, out, PEAK_STEPS)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * tile.rows * tile.width * PEAK_STEPS / best / 1e9

@@ -1,0 +1,670 @@
+"""The convolutions, as functions of arrays: accept, check, shape the result, hand over.
+
+Names, argument order and defaults follow torch.nn.functional. Nothing is computed here: the arguments become a `Problem`
+(problem.py), the plan chooses a kernel (plan.py), and launch.py runs it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu import launch, packing
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import AnyProblem, choose
+from fastconv.problem import Problem, as_pointwise, check_result, dtype_of, of_conv, of_depthwise, of_separable, of_transposed
+
+Array = np.ndarray[Any, Any]
+
+
+class Answer(Exception):  # noqa: N818 - it carries a result, not an error
+    """The problem that a call would compute, in place of computing it: how `explain` asks any function."""
+
+
+asking: ContextVar[bool] = ContextVar("asking", default=False)
+
+
+def answer_if_asked(problem: AnyProblem) -> None:
+    """Stop here, with the problem, while `explain` asks."""
+    if asking.get():
+        raise Answer(problem)
+
+
+def conv1d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    padding_mode: str = "zeros", activation: Any = None, residual: Array | None = None, data_format: str = "channels_first",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve signals: `conv2d` with one dimension of space.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, L) or (C, L)
+        Signals; (N, L, C) or (L, C) with ``data_format="channels_last"``.
+    weight : ndarray, (OC, C / groups, K)
+        Filters.
+    bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, (N, OC, OL) or (OC, OL)
+        The convolved signals.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.array([[1, 2, 4, 8]], np.float32)
+    >>> fc.conv1d(x, np.array([[[-1, 1]]], np.float32))
+    array([[1., 2., 4.]], dtype=float32)
+    """
+    arguments = (bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision)
+    return _conv(1, x, weight, *arguments, out)
+
+
+def conv2d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    padding_mode: str = "zeros", activation: Any = None, residual: Array | None = None, data_format: str = "channels_first",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve images with filters: cross-correlation, as everywhere in deep learning.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        Images, float32 or float64, any strides; (N, H, W, C) or (H, W, C) with ``data_format="channels_last"``.
+    weight : ndarray, (OC, C / groups, KH, KW)
+        Filters, in this order in both data formats.
+    bias : ndarray, (OC,) or (OC, OH, OW), optional
+        Added to every output of a filter, or one number for each output pixel ((OH, OW, OC) with channels last).
+    stride : int or one per dimension
+        Pixels from one window to the next.
+    padding : int, one entry per dimension, "valid", "same" or "same_lower"
+        Border around the image, in pixels; an entry is an int or a ``(before, after)`` pair. "same" gives ceil(size / stride)
+        outputs, the odd pixel after (before with "same_lower").
+    dilation : int or one per dimension
+        Pixels from one tap of a window to the next.
+    groups : int
+        Channels and filters fall into this many groups that do not mix.
+    padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
+        What the border shows: np.pad's constant, reflect, edge, wrap and symmetric.
+    activation : None, str or tuple
+        "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish", "gelu", ("leaky_relu", slope) or
+        ("clip", low, high), applied last.
+    residual : ndarray of the result's shape, optional
+        Added before the activation.
+    data_format : {"channels_first", "channels_last"}
+        Order of x's and the result's dimensions.
+    algorithm : {"auto", "direct", "tiled", "winograd"}
+        Which kernels may be used.
+    precision : {"high", "highest"}
+        "highest" keeps to kernels that round like the direct loop.
+    out : ndarray, optional
+        C-contiguous array for the result, of its shape and dtype, that shares no memory with an input.
+
+    Returns
+    -------
+    ndarray, (N, OC, OH, OW) or (OC, OH, OW)
+        The result, in x's dtype: `out`, or a new C-contiguous array that begins on a 64-byte boundary.
+
+    Raises
+    ------
+    TypeError
+        If an array is not an ndarray (masked arrays included), or a scalar is of the wrong type.
+    ValueError
+        If anything else is not as described; the message names the argument. `out` is then untouched.
+
+    Notes
+    -----
+    Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), draws what the arguments mean. NaN and
+    infinity in x propagate as the formula says; a tap in the zero padding is never multiplied by the direct kernels.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
+    >>> laplace = np.array([[[[0, 1, 0], [1, -4, 1], [0, 1, 0]]]], np.float32)
+    >>> fc.conv2d(x, laplace, padding=1, padding_mode="replicate")
+    array([[[ 4.,  3.,  2.],
+            [ 1.,  0., -1.],
+            [-2., -3., -4.]]], dtype=float32)
+    """
+    arguments = (bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision)
+    return _conv(2, x, weight, *arguments, out)
+
+
+def conv3d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    padding_mode: str = "zeros", activation: Any = None, residual: Array | None = None, data_format: str = "channels_first",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve volumes: `conv2d` with three dimensions of space.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, D, H, W) or (C, D, H, W)
+        Volumes; (N, D, H, W, C) or (D, H, W, C) with ``data_format="channels_last"``.
+    weight : ndarray, (OC, C / groups, KD, KH, KW)
+        Filters.
+    bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, (N, OC, OD, OH, OW) or (OC, OD, OH, OW)
+        The convolved volumes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.conv3d(np.ones((1, 3, 3, 3), np.float32), np.ones((1, 1, 3, 3, 3), np.float32)).item()
+    27.0
+    """
+    arguments = (bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision)
+    return _conv(3, x, weight, *arguments, out)
+
+
+def atrous_conv2d(
+    x: Array, weight: Array, bias: Array | None = None, rate: Any = 2, padding: Any = 0, stride: Any = 1, groups: int = 1, *,
+    padding_mode: str = "zeros", activation: Any = None, residual: Array | None = None, data_format: str = "channels_first",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve with holes: `conv2d` with ``dilation=rate``, by TensorFlow's name.
+
+    Parameters
+    ----------
+    x, weight, bias, padding, stride, groups, padding_mode, activation, residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+    rate : int or one per dimension
+        Pixels from one tap of a window to the next. A 3x3 filter sees 2 * rate + 1 pixels each way, at the same cost.
+
+    Returns
+    -------
+    ndarray, (N, OC, OH, OW) or (OC, OH, OW)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Notes
+    -----
+    Chen et al., "DeepLab" (2016).
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.ones((1, 9, 9), np.float32)
+    >>> fc.atrous_conv2d(x, np.ones((1, 1, 3, 3), np.float32), rate=4).item()
+    9.0
+    """
+    # The argument is called rate here, so its errors say rate.
+    try:
+        problem = of_conv(
+            *_images(x, weight, bias, residual), stride, padding, rate, groups, dimensions=2, residual=residual,
+            padding_mode=padding_mode, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("dilation:", "rate:", 1)) from None
+    return compute(problem, x, [weight], [bias], residual, out)
+
+
+def depthwise_conv1d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, *,
+    padding_mode: str = "zeros", activation: Any = None, residual: Array | None = None, data_format: str = "channels_first",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve every channel of signals with filters of its own: `depthwise_conv2d` with one dimension of space.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, L) or (C, L)
+        Signals.
+    weight : ndarray, (C * M, 1, K)
+        M filters for each channel.
+    bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, (N, C * M, OL) or (C * M, OL)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
+    >>> fc.depthwise_conv1d(x, np.array([[[1, 1]], [[-1, 1]]], np.float32))
+    array([[ 3.,  5.],
+           [10., 10.]], dtype=float32)
+    """
+    arguments = (bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision)
+    return _depthwise(1, x, weight, *arguments, out)
+
+
+def depthwise_conv2d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, *,
+    padding_mode: str = "zeros", activation: Any = None, residual: Array | None = None, data_format: str = "channels_first",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve every channel of images with filters of its own; no channels mix.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        Images.
+    weight : ndarray, (C * M, 1, KH, KW)
+        M filters for each channel: output channel c * M + m is filter m of channel c.
+    bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, (N, C * M, OH, OW) or (C * M, OH, OW)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Notes
+    -----
+    Sifre, "Rigid-motion scattering for image classification" (2014).
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.ones((2, 4, 4), np.float32)
+    >>> fc.depthwise_conv2d(x, np.ones((2, 1, 3, 3), np.float32), padding=1)[0]
+    array([[4., 6., 6., 4.],
+           [6., 9., 9., 6.],
+           [6., 9., 9., 6.],
+           [4., 6., 6., 4.]], dtype=float32)
+    """
+    arguments = (bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision)
+    return _depthwise(2, x, weight, *arguments, out)
+
+
+def depthwise_conv3d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, *,
+    padding_mode: str = "zeros", activation: Any = None, residual: Array | None = None, data_format: str = "channels_first",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve every channel of volumes with filters of its own: `depthwise_conv2d` with three dimensions of space.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, D, H, W) or (C, D, H, W)
+        Volumes.
+    weight : ndarray, (C * M, 1, KD, KH, KW)
+        M filters for each channel.
+    bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, (N, C * M, OD, OH, OW) or (C * M, OD, OH, OW)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.ones((2, 2, 2, 2), np.float32)
+    >>> fc.depthwise_conv3d(x, np.ones((2, 1, 2, 2, 2), np.float32)).ravel()
+    array([8., 8.], dtype=float32)
+    """
+    arguments = (bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision)
+    return _depthwise(3, x, weight, *arguments, out)
+
+
+def pointwise_conv2d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, *,
+    activation: Any = None, residual: Array | None = None, data_format: str = "channels_first", padding_mode: str = "zeros",
+    algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Mix the channels of every pixel: a 1x1 convolution.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        Images.
+    weight : ndarray, (OC, C) or (OC, C, 1, 1)
+        Filters.
+    bias, stride, activation, residual, data_format, padding_mode, algorithm, precision, out
+        As in `conv2d`; there is no padding, so its mode has nothing to do.
+
+    Returns
+    -------
+    ndarray, (N, OC, OH, OW) or (OC, OH, OW)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Notes
+    -----
+    Lin, Chen and Yan, "Network in network" (2013).
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.ones((192, 28, 28), np.float32)
+    >>> fc.pointwise_conv2d(x, np.ones((32, 192), np.float32)).shape
+    (32, 28, 28)
+    """
+    _images(x, weight, bias, residual)
+    full = as_pointwise(weight, dtype_of("x", x))
+    arguments = (bias, stride, 0, 1, 1, padding_mode, activation, residual, data_format, algorithm, precision)
+    return _conv(2, x, full, *arguments, out)
+
+
+def separable_conv2d(
+    x: Array, depthwise_weight: Array, pointwise_weight: Array, depthwise_bias: Array | None = None,
+    pointwise_bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, *,
+    depthwise_activation: Any = None, activation: Any = None, residual: Array | None = None, padding_mode: str = "zeros",
+    data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve depthwise, then pointwise, in one pass: the depthwise result never goes to main memory.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        Images.
+    depthwise_weight : ndarray, (C * M, 1, KH, KW)
+        M filters for each channel.
+    pointwise_weight : ndarray, (OC, C * M) or (OC, C * M, 1, 1)
+        What mixes the channels.
+    depthwise_bias, pointwise_bias : ndarray, optional
+        One number for each channel of the part's result, or one for each of its output pixels.
+    stride, padding, dilation, padding_mode
+        Of the depthwise part, as in `conv2d`.
+    depthwise_activation, activation
+        Between the parts, and at the end, as in `conv2d`.
+    residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, (N, OC, OH, OW) or (OC, OH, OW)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`.
+
+    Notes
+    -----
+    Howard et al., "MobileNets" (2017). It takes (k*k + OC) / (k*k * OC) of the standard layer's operations.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x = np.ones((3, 8, 8), np.float32)
+    >>> y = fc.separable_conv2d(x, np.ones((3, 1, 3, 3), np.float32), np.ones((5, 3), np.float32), padding=1)
+    >>> y.shape, y.max().item()
+    ((5, 8, 8), 27.0)
+    """
+    check_arrays(x=x, depthwise_weight=depthwise_weight, pointwise_weight=pointwise_weight)
+    check_arrays(optional=True, depthwise_bias=depthwise_bias, pointwise_bias=pointwise_bias, residual=residual)
+    problem = of_separable(
+        x, depthwise_weight, pointwise_weight, depthwise_bias, pointwise_bias, stride, padding, dilation,
+        depthwise_activation=depthwise_activation, activation=activation, residual=residual, data_format=data_format,
+        padding_mode=padding_mode, algorithm=algorithm, precision=precision,
+    )  # fmt: skip
+    return compute(problem, x, [depthwise_weight, pointwise_weight], [depthwise_bias, pointwise_bias], residual, out)
+
+
+def conv_transpose1d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, output_size: Any = None, activation: Any = None, residual: Array | None = None,
+    data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve signals transposed: `conv_transpose2d` with one dimension of space.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, L) or (C, L)
+        Signals.
+    weight : ndarray, (C, OC / groups, K)
+        Filters.
+    bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format, algorithm, precision, out
+        As in `conv_transpose2d`.
+
+    Returns
+    -------
+    ndarray, (N, OC, OL) or (OC, OL)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.conv_transpose1d(np.array([[1, 2]], np.float32), np.array([[[1, 10, 100]]], np.float32), stride=2)
+    array([[  1.,  10., 102.,  20., 200.]], dtype=float32)
+    """
+    arguments = (bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format)
+    return _transposed(1, x, weight, *arguments, algorithm, precision, out)
+
+
+def conv_transpose2d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, output_size: Any = None, activation: Any = None, residual: Array | None = None,
+    data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve images transposed: every pixel spreads a scaled copy of the kernel over a larger result.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        Images.
+    weight : ndarray, (C, OC / groups, KH, KW)
+        Filters, as a convolution from the result to x would have them.
+    bias : ndarray, (OC,) or (OC, OH, OW), optional
+        As in `conv2d`.
+    stride : int or one per dimension
+        Pixels of the result from one copy of the kernel to the next.
+    padding : int, or one entry per dimension
+        Pixels that are cropped from the result on each side; an entry is an int or a ``(before, after)`` pair.
+    output_padding : int or one per dimension
+        Pixels added at the end of the result, fewer than the larger of stride and dilation.
+    groups : int
+        Channels and filters fall into this many groups that do not mix.
+    dilation : int or one per dimension
+        Pixels from one tap of the kernel to the next.
+    output_size : int or one per dimension, optional
+        The result's space; picks `output_padding`.
+    activation, residual, data_format, algorithm, precision, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, (N, OC, OH, OW) or (OC, OH, OW)
+        The result, (H - 1) * stride - before - after + dilation * (KH - 1) + output_padding + 1 high.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`; also if the result would have no pixels, or `output_size` cannot be reached.
+
+    Notes
+    -----
+    Zeiler et al., "Deconvolutional networks" (2010): the gradient of a convolution with respect to its input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.conv_transpose2d(np.ones((1, 2, 2), np.float32), np.ones((1, 1, 2, 2), np.float32), stride=2).shape
+    (1, 4, 4)
+    """
+    arguments = (bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format)
+    return _transposed(2, x, weight, *arguments, algorithm, precision, out)
+
+
+def conv_transpose3d(
+    x: Array, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, output_size: Any = None, activation: Any = None, residual: Array | None = None,
+    data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Convolve volumes transposed: `conv_transpose2d` with three dimensions of space.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, D, H, W) or (C, D, H, W)
+        Volumes.
+    weight : ndarray, (C, OC / groups, KD, KH, KW)
+        Filters.
+    bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format, algorithm, precision, out
+        As in `conv_transpose2d`.
+
+    Returns
+    -------
+    ndarray, (N, OC, OD, OH, OW) or (OC, OD, OH, OW)
+        The result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.conv_transpose3d(np.ones((1, 2, 2, 2), np.float32), np.ones((1, 1, 2, 2, 2), np.float32)).max().item()
+    8.0
+    """
+    arguments = (bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format)
+    return _transposed(3, x, weight, *arguments, algorithm, precision, out)
+
+
+# What they share -----------------------------------------------------------------------------------------------------
+
+
+def _conv(
+    dimensions: int, x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, groups: Any,
+    padding_mode: str, activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str,
+    out: Array | None,
+) -> Array:  # fmt: skip
+    problem = of_conv(
+        *_images(x, weight, bias, residual), stride, padding, dilation, groups, dimensions=dimensions, residual=residual,
+        padding_mode=padding_mode, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+    )  # fmt: skip
+    return compute(problem, x, [weight], [bias], residual, out)
+
+
+def _depthwise(
+    dimensions: int, x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, padding_mode: str,
+    activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str, out: Array | None,
+) -> Array:  # fmt: skip
+    problem = of_depthwise(
+        *_images(x, weight, bias, residual), stride, padding, dilation, dimensions=dimensions, residual=residual,
+        padding_mode=padding_mode, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+    )  # fmt: skip
+    return compute(problem, x, [weight], [bias], residual, out)
+
+
+def _transposed(
+    dimensions: int, x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, output_padding: Any, groups: Any,
+    dilation: Any, output_size: Any, activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str,
+    out: Array | None,
+) -> Array:  # fmt: skip
+    problem = of_transposed(
+        *_images(x, weight, bias, residual), stride, padding, output_padding, groups, dilation, dimensions=dimensions,
+        output_size=output_size, residual=residual, activation=activation, data_format=data_format, algorithm=algorithm,
+        precision=precision,
+    )  # fmt: skip
+    return compute(problem, x, [weight], [bias], residual, out)
+
+
+def compute(
+    problem: AnyProblem, x: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None,
+    out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Compute a checked problem with weights that are packed for this call alone."""
+    answer_if_asked(problem)
+    implementation, division = choose(problem, IMPLEMENTATIONS)
+    out = result_for(problem, x, out, *weights, *biases, residual)
+    if isinstance(problem, Problem) and problem.kind == "pointwise":
+        weights = [weights[0].reshape(weights[0].shape[0], -1, *(1,) * problem.dimensions)]
+    packed = launch.pack(implementation, problem, weights, biases)
+    launch.run(implementation, division, problem, batched(x, problem), packed, _contiguous(residual), out.reshape(problem.out_shape))
+    return out
+
+
+def batched(x: Array, problem: AnyProblem) -> Array:
+    """X with its batch dimension."""
+    return x if x.ndim == len(problem.x_shape) else x[np.newaxis]
+
+
+def _contiguous(residual: Array | None) -> Array | None:
+    return None if residual is None else packing.contiguous(residual)
+
+
+def result_for(problem: AnyProblem, x: Array, out: Array | None, *inputs: Array | None) -> Array:
+    """The array for the result: `out` if it fits, else a new one."""
+    shape = problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
+    if out is None:
+        return packing.aligned_empty(shape, problem.dtype)
+    check_arrays(out=out)
+    check_result("out", out, problem, x.ndim)
+    if not out.dtype.isnative or not out.flags.c_contiguous or not out.flags.writeable or not out.flags.aligned:
+        raise ValueError("out: expected a writable, aligned, C-contiguous array of native numbers")
+    for array in (x, *inputs):
+        if array is not None and _overlap(out, array):
+            raise ValueError("out: shares memory with an input")
+    return out
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=100_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _images(x: Array, weight: Array, bias: Array | None, residual: Array | None) -> tuple[Array, Array, Array | None]:
+    """The first three arguments of every builder, once they are known to be arrays."""
+    check_arrays(x=x, weight=weight)
+    check_arrays(optional=True, bias=bias, residual=residual)
+    return x, weight, bias
+
+
+def check_arrays(optional: bool = False, **named: Any) -> None:
+    """Refuse what is not an ndarray."""
+    for name, array in named.items():
+        if optional and array is None:
+            continue
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name}: got {type(array).__name__}, expected a NumPy array")

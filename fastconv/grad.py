@@ -1,0 +1,716 @@
+"""Gradients of the convolutions, by torch.nn.grad's names and argument order.
+
+The gradient with respect to the input is a convolution of the other sort (ordinary and transposed are each other's adjoint),
+so it runs on their kernels; that of the weights has a kernel of its own, which serves both sorts with image and gradient
+exchanged; that of the bias is a sum. Of a batch of 0, weights and bias have gradients of zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv import functional
+from fastconv.cpu import launch, packing
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import choose
+from fastconv.problem import Problem, Shaped, check_result, dtype_of, of_conv, of_transposed, one_of, whole
+
+Array = np.ndarray[Any, Any]
+
+__all__ = [
+    f"conv{transpose}{dimensions}d_{what}"
+    for transpose in ("", "_transpose") for dimensions in (1, 2, 3) for what in ("input", "weight", "bias")
+]  # fmt: skip
+
+
+def conv1d_input(
+    input_size: Any, weight: Array, grad_output: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv1d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input, batched or not as grad_output is.
+    weight : ndarray, (OC, C / groups, K)
+        Filters.
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, dilation, groups, data_format
+        As the convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `input_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv1d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv1d_input((2, 5), np.ones((4, 2, 3), np.float32), np.ones((4, 3), np.float32)).max().item()
+    12.0
+    """
+    return _conv_input(1, input_size, weight, grad_output, stride, padding, dilation, groups, data_format)
+
+
+def conv1d_weight(
+    x: Array, weight_size: Any, grad_output: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv1d` with respect to its weights.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, L) or (C, L)
+        The input.
+    weight_size : tuple of int
+        (OC, C / groups, K).
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, dilation, groups, data_format
+        As the convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `weight_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv1d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv1d_weight(np.ones((2, 5), np.float32), (4, 2, 3), np.ones((4, 3), np.float32)).max().item()
+    3.0
+    """
+    return _conv_weight(1, x, weight_size, grad_output, stride, padding, dilation, groups, data_format)
+
+
+def conv1d_bias(grad_output: Array, *, data_format: str = "channels_first") -> Array:
+    """The gradient of `conv1d` with respect to a bias of one number a filter.
+
+    Parameters
+    ----------
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    data_format : {"channels_first", "channels_last"}
+        Order of its dimensions.
+
+    Returns
+    -------
+    ndarray, (OC,)
+        The gradient: its sum over signals and their space.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If grad_output is not a float32 or float64 array of 2 or 3 dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv1d_bias(np.ones((2, 3), np.float32))
+    array([3., 3.], dtype=float32)
+    """
+    return _bias(1, grad_output, data_format)
+
+
+def conv2d_input(
+    input_size: Any, weight: Array, grad_output: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv2d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input, batched or not as grad_output is.
+    weight : ndarray, (OC, C / groups, KH, KW)
+        Filters.
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, dilation, groups, data_format
+        As the convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `input_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv2d_input((2, 5, 5), np.ones((4, 2, 3, 3), np.float32), np.ones((4, 3, 3), np.float32)).max().item()
+    36.0
+    """
+    return _conv_input(2, input_size, weight, grad_output, stride, padding, dilation, groups, data_format)
+
+
+def conv2d_weight(
+    x: Array, weight_size: Any, grad_output: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv2d` with respect to its weights.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        The input.
+    weight_size : tuple of int
+        (OC, C / groups, KH, KW).
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, dilation, groups, data_format
+        As the convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `weight_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv2d_weight(np.ones((2, 5, 5), np.float32), (4, 2, 3, 3), np.ones((4, 3, 3), np.float32)).max().item()
+    9.0
+    """
+    return _conv_weight(2, x, weight_size, grad_output, stride, padding, dilation, groups, data_format)
+
+
+def conv2d_bias(grad_output: Array, *, data_format: str = "channels_first") -> Array:
+    """The gradient of `conv2d` with respect to a bias of one number a filter.
+
+    Parameters
+    ----------
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    data_format : {"channels_first", "channels_last"}
+        Order of its dimensions.
+
+    Returns
+    -------
+    ndarray, (OC,)
+        The gradient: its sum over images and their space.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If grad_output is not a float32 or float64 array of 3 or 4 dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv2d_bias(np.ones((2, 3, 3), np.float32))
+    array([9., 9.], dtype=float32)
+    """
+    return _bias(2, grad_output, data_format)
+
+
+def conv3d_input(
+    input_size: Any, weight: Array, grad_output: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv3d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input, batched or not as grad_output is.
+    weight : ndarray, (OC, C / groups, KD, KH, KW)
+        Filters.
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, dilation, groups, data_format
+        As the convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `input_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv3d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv3d_input((2, 5, 5, 5), np.ones((4, 2, 3, 3, 3), np.float32), np.ones((4, 3, 3, 3), np.float32)).max().item()
+    108.0
+    """
+    return _conv_input(3, input_size, weight, grad_output, stride, padding, dilation, groups, data_format)
+
+
+def conv3d_weight(
+    x: Array, weight_size: Any, grad_output: Array, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+    data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv3d` with respect to its weights.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, D, H, W) or (C, D, H, W)
+        The input.
+    weight_size : tuple of int
+        (OC, C / groups, KD, KH, KW).
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, dilation, groups, data_format
+        As the convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `weight_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv3d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv3d_weight(np.ones((2, 5, 5, 5), np.float32), (4, 2, 3, 3, 3), np.ones((4, 3, 3, 3), np.float32)).max().item()
+    27.0
+    """
+    return _conv_weight(3, x, weight_size, grad_output, stride, padding, dilation, groups, data_format)
+
+
+def conv3d_bias(grad_output: Array, *, data_format: str = "channels_first") -> Array:
+    """The gradient of `conv3d` with respect to a bias of one number a filter.
+
+    Parameters
+    ----------
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    data_format : {"channels_first", "channels_last"}
+        Order of its dimensions.
+
+    Returns
+    -------
+    ndarray, (OC,)
+        The gradient: its sum over volumes and their space.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If grad_output is not a float32 or float64 array of 4 or 5 dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv3d_bias(np.ones((2, 3, 3, 3), np.float32))
+    array([27., 27.], dtype=float32)
+    """
+    return _bias(3, grad_output, data_format)
+
+
+def conv_transpose1d_input(
+    input_size: Any, weight: Array, grad_output: Array, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv_transpose1d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input, batched or not as grad_output is.
+    weight : ndarray, (C, OC / groups, K)
+        Filters.
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, output_padding, groups, dilation, data_format
+        As the transposed convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `input_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose1d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose1d_input((1, 2), np.ones((1, 1, 2), np.float32), np.ones((1, 3), np.float32)).max().item()
+    2.0
+    """
+    return _transposed_input(1, input_size, weight, grad_output, stride, padding, output_padding, groups, dilation, data_format)
+
+
+def conv_transpose1d_weight(
+    x: Array, weight_size: Any, grad_output: Array, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv_transpose1d` with respect to its weights.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, L) or (C, L)
+        The input.
+    weight_size : tuple of int
+        (C, OC / groups, K).
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, output_padding, groups, dilation, data_format
+        As the transposed convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `weight_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose1d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose1d_weight(np.ones((1, 2), np.float32), (1, 1, 2), np.ones((1, 3), np.float32)).max().item()
+    2.0
+    """
+    return _transposed_weight(1, x, weight_size, grad_output, stride, padding, output_padding, groups, dilation, data_format)
+
+
+def conv_transpose1d_bias(grad_output: Array, *, data_format: str = "channels_first") -> Array:
+    """The gradient of `conv_transpose1d` with respect to a bias of one number a filter: as `conv1d_bias`.
+
+    Parameters
+    ----------
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    data_format : {"channels_first", "channels_last"}
+        Order of its dimensions.
+
+    Returns
+    -------
+    ndarray, (OC,)
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv1d_bias`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose1d_bias(np.ones((2, 2), np.float32))
+    array([2., 2.], dtype=float32)
+    """
+    return _bias(1, grad_output, data_format)
+
+
+def conv_transpose2d_input(
+    input_size: Any, weight: Array, grad_output: Array, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv_transpose2d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input, batched or not as grad_output is.
+    weight : ndarray, (C, OC / groups, KH, KW)
+        Filters.
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, output_padding, groups, dilation, data_format
+        As the transposed convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `input_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose2d_input((1, 2, 2), np.ones((1, 1, 2, 2), np.float32), np.ones((1, 3, 3), np.float32)).max().item()
+    4.0
+    """
+    return _transposed_input(2, input_size, weight, grad_output, stride, padding, output_padding, groups, dilation, data_format)
+
+
+def conv_transpose2d_weight(
+    x: Array, weight_size: Any, grad_output: Array, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv_transpose2d` with respect to its weights.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        The input.
+    weight_size : tuple of int
+        (C, OC / groups, KH, KW).
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, output_padding, groups, dilation, data_format
+        As the transposed convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `weight_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose2d_weight(np.ones((1, 2, 2), np.float32), (1, 1, 2, 2), np.ones((1, 3, 3), np.float32)).max().item()
+    4.0
+    """
+    return _transposed_weight(2, x, weight_size, grad_output, stride, padding, output_padding, groups, dilation, data_format)
+
+
+def conv_transpose2d_bias(grad_output: Array, *, data_format: str = "channels_first") -> Array:
+    """The gradient of `conv_transpose2d` with respect to a bias of one number a filter: as `conv2d_bias`.
+
+    Parameters
+    ----------
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    data_format : {"channels_first", "channels_last"}
+        Order of its dimensions.
+
+    Returns
+    -------
+    ndarray, (OC,)
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d_bias`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose2d_bias(np.ones((2, 2, 2), np.float32))
+    array([4., 4.], dtype=float32)
+    """
+    return _bias(2, grad_output, data_format)
+
+
+def conv_transpose3d_input(
+    input_size: Any, weight: Array, grad_output: Array, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv_transpose3d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input, batched or not as grad_output is.
+    weight : ndarray, (C, OC / groups, KD, KH, KW)
+        Filters.
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, output_padding, groups, dilation, data_format
+        As the transposed convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `input_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose3d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose3d_input((1, 2, 2, 2), np.ones((1, 1, 2, 2, 2), np.float32), np.ones((1, 3, 3, 3), np.float32)).max().item()
+    8.0
+    """
+    return _transposed_input(3, input_size, weight, grad_output, stride, padding, output_padding, groups, dilation, data_format)
+
+
+def conv_transpose3d_weight(
+    x: Array, weight_size: Any, grad_output: Array, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, *, data_format: str = "channels_first",
+) -> Array:  # fmt: skip
+    """The gradient of `conv_transpose3d` with respect to its weights.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, D, H, W) or (C, D, H, W)
+        The input.
+    weight_size : tuple of int
+        (C, OC / groups, KD, KH, KW).
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    stride, padding, output_padding, groups, dilation, data_format
+        As the transposed convolution had them.
+
+    Returns
+    -------
+    ndarray of shape `weight_size`
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose3d`; also if grad_output is not of the result's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose3d_weight(np.ones((1, 2, 2, 2), np.float32), (1, 1, 2, 2, 2), np.ones((1, 3, 3, 3), np.float32)).max().item()
+    8.0
+    """
+    return _transposed_weight(3, x, weight_size, grad_output, stride, padding, output_padding, groups, dilation, data_format)
+
+
+def conv_transpose3d_bias(grad_output: Array, *, data_format: str = "channels_first") -> Array:
+    """The gradient of `conv_transpose3d` with respect to a bias of one number a filter: as `conv3d_bias`.
+
+    Parameters
+    ----------
+    grad_output : ndarray, of the result's shape
+        Gradient with respect to the result.
+    data_format : {"channels_first", "channels_last"}
+        Order of its dimensions.
+
+    Returns
+    -------
+    ndarray, (OC,)
+        The gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv3d_bias`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.grad.conv_transpose3d_bias(np.ones((2, 2, 2, 2), np.float32))
+    array([8., 8.], dtype=float32)
+    """
+    return _bias(3, grad_output, data_format)
+
+
+# What they share -----------------------------------------------------------------------------------------------------
+
+
+def _conv_input(
+    dimensions: int, input_size: Any, weight: Array, grad_output: Array, stride: Any, padding: Any, dilation: Any, groups: Any,
+    data_format: str,
+) -> Array:  # fmt: skip
+    functional.check_arrays(weight=weight, grad_output=grad_output)
+    x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
+    arguments = (x, weight, None, stride, padding, dilation, groups)
+    problem = of_conv(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
+    return _input(problem, x, weight, grad_output)
+
+
+def _transposed_input(
+    dimensions: int, input_size: Any, weight: Array, grad_output: Array, stride: Any, padding: Any, output_padding: Any,
+    groups: Any, dilation: Any, data_format: str,
+) -> Array:  # fmt: skip
+    functional.check_arrays(weight=weight, grad_output=grad_output)
+    x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
+    arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
+    problem = of_transposed(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
+    return _input(problem, x, weight, grad_output)
+
+
+def _input(problem: Problem, x: Any, weight: Array, grad_output: Array) -> Array:
+    check_result("grad_output", grad_output, problem, x.ndim)
+    return functional.compute(problem.adjoint(), grad_output, [weight], [None])
+
+
+def _conv_weight(
+    dimensions: int, x: Array, weight_size: Any, grad_output: Array, stride: Any, padding: Any, dilation: Any, groups: Any,
+    data_format: str,
+) -> Array:  # fmt: skip
+    functional.check_arrays(x=x, grad_output=grad_output)
+    weight = Shaped(_shape("weight_size", weight_size), dtype_of("x", x))
+    arguments = (x, weight, None, stride, padding, dilation, groups)
+    problem = of_conv(*arguments, dimensions=dimensions, data_format=data_format, names=("weight_size", "bias"))
+    check_result("grad_output", grad_output, problem, x.ndim)
+    return weight_gradient(problem, x, grad_output)
+
+
+def _transposed_weight(
+    dimensions: int, x: Array, weight_size: Any, grad_output: Array, stride: Any, padding: Any, output_padding: Any, groups: Any,
+    dilation: Any, data_format: str,
+) -> Array:  # fmt: skip
+    functional.check_arrays(x=x, grad_output=grad_output)
+    weight = Shaped(_shape("weight_size", weight_size), dtype_of("x", x))
+    arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
+    problem = of_transposed(*arguments, dimensions=dimensions, data_format=data_format, name="weight_size")
+    check_result("grad_output", grad_output, problem, x.ndim)
+    return weight_gradient(problem, x, grad_output)
+
+
+def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
+    """The gradient of a checked problem with respect to its weights."""
+    if problem.operation == "transposed":  # its adjoint's weights are its own, with image and gradient exchanged
+        problem, x, grad_output = problem.adjoint(), grad_output, x
+    task = problem.weights()
+    functional.answer_if_asked(task)
+    out = packing.aligned_empty(task.weight_shape, task.dtype)
+    implementation, division = choose(task, IMPLEMENTATIONS)
+    image, grad = (a if a.ndim == len(task.x_shape) else a[np.newaxis] for a in (x, grad_output))
+    launch.weight_gradient(implementation, division, task, image, grad, out)
+    return out
+
+
+def _bias(dimensions: int, grad_output: Array, data_format: str) -> Array:
+    functional.check_arrays(grad_output=grad_output)
+    one_of("data_format", data_format, ("channels_first", "channels_last"))
+    dtype = dtype_of("grad_output", grad_output)
+    if grad_output.ndim not in (dimensions + 1, dimensions + 2):
+        raise ValueError(f"grad_output: got {grad_output.ndim} dimensions, expected {dimensions + 2}, or one less without batch")
+    grad = grad_output if grad_output.ndim == dimensions + 2 else grad_output[np.newaxis]
+    out = packing.aligned_empty((grad.shape[-1 if data_format == "channels_last" else 1],), dtype)
+    launch.bias_gradient(grad, data_format, out)
+    return out
+
+
+def _shape(name: str, size: Any) -> tuple[int, ...]:
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"{name}: got {size!r} of type {type(size).__name__}, expected a tuple of integers")
+    return tuple(whole(name, number, 0) for number in size)

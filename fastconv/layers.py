@@ -1,0 +1,457 @@
+"""Layers: convolutions that hold their weights, packed once for the kernels that they meet.
+
+A layer checks its arrays when it is made and its input when it is called. What a shape of input needs - problem, kernel,
+division of the work - is worked out on the first call of that shape and kept for the last `MOST_PLANS` of them; the packed
+weights are kept for each kernel. Both under a lock, so a layer may be called from many threads at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import functional, grad
+from fastconv.cpu import launch, packing
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.epilogue import Activation
+from fastconv.explain import Explanation, explain
+from fastconv.plan import AnyProblem, Division, Implementation, choose
+from fastconv.problem import Problem, Shaped, check_result, of_conv, of_depthwise, of_separable, of_transposed
+
+Array = np.ndarray[Any, Any]
+MOST_PLANS = 64  # of a layer: callers may come with ever new shapes
+
+
+class Gradients(NamedTuple):
+    """What `backward` gives; `bias` is None for a layer without one."""
+
+    x: Array
+    weight: Array
+    bias: Array | None
+
+
+class SeparableGradients(NamedTuple):
+    """What `SeparableConv2d.backward` gives; a bias is None where the layer has none."""
+
+    x: Array
+    depthwise_weight: Array
+    pointwise_weight: Array
+    depthwise_bias: Array | None
+    pointwise_bias: Array | None
+
+
+class _Plan(NamedTuple):
+    problem: AnyProblem
+    implementation: Implementation
+    division: Division
+    weights: launch.Weights
+
+
+class _Layer:
+    """What all layers share. `_arrays` and `_arguments` are what it was made of, by name."""
+
+    dimensions = 2
+
+    def __init__(self, arrays: dict[str, Array | None], arguments: dict[str, Any]) -> None:
+        for name, array in arrays.items():
+            functional.check_arrays(optional=name.endswith("bias"), **{name: array})
+        self._arrays = {name: None if array is None else _frozen(array) for name, array in arrays.items()}
+        self._arguments = arguments
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._plans: OrderedDict[Any, _Plan] = OrderedDict()
+        self._packed: dict[str, launch.Weights] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        for held in ("_arrays", "_arguments"):
+            if name in self.__dict__.get(held, ()):
+                return self.__dict__[held][name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_arrays", ()) or name in self.__dict__.get("_arguments", ()):
+            raise AttributeError(f"{name} of a layer is read-only; make a new layer")
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"arrays": self._arrays, "arguments": self._arguments}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__["_arrays"] = {name: None if a is None else _frozen(a) for name, a in state["arrays"].items()}
+        self.__dict__["_arguments"] = state["arguments"]
+        self._forget()
+
+    def __repr__(self) -> str:
+        shapes = [f"{name} {array.shape}" for name, array in self._arrays.items() if array is not None]
+        return f"{type(self).__name__}({', '.join(shapes)}, {self._dtype})"
+
+    @property
+    def _dtype(self) -> str:
+        return next(iter(self._arrays.values())).dtype.name  # type: ignore[union-attr]
+
+    # Calling ---------------------------------------------------------------------------------------------------------
+
+    def __call__(self, x: Array, out: Array | None = None, *, residual: Array | None = None) -> Array:
+        """Convolve x; see the function of the same name for shapes and errors."""
+        return self._call(x, out, residual)
+
+    def _call(self, x: Array, out: Array | None, residual: Array | None, **more: Any) -> Array:
+        functional.check_arrays(x=x)
+        functional.check_arrays(optional=True, residual=residual)
+        plan = self._plan(x, residual, more)
+        out = functional.result_for(plan.problem, x, out, *self._arrays.values(), residual)
+        added = None if residual is None else packing.contiguous(residual)
+        image, result = functional.batched(x, plan.problem), out.reshape(plan.problem.out_shape)
+        launch.run(plan.implementation, plan.division, plan.problem, image, plan.weights, added, result)
+        return out
+
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Pack the weights and compile the kernel for inputs of this shape, ahead of the first call."""
+        self(np.zeros(shape, self._dtype))
+
+    def explain(self, shape: tuple[int, ...]) -> Explanation:
+        """Say which kernel an input of this shape would run, and why: see `fastconv.explain`."""
+        return explain(self._plan(Shaped(tuple(shape), self._dtype), None, {}).problem)
+
+    def _plan(self, x: Any, residual: Any, more: dict[str, Any]) -> _Plan:
+        key = (x.shape, np.dtype(x.dtype).name, None if residual is None else (residual.shape, residual.dtype.name), *more.values())
+        try:
+            with self._lock:
+                return self._plans[key]
+        except (KeyError, TypeError):  # unhashable: a list of sizes
+            pass
+        problem = self._problem(x, residual, **more)
+        implementation, division = choose(problem, IMPLEMENTATIONS)
+        with self._lock:
+            if implementation.name not in self._packed:
+                weights, biases = self._weights_and_biases()
+                self._packed[implementation.name] = launch.pack(implementation, problem, weights, biases)
+            plan = _Plan(problem, implementation, division, self._packed[implementation.name])
+            try:
+                self._plans[key] = plan
+            except TypeError:
+                return plan
+            if len(self._plans) > MOST_PLANS:
+                self._plans.popitem(last=False)
+        return plan
+
+    # What the kinds of layers differ in ------------------------------------------------------------------------------
+
+    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+        raise NotImplementedError
+
+    def _weights_and_biases(self) -> tuple[list[Array], list[Array | None]]:
+        return [self.weight], [self.bias]
+
+    # Backward --------------------------------------------------------------------------------------------------------
+
+    def backward(self, x: Array, grad_output: Array) -> Any:
+        """The gradients of x and of everything the layer holds, from that of its result, through the activation.
+
+        Parameters
+        ----------
+        x : ndarray
+            What the layer was called with.
+        grad_output : ndarray
+            Gradient with respect to the result, of its shape.
+
+        Returns
+        -------
+        Gradients
+            Named tuple of x, weight and bias; of more for a separable layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a call; also if grad_output is not of the result's shape, or the padding mode is not "zeros".
+        """
+        functional.check_arrays(x=x, grad_output=grad_output)
+        problem = self._problem(x, None)
+        assert isinstance(problem, Problem)
+        return backward(problem, x, self.weight, self.bias, grad_output)
+
+
+def backward(problem: Problem, x: Array, weight: Array, bias: Array | None, grad_output: Array) -> Gradients:
+    """The gradients of one checked problem, through its activation."""
+    if problem.padding_mode != "zeros" and any(map(any, problem.pads)):
+        raise ValueError(f"padding_mode: gradients are of mode 'zeros' only, got {problem.padding_mode!r}")
+    check_result("grad_output", grad_output, problem, x.ndim)
+    if problem.activation != Activation():
+        # The activation's slope is taken at the sum, which only a call without activation shows.
+        sums = functional.compute(replace(problem, activation=Activation()), x, [weight], [bias])
+        grad_output = grad_output * problem.activation.derivative(sums)
+    grad_x = functional.compute(problem.adjoint(), grad_output, [weight], [None])
+    grad_weight = grad.weight_gradient(problem, x, grad_output)
+    batched = functional.batched(grad_output, problem)
+    if problem.bias == "pixel":
+        return Gradients(grad_x, grad_weight, batched.sum(axis=0))
+    if problem.bias == "channel":
+        grad_bias = packing.aligned_empty((problem.filters,), problem.dtype)
+        launch.bias_gradient(batched, problem.data_format, grad_bias)
+        return Gradients(grad_x, grad_weight, grad_bias)
+    return Gradients(grad_x, grad_weight, None)
+
+
+def _frozen(array: Array) -> Array:
+    copy = packing.aligned_copy(array)
+    copy.flags.writeable = False
+    return copy
+
+
+class _Conv(_Layer):
+    """A convolution of `dimensions` dimensions of space."""
+
+    def __init__(
+        self, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *,
+        padding_mode: str = "zeros", activation: Any = None, data_format: str = "channels_first", algorithm: str = "auto",
+        precision: str = "high",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            {"weight": weight, "bias": bias},
+            {
+                "stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "padding_mode": padding_mode,
+                "activation": activation, "data_format": data_format, "algorithm": algorithm, "precision": precision,
+            },
+        )  # fmt: skip
+
+    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+        return of_conv(x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments)
+
+
+class Conv1d(_Conv):
+    """`fastconv.conv1d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.Conv1d(np.ones((4, 2, 3), np.float32), padding=1)(np.ones((1, 2, 9), np.float32)).shape
+    (1, 4, 9)
+    """
+
+    dimensions = 1
+
+
+class Conv2d(_Conv):
+    """`fastconv.conv2d` with weights of its own, packed once.
+
+    Parameters
+    ----------
+    weight, bias, stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, precision
+        As in `fastconv.conv2d`. Arrays are copied.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fastconv.conv2d`, on the first call of a shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> layer = fc.Conv2d(np.ones((4, 3, 3, 3), np.float32), padding="same", activation="relu")
+    >>> x = np.ones((1, 3, 8, 8), np.float32)
+    >>> layer(x).shape
+    (1, 4, 8, 8)
+    >>> layer.backward(x, layer(x)).weight.shape
+    (4, 3, 3, 3)
+    """
+
+
+class Conv3d(_Conv):
+    """`fastconv.conv3d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.Conv3d(np.ones((4, 2, 3, 3, 3), np.float32))(np.ones((1, 2, 5, 5, 5), np.float32)).shape
+    (1, 4, 3, 3, 3)
+    """
+
+    dimensions = 3
+
+
+class DepthwiseConv2d(_Layer):
+    """`fastconv.depthwise_conv2d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.DepthwiseConv2d(np.ones((4, 1, 3, 3), np.float32))(np.ones((1, 4, 5, 5), np.float32)).shape
+    (1, 4, 3, 3)
+    """
+
+    def __init__(
+        self, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, *,
+        padding_mode: str = "zeros", activation: Any = None, data_format: str = "channels_first", algorithm: str = "auto",
+        precision: str = "high",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            {"weight": weight, "bias": bias},
+            {
+                "stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode,
+                "activation": activation, "data_format": data_format, "algorithm": algorithm, "precision": precision,
+            },
+        )  # fmt: skip
+
+    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+        return of_depthwise(x, self.weight, self.bias, dimensions=2, residual=residual, **self._arguments)
+
+
+class PointwiseConv2d(_Layer):
+    """`fastconv.pointwise_conv2d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.PointwiseConv2d(np.ones((32, 192), np.float32))(np.ones((1, 192, 28, 28), np.float32)).shape
+    (1, 32, 28, 28)
+    """
+
+    def __init__(
+        self, weight: Array, bias: Array | None = None, stride: Any = 1, *, activation: Any = None,
+        data_format: str = "channels_first", padding_mode: str = "zeros", algorithm: str = "auto", precision: str = "high",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            {"weight": weight, "bias": bias},
+            {
+                "stride": stride, "padding_mode": padding_mode, "activation": activation, "data_format": data_format,
+                "algorithm": algorithm, "precision": precision,
+            },
+        )  # fmt: skip
+
+    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+        return of_conv(x, self._full(), self.bias, padding=0, dilation=1, groups=1, dimensions=2, residual=residual, **self._arguments)
+
+    def _full(self) -> Array:
+        return functional.as_pointwise(self.weight, self._dtype)  # type: ignore[no-any-return]
+
+    def _weights_and_biases(self) -> tuple[list[Array], list[Array | None]]:
+        return [self._full()], [self.bias]
+
+    def backward(self, x: Array, grad_output: Array) -> Gradients:
+        """As of every layer; the weight's gradient has the weight's shape."""
+        functional.check_arrays(x=x, grad_output=grad_output)
+        problem = self._problem(x, None)
+        assert isinstance(problem, Problem)
+        full = backward(problem, x, self._full(), self.bias, grad_output)
+        return full._replace(weight=full.weight.reshape(self.weight.shape))
+
+
+class SeparableConv2d(_Layer):
+    """`fastconv.separable_conv2d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> layer = fc.SeparableConv2d(np.ones((3, 1, 3, 3), np.float32), np.ones((8, 3), np.float32), padding=1)
+    >>> layer(np.ones((1, 3, 16, 16), np.float32)).shape
+    (1, 8, 16, 16)
+    """
+
+    def __init__(
+        self, depthwise_weight: Array, pointwise_weight: Array, depthwise_bias: Array | None = None,
+        pointwise_bias: Array | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, *,
+        depthwise_activation: Any = None, activation: Any = None, padding_mode: str = "zeros",
+        data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            {
+                "depthwise_weight": depthwise_weight, "pointwise_weight": pointwise_weight,
+                "depthwise_bias": depthwise_bias, "pointwise_bias": pointwise_bias,
+            },
+            {
+                "stride": stride, "padding": padding, "dilation": dilation, "depthwise_activation": depthwise_activation,
+                "activation": activation, "padding_mode": padding_mode, "data_format": data_format, "algorithm": algorithm,
+                "precision": precision,
+            },
+        )  # fmt: skip
+
+    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+        return of_separable(x, *self._arrays.values(), residual=residual, **self._arguments)
+
+    def _weights_and_biases(self) -> tuple[list[Array], list[Array | None]]:
+        return [self.depthwise_weight, self.pointwise_weight], [self.depthwise_bias, self.pointwise_bias]
+
+    def backward(self, x: Array, grad_output: Array) -> SeparableGradients:
+        """As of every layer, for both parts; the depthwise result is computed again."""
+        functional.check_arrays(x=x, grad_output=grad_output)
+        problem = self._problem(x, None)
+        inner, outer = problem.depthwise, problem.pointwise  # type: ignore[union-attr]
+        full = self.pointwise_weight.reshape(outer.weight_shape)
+        between = functional.compute(inner, x, [self.depthwise_weight], [self.depthwise_bias])
+        above = backward(outer, between, full, self.pointwise_bias, grad_output)
+        below = backward(inner, x, self.depthwise_weight, self.depthwise_bias, above.x)
+        return SeparableGradients(
+            below.x, below.weight, above.weight.reshape(self.pointwise_weight.shape), below.bias, above.bias
+        )
+
+
+class _ConvTranspose(_Layer):
+    """A transposed convolution of `dimensions` dimensions of space."""
+
+    def __init__(
+        self, weight: Array, bias: Array | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+        groups: int = 1, dilation: Any = 1, *, activation: Any = None, data_format: str = "channels_first",
+        algorithm: str = "auto", precision: str = "high",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            {"weight": weight, "bias": bias},
+            {
+                "stride": stride, "padding": padding, "output_padding": output_padding, "groups": groups, "dilation": dilation,
+                "activation": activation, "data_format": data_format, "algorithm": algorithm, "precision": precision,
+            },
+        )  # fmt: skip
+
+    def __call__(
+        self, x: Array, out: Array | None = None, *, residual: Array | None = None, output_size: Any = None
+    ) -> Array:
+        """Convolve x transposed; `output_size`, the result's space, picks the output padding."""
+        return self._call(x, out, residual, output_size=output_size)
+
+    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+        return of_transposed(
+            x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments, **more
+        )
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """`fastconv.conv_transpose1d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.ConvTranspose1d(np.ones((2, 4, 3), np.float32), stride=2)(np.ones((1, 2, 9), np.float32)).shape
+    (1, 4, 19)
+    """
+
+    dimensions = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """`fastconv.conv_transpose2d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> layer = fc.ConvTranspose2d(np.ones((2, 4, 3, 3), np.float32), stride=2, padding=1)
+    >>> layer(np.ones((1, 2, 9, 9), np.float32), output_size=18).shape
+    (1, 4, 18, 18)
+    """
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """`fastconv.conv_transpose3d` with weights of its own.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.ConvTranspose3d(np.ones((2, 4, 2, 2, 2), np.float32), stride=2)(np.ones((1, 2, 3, 3, 3), np.float32)).shape
+    (1, 4, 6, 6, 6)
+    """
+
+    dimensions = 3
