@@ -259,7 +259,8 @@ class SeparableProblem:
     pointwise: Problem
 
     def __post_init__(self) -> None:
-        if self.depthwise.kind != "depthwise" or self.pointwise.kind != "pointwise":
+        pointwise = self.pointwise.operation == "conv" and self.pointwise.groups == math.prod(self.pointwise.kernel) == 1
+        if self.depthwise.kind != "depthwise" or not pointwise or any(map(any, self.pointwise.pads)):
             raise ValueError(f"text: {self} is not a depthwise problem followed by a pointwise one")
         if self.depthwise.out_shape != self.pointwise.x_shape:
             raise ValueError(

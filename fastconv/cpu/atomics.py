@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import extending, types
-from numba.core import cgutils, typing
+from numba.core import cgutils
 
 ORDER = "seq_cst"
 WORD = ir.IntType(64)
@@ -29,7 +29,7 @@ def _word(builder: Any, address: Any) -> Any:
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def load(typing_context: Any, address: Any) -> Any:
     """The word at `address`."""
 
@@ -39,7 +39,7 @@ def load(typing_context: Any, address: Any) -> Any:
     return INT(INT), build
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def store(typing_context: Any, address: Any, value: Any) -> Any:
     """Make the word at `address` be `value`."""
 
@@ -50,7 +50,7 @@ def store(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(INT, INT), build
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def add(typing_context: Any, address: Any, value: Any) -> Any:
     """Add to the word at `address`; gives what it was."""
 
@@ -60,7 +60,7 @@ def add(typing_context: Any, address: Any, value: Any) -> Any:
     return INT(INT, INT), build
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def swap(typing_context: Any, address: Any, value: Any) -> Any:
     """Make the word at `address` be `value`; gives what it was."""
 
@@ -70,7 +70,7 @@ def swap(typing_context: Any, address: Any, value: Any) -> Any:
     return INT(INT, INT), build
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def change(typing_context: Any, address: Any, old: Any, new: Any) -> Any:
     """Whether the word at `address` was `old`, and therefore is `new` now."""
 
@@ -81,7 +81,7 @@ def change(typing_context: Any, address: Any, old: Any, new: Any) -> Any:
     return types.boolean(INT, INT, INT), build
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def pause(typing_context: Any) -> Any:
     """Tell the core that this is a waiting loop; nothing on processors that have no word for it."""
     hints = {"x86": ("llvm.x86.sse2.pause", []), "arm": ("llvm.aarch64.hint", [ir.IntType(32)(1)])}
@@ -92,7 +92,8 @@ def pause(typing_context: Any) -> Any:
         if family:  # an LLVM intrinsic: Numba's JIT has no assembler for an inline one
             name, arguments = hints[family]
             kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+            hint = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
+            builder.call(hint, arguments)
         return context.get_dummy_value()
 
     return types.void(), build
@@ -101,7 +102,7 @@ def pause(typing_context: Any) -> Any:
 # Functions -----------------------------------------------------------------------------------------------------------
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def call(typing_context: Any, kernel: Any, item: Any, seat: Any, job: Any) -> Any:
     """Call the C function `void kernel(int64 item, int64 seat, int64 job)` that lies at address `kernel`."""
 
@@ -115,7 +116,7 @@ def call(typing_context: Any, kernel: Any, item: Any, seat: Any, job: Any) -> An
 
 def _foreign(name: str, result: Any, *arguments: Any) -> Any:
     """A C function that the process has loaded; compiled code that calls it can be cached on disk."""
-    return types.ExternalFunction(name, typing.signature(result, *arguments))
+    return types.ExternalFunction(name, result(*arguments))
 
 
 # CPython's own locks: they need no GIL, any thread may release one, and they have these names on every system.

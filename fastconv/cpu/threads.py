@@ -190,7 +190,7 @@ def serve(board: int, kernel: int, job: int, items: int, parts: int, worth_wakin
 def spread(kernel: int, job: int, items: int) -> None:
     """The same by Numba's own threads."""
     for item in prange(items):
-        call(kernel, item, numba.get_thread_id(), job)
+        call(kernel, item, numba.get_thread_id(), job)  # type: ignore[attr-defined]
 
 
 # Who is on the team --------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def run(kernel: int, job: int, items: int, work: float, most_seats: int = MOST_S
         serve(0, kernel, job, items, 1, False)
     elif _threading == "team" or _forked:
         serve(board(parts), kernel, job, items, parts, work >= WORTH_WAKING)
-    elif most_seats < numba.config.NUMBA_NUM_THREADS or not _spreading.acquire(blocking=False):
+    elif most_seats < _numba_config.NUMBA_NUM_THREADS or not _spreading.acquire(blocking=False):
         serve(0, kernel, job, items, 1, False)  # Numba's workqueue aborts the process if two threads enter it
     else:
         users = None
@@ -313,7 +313,7 @@ def run(kernel: int, job: int, items: int, work: float, most_seats: int = MOST_S
 def seats() -> int:
     """For how many seats a call made now needs scratch."""
     if _threading == "numba" and not _forked:
-        return max(get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))
+        return max(get_num_threads(), int(_numba_config.NUMBA_NUM_THREADS))
     return get_num_threads()
 
 
@@ -329,6 +329,7 @@ class _Local(threading.local):
 _local = _Local()
 _limit = 0  # of the process
 _threading = "team"
+_numba_config: Any = numba.config  # which makes its names as it reads the environment
 
 
 def get_num_threads() -> int:
@@ -457,7 +458,7 @@ def _cgroup_quota(membership: Path, mounted: Path) -> float:
 def _in_child() -> None:
     """The helpers stayed behind, and so did whoever held a lock: the next call engages new helpers."""
     global _team, _growing, _spreading, _forked
-    global_compiler_lock.release()
+    global_compiler_lock.release()  # type: ignore[no-untyped-call]
     _team, _growing, _spreading = None, threading.Lock(), threading.Lock()
     _forked = True  # GNU OpenMP kills a child that enters a region, so here the team takes the place of Numba's threads
 
