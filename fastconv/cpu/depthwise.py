@@ -7,57 +7,73 @@ bandwidth. `direct_depthwise`, outermost first:
 
     row of the result       of one channel; it stays in L1
       row of taps (a)         skipped where it lies outside the image
-        taps (b), columns       vectorised along the columns: three taps at once where all three are inside
+        taps (b), columns       vectorised along the columns: three taps at once, columns near the border apart
 
 `direct_depthwise_last`, for channels-last results, runs along the channels instead, one pixel at a time.
 """
 
 from collections import namedtuple
 
-from fastconv.cpu.compiled import compiled
+from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_scaled, epilogue_of, finish_row, inside, start_pixel, start_row
 
 Windows = namedtuple("Windows", "space out_space kernel stride before dilation steps")
 
 
-@compiled
+@inlined
 def windows_of(job):
     """Where the windows of a job's image lie."""
     return Windows(job.space, job.out_space, job.kernel, job.stride, job.before, job.dilation, job.x_steps)
 
 
-@compiled
-def add_taps(row, across, w, windows):
-    """row[j] += sum over b of w[b] * across[j*stride + b*dilation - before], columns outside left out."""
+@inlined
+def whole_windows(windows):
+    """The columns of the result whose windows lie wholly inside the image."""
+    stride, before, count = windows.stride[2], windows.before[2], windows.out_space[2]
+    left = inside(-before, stride, count, windows.space[2])
+    right = inside((windows.kernel[2] - 1) * windows.dilation[2] - before, stride, count, windows.space[2])
+    return max(left[0], right[0]), min(left[1], right[1])
+
+
+@inlined
+def add_taps(row, across, w, windows, first, last):
+    """row[j] += sum over b of w[b] * across[j*stride + b*dilation - before]; windows first..last lie inside the image."""
     taps, stride, apart, before = windows.kernel[2], windows.stride[2], windows.dilation[2], windows.before[2]
     width, out_width, step = windows.space[2], windows.out_space[2], windows.steps[2]
-    b = 0
-    while b + 2 < taps and stride * step == 1:
-        lo = inside(b * apart - before, stride, out_width, width)
-        middle = inside((b + 1) * apart - before, stride, out_width, width)
-        hi = inside((b + 2) * apart - before, stride, out_width, width)
-        first, last = max(lo[0], middle[0], hi[0]), min(lo[1], middle[1], hi[1])
-        if first >= last:
-            break
-        x0, x1, x2 = across + (b * apart - before), across + ((b + 1) * apart - before), across + ((b + 2) * apart - before)
-        w0, w1, w2 = w[b], w[b + 1], w[b + 2]
-        for ends, x, v in ((lo, x0, w0), (middle, x1, w1), (hi, x2, w2)):
-            add_scaled(row, x, v, 1, ends[0], first)
-            add_scaled(row, x, v, 1, last, ends[1])
+    if first >= last:  # a kernel wider than the image: each tap has its own columns
+        for b in range(taps):
+            j = b * apart - before
+            columns = inside(j, stride, out_width, width)
+            add_scaled(row, across + j * step, w[b], stride * step, columns[0], columns[1])
+        return
+    for j in range(first):
+        add_border(row, across, w, windows, j)
+    for j in range(last, out_width):
+        add_border(row, across, w, windows, j)
+    threes = taps // 3 * 3 if stride * step == 1 else 0
+    for b in range(0, threes, 3):
+        x0, w0, w1, w2 = across + (b * apart - before), w[b], w[b + 1], w[b + 2]
+        x1, x2 = x0 + apart, x0 + 2 * apart
         for j in range(first, last):
             total = row[j] + w0 * x0[j]
             total = total + w1 * x1[j]
             row[j] = total + w2 * x2[j]
-        b += 3
-    for rest in range(b, taps):
-        j = rest * apart - before
-        first, last = inside(j, stride, out_width, width)
-        add_scaled(row, across + j * step, w[rest], stride * step, first, last)
+    for b in range(threes, taps):
+        add_scaled(row, across + (b * apart - before) * step, w[b], stride * step, first, last)
 
 
-@compiled
-def add_windows(row, image, w, windows, line):
-    """Add the windows of one channel to row `line` of the result."""
+@inlined
+def add_border(row, across, w, windows, j):
+    """One output whose window may reach outside the image: every tap is looked at."""
+    for b in range(windows.kernel[2]):
+        u = j * windows.stride[2] + b * windows.dilation[2] - windows.before[2]
+        if 0 <= u < windows.space[2]:
+            row[j] += w[b] * across[u * windows.steps[2]]
+
+
+@inlined
+def add_windows(row, image, w, windows, whole, line):
+    """Add the windows of one channel to row `line` of the result; `whole` from whole_windows."""
     taps_a, taps_b = windows.kernel[1], windows.kernel[2]
     z = line // windows.out_space[1] * windows.stride[0] - windows.before[0]
     i = line % windows.out_space[1] * windows.stride[1] - windows.before[1]
@@ -67,14 +83,14 @@ def add_windows(row, image, w, windows, line):
         for a in range(lines[0], lines[1]):
             plane = (z + e * windows.dilation[0]) * windows.steps[0]
             across = image + (plane + (i + a * windows.dilation[1]) * windows.steps[1])
-            add_taps(row, across, w + (e * taps_a + a) * taps_b, windows)
+            add_taps(row, across, w + (e * taps_a + a) * taps_b, windows, whole[0], whole[1])
 
 
 @compiled
 def direct_depthwise(item, seat, job):
     """One band of rows of one channel of the result. Weights (channels * multiplier, 1, *kernel), as they come."""
     finish, windows, all_filters = epilogue_of(job), windows_of(job), job.groups * job.filters
-    taps = job.kernel[0] * job.kernel[1] * job.kernel[2]
+    taps, whole = job.kernel[0] * job.kernel[1] * job.kernel[2], whole_windows(windows)
     rows, out_width = job.out_space[0] * job.out_space[1], job.out_space[2]
     band, f, n = item % job.bands, item // job.bands % all_filters, item // (job.bands * all_filters)
     image, w, out = job.x + (n * job.x_image + f // job.filters * job.x_channel), job.weight + f * taps, job.out
@@ -82,11 +98,11 @@ def direct_depthwise(item, seat, job):
         place = (f * rows + line) * out_width
         row = out + (n * all_filters * rows * out_width + place)
         start_row(row, out_width, finish, f, place)
-        add_windows(row, image, w, windows, line)
+        add_windows(row, image, w, windows, whole, line)
         finish_row(row, out_width, finish, n * all_filters * rows * out_width + place)
 
 
-@compiled
+@inlined
 def add_window_last(row, image, x_channel, weights, windows, channels, multiplier, line, column):
     """Add the window of every channel to one pixel of the result. Weights [a][b][channel * multiplier]."""
     taps_a, taps_b = windows.kernel[1], windows.kernel[2]

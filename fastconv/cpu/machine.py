@@ -18,7 +18,7 @@ from fastconv.cpu.simd import TileShape, pointer
 # The vectors that a target feature brings: bytes of one, and how many registers there are.
 VECTORS = (("+avx512f", 64, 32), ("+avx2", 32, 16), ("+neon", 16, 32), ("", 16, 16))
 DEFAULT_CACHES = {"L1d": 32 * 1024, "L2": 512 * 1024, "L3": 8 * 1024 * 1024}  # the smallest of the machines that we serve
-PEAK_STEPS = 4096  # rank-1 updates a measurement: both operands stay in L1
+PEAK_STEPS, PEAK_TIMES = 64, 64  # rank-1 updates of a product, 11 KB of operands that stay in L1; products a measurement
 
 
 def _target_features() -> str:
@@ -77,11 +77,18 @@ def caches() -> dict[str, int]:
 
 
 @compiled
-def multiply_add(tile, a, b, out, steps):
-    """`steps` rank-1 updates of one register tile: nothing but multiply-adds, and loads that hit L1."""
-    acc, left, right = tile.zeros(), pointer(a), pointer(b)
-    for _ in range(steps):
-        acc = acc.rank1(left, right)
+def multiply_add(tile, a, b, out, steps, times):
+    """A product of (rows, steps) with (steps, width), again and again: multiply-adds, and loads that hit L1.
+
+    The operands move on at every step, as in a real kernel: LLVM would keep standing ones in registers, and spill the tile.
+    """
+    acc = tile.zeros()
+    for _ in range(times):
+        left, right = pointer(a), pointer(b)
+        for _ in range(steps):
+            acc = acc.rank1(left, right)
+            left += tile.rows
+            right += tile.width
     acc.store(pointer(out), tile.width)
 
 
@@ -89,12 +96,12 @@ def fma_peak(dtype: str = "float32", seconds: float = 0.2) -> float:
     """The multiply-add peak of one core, in GFLOP/s: the best of many runs of a register tile that does nothing else."""
     tall = 12 if registers() == 32 else 6  # rows of two vectors: enough sums in flight, and none spilled
     tile = TileShape(tall, 2, lanes(dtype), 1, dtype)
-    a, b = np.ones(tile.rows, dtype), np.ones(tile.width, dtype)
+    a, b = np.ones((PEAK_STEPS, tile.rows), dtype), np.ones((PEAK_STEPS, tile.width), dtype)
     out = np.empty((tile.rows, tile.width), dtype)
-    multiply_add(tile, a, b, out, 1)
+    multiply_add(tile, a, b, out, PEAK_STEPS, 1)
     best, start = np.inf, time.perf_counter()
     while time.perf_counter() - start < seconds:
         begin = time.perf_counter()
-        multiply_add(tile, a, b, out, PEAK_STEPS)
+        multiply_add(tile, a, b, out, PEAK_STEPS, PEAK_TIMES)
         best = min(best, time.perf_counter() - begin)
-    return 2 * tile.rows * tile.width * PEAK_STEPS / best / 1e9
+    return 2 * tile.rows * tile.width * PEAK_STEPS * PEAK_TIMES / best / 1e9

@@ -7,7 +7,7 @@ last. It stays in L1 while it is summed up. All of these loops are vectorised by
 from collections import namedtuple
 
 from fastconv import epilogue
-from fastconv.cpu.compiled import compiled
+from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.job import BIAS
 
 Epilogue = namedtuple("Epilogue", "bias bias_kind residual has_residual activation low high")
@@ -18,20 +18,20 @@ CLIP, LEAKY_RELU, SIGMOID, TANH, SILU, HARDSWISH, GELU = (
 clip, leaky_relu, sigmoid, tanh, silu, hardswish, gelu = map(compiled, epilogue.FUNCTIONS[1:])
 
 
-@compiled
+@inlined
 def epilogue_of(job):
     """The epilogue of the result."""
     return Epilogue(job.bias, job.bias_kind, job.residual, job.has_residual, job.activation, job.low, job.high)
 
 
-@compiled
+@inlined
 def inner_epilogue_of(job):
     """The epilogue of a separable layer's depthwise part."""
     bias = job.inner_bias
     return Epilogue(bias, job.inner_bias_kind, bias, 0, job.inner_activation, job.inner_low, job.inner_high)
 
 
-@compiled
+@inlined
 def inside(origin, step, count, size):
     """The range of t within 0..count for which 0 <= origin + t * step < size. (A division takes as long as 20 fmas.)"""
     before, end = (-origin, size - origin) if step == 1 else (-(origin // step), -((origin - size) // step))
@@ -39,7 +39,7 @@ def inside(origin, step, count, size):
     return first, max(first, min(count, end))
 
 
-@compiled
+@inlined
 def start_row(row, count, finish, f, place):
     """Set pixels of filter f to the bias; `place`: where the row begins in an image of the result."""
     if finish.bias_kind == A_PIXEL:
@@ -55,7 +55,7 @@ def start_row(row, count, finish, f, place):
             row[j] = 0
 
 
-@compiled
+@inlined
 def start_pixel(row, count, finish, f, place):
     """Set filters f, f + 1, ... of one pixel to the bias."""
     bias = finish.bias + (place if finish.bias_kind == A_PIXEL else f)
@@ -67,7 +67,7 @@ def start_pixel(row, count, finish, f, place):
             row[k] = 0
 
 
-@compiled
+@inlined
 def add_scaled(row, line, weight, step, first, last):
     """row[j] += weight * line[j * step] for j in first..last: a vector fma where step is 1."""
     if step == 1:

@@ -14,7 +14,7 @@ channels-last results, with the scratch [pixel][channel].
 """
 
 from fastconv.cpu.compiled import compiled
-from fastconv.cpu.depthwise import add_window_last, add_windows, windows_of
+from fastconv.cpu.depthwise import add_window_last, add_windows, whole_windows, windows_of
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
 
 
@@ -25,13 +25,14 @@ def direct_separable(item, seat, job):
     channels, filters, taps = job.groups * job.filters, job.outer_filters, job.kernel[0] * job.kernel[1] * job.kernel[2]
     rows, out_width, band, n = job.out_space[0] * job.out_space[1], job.out_space[2], item % job.bands, item // job.bands
     first, last = band * job.band, min((band + 1) * job.band, rows)
-    pixels, scratch, out = (last - first) * out_width, job.scratch + seat * job.scratch_size, job.out
+    whole, pixels = whole_windows(windows), (last - first) * out_width
+    scratch, out = job.scratch + seat * job.scratch_size, job.out
     for k in range(channels):
         image, w = job.x + (n * job.x_image + k // job.filters * job.x_channel), job.weight + k * taps
         for line in range(first, last):
             row = scratch + (k * pixels + (line - first) * out_width)
             start_row(row, out_width, inner, k, (k * rows + line) * out_width)
-            add_windows(row, image, w, windows, line)
+            add_windows(row, image, w, windows, whole, line)
             finish_row(row, out_width, inner, 0)
     for f in range(filters):
         place = (f * rows + first) * out_width

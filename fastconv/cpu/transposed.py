@@ -14,7 +14,7 @@ one owner: nothing is scattered, no zeros are inserted. `direct_transposed`, out
 `direct_transposed_last` is the twin for channels-last results: rows run along the filters, one pixel at a time.
 """
 
-from fastconv.cpu.compiled import compiled
+from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inside, start_pixel, start_row
 
 
@@ -30,7 +30,7 @@ def add_spread(row, stride, line, line_apart, weight, weight_apart, count, step,
                 row[u * stride] += w * x[u * step]
 
 
-@compiled
+@inlined
 def source(position, stride, size):
     """Which input row lands on this position, -1 if none does."""
     y = position // stride
