@@ -19,7 +19,7 @@ from fastconv.problem import Problem, as_pointwise, check_result, dtype_of, of_c
 Array = np.ndarray[Any, Any]
 
 
-class Answer(Exception):  # noqa: N818 - it carries a result, not an error
+class Answer(Exception):
     """The problem that a call would compute, in place of computing it: how `explain` asks any function."""
 
 
@@ -617,7 +617,9 @@ def compute(
     if isinstance(problem, Problem) and problem.kind == "pointwise":
         weights = [weights[0].reshape(weights[0].shape[0], -1, *(1,) * problem.dimensions)]
     packed = launch.pack(implementation, problem, weights, biases)
-    launch.run(implementation, division, problem, batched(x, problem), packed, _contiguous(residual), out.reshape(problem.out_shape))
+    launch.run(
+        implementation, division, problem, batched(x, problem), packed, _contiguous(residual), out.reshape(problem.out_shape)
+    )
     return out
 
 
@@ -649,7 +651,7 @@ def _overlap(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=100_000)
+        return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 

@@ -20,7 +20,7 @@ from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.epilogue import Activation
 from fastconv.explain import Explanation, explain
 from fastconv.plan import AnyProblem, Division, Implementation, choose
-from fastconv.problem import Problem, Shaped, check_result, of_conv, of_depthwise, of_separable, of_transposed
+from fastconv.problem import Problem, Shaped, as_pointwise, check_result, of_conv, of_depthwise, of_separable, of_transposed
 
 Array = np.ndarray[Any, Any]
 MOST_PLANS = 64  # of a layer: callers may come with ever new shapes
@@ -120,12 +120,11 @@ class _Layer:
         return explain(self._plan(Shaped(tuple(shape), self._dtype), None, {}).problem)
 
     def _plan(self, x: Any, residual: Any, more: dict[str, Any]) -> _Plan:
-        key = (x.shape, np.dtype(x.dtype).name, None if residual is None else (residual.shape, residual.dtype.name), *more.values())
-        try:
-            with self._lock:
+        added = None if residual is None else (residual.shape, residual.dtype.name)
+        key = (x.shape, np.dtype(x.dtype).name, added, repr(more) if more else None)  # by repr: 10 is legal, 10.0 is not
+        with self._lock:
+            if key in self._plans:
                 return self._plans[key]
-        except (KeyError, TypeError):  # unhashable: a list of sizes
-            pass
         problem = self._problem(x, residual, **more)
         implementation, division = choose(problem, IMPLEMENTATIONS)
         with self._lock:
@@ -133,10 +132,7 @@ class _Layer:
                 weights, biases = self._weights_and_biases()
                 self._packed[implementation.name] = launch.pack(implementation, problem, weights, biases)
             plan = _Plan(problem, implementation, division, self._packed[implementation.name])
-            try:
-                self._plans[key] = plan
-            except TypeError:
-                return plan
+            self._plans[key] = plan
             if len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
         return plan
@@ -325,10 +321,12 @@ class PointwiseConv2d(_Layer):
         )  # fmt: skip
 
     def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
-        return of_conv(x, self._full(), self.bias, padding=0, dilation=1, groups=1, dimensions=2, residual=residual, **self._arguments)
+        return of_conv(
+            x, self._full(), self.bias, padding=0, dilation=1, groups=1, dimensions=2, residual=residual, **self._arguments
+        )
 
     def _full(self) -> Array:
-        return functional.as_pointwise(self.weight, self._dtype)  # type: ignore[no-any-return]
+        return as_pointwise(self.weight, self._dtype)  # type: ignore[no-any-return]
 
     def _weights_and_biases(self) -> tuple[list[Array], list[Array | None]]:
         return [self._full()], [self.bias]
@@ -386,9 +384,7 @@ class SeparableConv2d(_Layer):
         between = functional.compute(inner, x, [self.depthwise_weight], [self.depthwise_bias])
         above = backward(outer, between, full, self.pointwise_bias, grad_output)
         below = backward(inner, x, self.depthwise_weight, self.depthwise_bias, above.x)
-        return SeparableGradients(
-            below.x, below.weight, above.weight.reshape(self.pointwise_weight.shape), below.bias, above.bias
-        )
+        return SeparableGradients(below.x, below.weight, above.weight.reshape(self.pointwise_weight.shape), below.bias, above.bias)
 
 
 class _ConvTranspose(_Layer):
@@ -407,16 +403,12 @@ class _ConvTranspose(_Layer):
             },
         )  # fmt: skip
 
-    def __call__(
-        self, x: Array, out: Array | None = None, *, residual: Array | None = None, output_size: Any = None
-    ) -> Array:
+    def __call__(self, x: Array, out: Array | None = None, *, residual: Array | None = None, output_size: Any = None) -> Array:
         """Convolve x transposed; `output_size`, the result's space, picks the output padding."""
         return self._call(x, out, residual, output_size=output_size)
 
     def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
-        return of_transposed(
-            x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments, **more
-        )
+        return of_transposed(x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments, **more)
 
 
 class ConvTranspose1d(_ConvTranspose):

@@ -243,7 +243,7 @@ class Problem:
         >>> Problem.parse("conv2d,n1c32i112x112f32k3p1g32,relu").out_space
         (112, 112)
         """
-        parts = text.strip().split("+")
+        parts = re.split(r"\+(?=conv|transposed|weights)", text.strip())  # numbers have plus signs too: 1e+20
         if len(parts) == 2:
             return SeparableProblem(*map(_parsed, parts))
         if len(parts) > 2:
@@ -446,11 +446,12 @@ def whole(name: str, value: Any, least: int) -> int:
     """A Python int from an integer that is not a bool."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: got {value!r} of type {type(value).__name__}, expected an integer")
-    if value < least:
+    number = int(value)
+    if number < least:
         raise ValueError(f"{name}: got {value}, expected at least {least}")
-    if value > MOST_BYTES:
+    if number > MOST_BYTES:
         raise ValueError(f"{name}: got {value}, expected at most 2**62")
-    return int(value)
+    return number
 
 
 def one_of(name: str, value: Any, legal: Iterable[str]) -> str:
@@ -476,7 +477,7 @@ def dtype_of(name: str, array: Any, expected: str | None = None) -> str:
     return dtype.name
 
 
-def _wishes(data_format: Any, algorithm: Any, precision: Any) -> dict[str, str]:
+def _wishes(data_format: Any, algorithm: Any, precision: Any) -> dict[str, Any]:
     return {
         "data_format": one_of("data_format", data_format, DATA_FORMATS),
         "algorithm": one_of("algorithm", algorithm, ALGORITHMS),
@@ -662,8 +663,8 @@ def _parsed(text: str) -> Problem:
     kernel = _spread(geometry["k"], dimensions)
     stride, dilation = _spread(geometry["s"] or "1", dimensions), _spread(geometry["d"] or "1", dimensions)
     extra = _spread(geometry["o"] or "0", dimensions)
-    pads = [tuple(map(int, pad.split(":"))) for pad in (geometry["p"] or "0").split("x")]
-    pads = [pad * 2 if len(pad) == 1 else pad for pad in pads]
+    ends = [pad.split(":") for pad in (geometry["p"] or "0").split("x")]
+    pads = [(int(pad[0]), int(pad[-1])) for pad in ends]
     cropped = any(min(pad) < 0 for pad in pads)  # only an adjoint has them: checked without, put back after
     padding = tuple((max(b, 0), max(a, 0)) for b, a in pads)
     last = said["data_format"] == "channels_last"
@@ -671,10 +672,13 @@ def _parsed(text: str) -> Problem:
     bias_kind, has_residual = said.pop("bias"), said.pop("residual")
     x = Shaped((n, *space, c) if last else (n, c, *space), dtype)
     if operation[1] == "transposed":
-        said.pop("padding_mode")
+        if said.pop("padding_mode") != "zeros":
+            raise ValueError(f"text: got {text!r}, a transposed convolution with a padding mode")
         weight = Shaped((c, max(f // max(g, 1), 1), *kernel), dtype)
         problem = of_transposed(x, weight, None, stride, padding, extra, g, dilation, dimensions=dimensions, **said)
     else:
+        if any(extra):
+            raise ValueError(f"text: got {text!r}, output padding of what is not transposed")
         weight = Shaped((f, max(c // max(g, 1), 1), *kernel), dtype)
         problem = of_conv(x, weight, None, stride, padding, dilation, g, dimensions=dimensions, **said)
         problem = replace(problem, operation=operation[1])
@@ -682,6 +686,8 @@ def _parsed(text: str) -> Problem:
         raise ValueError(f"text: got {f} filters in {g} groups")
     if cropped:
         problem = replace(problem, pads=tuple(pads) if len(pads) == dimensions else tuple(pads) * dimensions)
+    if min(problem.out_space) < 1:
+        raise ValueError(f"text: got {text!r}, whose cropping leaves {problem.out_space}")
     return replace(problem, bias=bias_kind, residual=has_residual)
 
 

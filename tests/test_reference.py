@@ -104,9 +104,7 @@ def test_transposed_convolution_and_gradients_are_their_definition(case):
     x, weight = integers(batch, channels, *image), integers(channels, filters // groups, *kernel)
     geometry = (stride, pads, output_padding, groups, dilation)
     result = reference.conv_transpose2d(x, weight, None, *geometry)
-    np.testing.assert_array_equal(
-        result, brute.conv_transpose2d(x, weight, stride, pads, output_padding, dilation, groups)
-    )
+    np.testing.assert_array_equal(result, brute.conv_transpose2d(x, weight, stride, pads, output_padding, dilation, groups))
     grad = integers(*result.shape, seed=1)
     to_weight = reference.conv_transpose2d_weight(x, weight.shape, grad, *geometry)
     expected = brute.conv_transpose2d_weight(x, weight.shape, grad, stride, pads, dilation, groups)
@@ -146,9 +144,7 @@ def test_one_dimension_is_two_with_a_row():
 def test_one_dimension_transposed_is_two_with_a_row():
     x, weight = integers(2, 4, 5), integers(4, 3, 3)
     result = reference.conv_transpose1d(x, weight, None, 3, 1, 2, 2, 2)
-    expected = brute.conv_transpose2d(
-        x[:, :, None], weight[:, :, None], (1, 3), ((0, 0), (1, 1)), (0, 2), (1, 2), groups=2
-    )
+    expected = brute.conv_transpose2d(x[:, :, None], weight[:, :, None], (1, 3), ((0, 0), (1, 1)), (0, 2), (1, 2), groups=2)
     np.testing.assert_array_equal(result, expected[:, :, 0])
 
 
@@ -158,10 +154,7 @@ def test_three_dimensions_are_sums_of_two():
     result = reference.conv3d(x, weight, None, (2, 1, 2), (1, 0, 1), (2, 1, 1), 2)
     depth = np.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0), (0, 0)])
     for o in range(result.shape[2]):
-        slices = (
-            brute.conv2d(depth[:, :, o * 2 + k * 2], weight[:, :, k], (1, 2), ((0, 0), (1, 1)), (1, 1), 2)
-            for k in range(3)
-        )
+        slices = (brute.conv2d(depth[:, :, o * 2 + k * 2], weight[:, :, k], (1, 2), ((0, 0), (1, 1)), (1, 1), 2) for k in range(3))
         np.testing.assert_array_equal(result[:, :, o], sum(slices))
     assert result.shape[2] == 3
 
@@ -182,9 +175,7 @@ def test_gradients_are_adjoint(dimensions, data_format, batched):
     by_weight = inner(weight, to_weight(x, weight.shape, grad, *geometry, data_format=data_format))
     assert inner(result, grad) == by_x == by_weight
 
-    conv, to_x, to_weight = (
-        getattr(reference, f"conv_transpose{dimensions}d{end}") for end in ("", "_input", "_weight")
-    )
+    conv, to_x, to_weight = (getattr(reference, f"conv_transpose{dimensions}d{end}") for end in ("", "_input", "_weight"))
     weight = integers(4, 3, *(3, 2, 3)[:dimensions])
     geometry = (2, ((1, 2),) * dimensions, 1, 2, 3)
     result = conv(x, weight, None, *geometry, data_format=data_format)
@@ -320,9 +311,7 @@ def test_no_images(data_format):
     last = data_format == "channels_last"
     x, weight, back = np.zeros((0, 5, 6, 4) if last else (0, 4, 5, 6)), integers(6, 2, 3, 3), integers(4, 3, 3, 3)
     for mode in ("zeros", "reflect", "replicate", "circular", "symmetric"):
-        result = reference.conv2d(
-            x, weight, None, 1, 1, 1, 2, padding_mode=mode, activation="gelu", data_format=data_format
-        )
+        result = reference.conv2d(x, weight, None, 1, 1, 1, 2, padding_mode=mode, activation="gelu", data_format=data_format)
         assert result.shape == ((0, 5, 6, 6) if last else (0, 6, 5, 6))
     to_weight = reference.conv2d_weight(x, weight.shape, result, 1, 1, 1, 2, data_format=data_format)
     np.testing.assert_array_equal(to_weight, np.zeros(weight.shape))
@@ -449,9 +438,7 @@ def test_atrous_is_dilated():
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("stride", "padding", "dilation", "groups"), [(1, 0, 1, 1), (2, 1, 1, 2), (1, 2, 2, 4), (3, 1, 2, 2)]
-)
+@pytest.mark.parametrize(("stride", "padding", "dilation", "groups"), [(1, 0, 1, 1), (2, 1, 1, 2), (1, 2, 2, 4), (3, 1, 2, 2)])
 def test_convolution_is_torchs(dimensions, stride, padding, dilation, groups):
     torch = pytest.importorskip("torch")
     x, weight, bias = (

@@ -273,12 +273,7 @@ ENDINGS = {
     "first call in atexit, too late": ("import atexit\natexit.register(lambda: check())\nIMPORT", 0),
     "first call in atexit, in time": ("import atexit\nIMPORT\natexit.register(check)", 0),
     "call in __del__": (
-        (
-            "class Last:\n"
-            "    def __init__(self): self.check = check\n"
-            "    def __del__(self): self.check()\n"
-            "check(); last = Last()"
-        ),
+        ("class Last:\n    def __init__(self): self.check = check\n    def __del__(self): self.check()\ncheck(); last = Last()"),
         0,
     ),
     "SIGTERM": ("import os; check(); os.kill(os.getpid(), 15)", -15),

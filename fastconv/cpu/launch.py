@@ -69,7 +69,9 @@ def run(
     _start(implementation.kernel, values, division, problem)
 
 
-def weight_gradient(implementation: Implementation, division: Division, problem: Problem, x: Array, grad: Array, out: Array) -> None:
+def weight_gradient(
+    implementation: Implementation, division: Division, problem: Problem, x: Array, grad: Array, out: Array
+) -> None:
     """Compute a convolution's gradient with respect to its weights into `out`."""
     if problem.batch == 0:
         out[...] = 0

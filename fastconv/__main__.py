@@ -1,0 +1,67 @@
+"""The command line: `python -m fastconv`, also installed as `fastconv`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import fastconv
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
+    top = argparse.ArgumentParser(prog="fastconv", description="Hand-written convolution kernels for NumPy arrays.")
+    top.add_argument("--version", action="version", version=f"fastconv {fastconv.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+
+    demo = commands.add_parser("demo", help="run six kinds of layers on a photograph and draw what they do")
+    demo.add_argument("--image", metavar="FILE", help="a picture of your own (default: one that comes with scikit-image)")
+    demo.add_argument("--out", metavar="FILE.png", default="demo.png", help="where the figure goes (default: %(default)s)")
+    demo.add_argument("--seconds", type=_positive, default=8.0, help="about how long to train (default: %(default)s)")
+
+    commands.add_parser("info", help="say what this installation has to work with")
+
+    bench = commands.add_parser("bench", help="time layers and compare them with the processor's peak")
+    bench.add_argument("layer", nargs="*", help="a layer's name, or a problem such as conv2d,n1c64i56x56f64k3p1,bias,relu")
+    bench.add_argument("--threads", type=int, metavar="N", help="threads a call may use (default: all)")
+    bench.add_argument("--seconds", type=_positive, default=0.5, metavar="S", help="time a layer (default: %(default)s)")
+    bench.add_argument("--quick", action="store_true", help="time each layer for a moment only")
+    bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return top
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text}, expected a positive number")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if it worked, 1 if it said why not."""
+    given = parser().parse_args(arguments)
+    try:
+        if given.command == "demo":
+            from fastconv.demo import demo
+
+            demo(given.image, given.out, seconds=given.seconds)
+        elif given.command == "info":
+            from fastconv.info import gather
+
+            for name, value in gather():
+                print(f"{name:<13} {value}")
+        else:
+            from fastconv.bench import bench
+
+            bench(
+                given.layer, threads=given.threads, seconds=given.seconds, quick=given.quick, as_json=given.json,
+            )  # fmt: skip
+    except (ImportError, OSError, ValueError) as error:
+        print(f"fastconv {given.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
