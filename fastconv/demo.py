@@ -18,7 +18,6 @@ import fastconv as fc
 from fastconv.bench.layers import AnyProblem, layer
 from fastconv.bench.report import Console, time_text
 from fastconv.bench.timing import best_time
-from fastconv.problem import Problem
 
 Array = np.ndarray[Any, Any]
 
@@ -85,18 +84,12 @@ class Runner:
         result = getattr(fc, function)(x, *arrays, **keywords)
         expected = getattr(fc.reference, function)(x, *arrays, **keywords)
         problem: AnyProblem = fc.explain(getattr(fc, function), x, *arrays, **keywords).problem
-        made = layer(problem, *(self._full(problem, a) for a in arrays))
+        made = layer(problem, *arrays)
         out = np.empty_like(result)
         seconds = best_time(lambda: made(x, out), self.seconds)
         error = float(np.abs(result - expected).max())
         system.rows.append(Row(system.title, name, x.shape, result.shape, problem.parameters, problem.operations, seconds, error))
         return result
-
-    @staticmethod
-    def _full(problem: AnyProblem, array: Array | None) -> Array | None:
-        """A pointwise weight may come without its sizes of 1."""
-        plain = array is not None and array.ndim == 2 and isinstance(problem, Problem)
-        return array.reshape(problem.weight_shape) if plain else array  # type: ignore[union-attr]
 
 
 # The pictures and the filters ----------------------------------------------------------------------------------------
@@ -226,7 +219,7 @@ def separable(photo: Array, run: Runner) -> System:
     grey = (resized(photo, 64) @ LUMINANCE)[None]
     seen = fc.conv2d(grey, gabor_bank(channels)[:, None], padding="same", padding_mode="symmetric", activation="relu")
     rng = np.random.default_rng(0)
-    mixture = rng.standard_normal((filters, channels)).astype(np.float32) / np.sqrt(channels)
+    mixture = rng.standard_normal((filters, channels)).astype(np.float32) / channels**0.5
     sharpness = rng.uniform(0.7, 1.4, (filters, channels))
     weight = np.ascontiguousarray(mixture[:, :, None, None] * gaussian(3, sharpness))
     # The nearest product of one spatial filter and one mixture a channel: the first singular vectors.

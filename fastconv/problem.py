@@ -87,7 +87,7 @@ class Problem:
     padding_mode: str = "zeros"
     bias: str = "none"
     residual: bool = False
-    activation: Activation = Activation()
+    activation: Activation = Activation()  # noqa: RUF009 - frozen
     data_format: str = "channels_first"
     dtype: str = "float32"
     algorithm: str = "auto"

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from brute import output_size
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastconv.epilogue import Activation
@@ -39,7 +39,7 @@ TEXTS = {
     "conv2d,n1c4i8x8f8k3x3,clip:0:1e-20": "conv2d,n1c4i8x8f8k3x3,clip:0.0:1e-20",
     "conv2d,n1c4i8x8f8k3x3,pixelbias,gelu": None,
     "conv2d,float32,n1": ValueError,
-    "transposed1d,n1c4i8f6k3s3p1o2g2": None,
+    "transposed1d,n1c4i8f6k3s3p1g2o2": None,
     "transposed2d,n1c4i8x9f6k3x3s2x1p1:0x0d1x2o1x0": None,
     "weights2d,n8c4i8x8f8k3x3p1": None,
     "conv2d,n1c4i8x8f8k3x3p-1": None,
@@ -147,7 +147,6 @@ def problems(draw):
 @settings(max_examples=200, deadline=None)
 @given(problems())
 def test_every_legal_problem_round_trips(problem):
-    assume("e+" not in str(problem.activation))
     assert Problem.parse(str(problem)) == problem
     assert hash(Problem.parse(str(problem))) == hash(problem)
 

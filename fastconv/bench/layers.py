@@ -84,31 +84,24 @@ def layer(problem: AnyProblem, *arrays: Array | None) -> Any:
     PointwiseConv2d(weight (32, 192, 1, 1), bias (32,), float32)
     """
     if isinstance(problem, SeparableProblem):
-        first = problem.depthwise
-        return fc.SeparableConv2d(
-            *arrays, first.stride, first.pads, first.dilation, padding_mode=first.padding_mode,
-            depthwise_activation=first.activation, **_wishes(problem.pointwise),
-        )  # fmt: skip
+        activation = problem.depthwise.activation
+        keywords = _keywords(problem.depthwise, "stride padding dilation padding_mode") | _keywords(problem.pointwise, "")
+        return fc.SeparableConv2d(*arrays, depthwise_activation=activation, **keywords)
     if problem.operation == "transposed":
         kind = {1: fc.ConvTranspose1d, 2: fc.ConvTranspose2d, 3: fc.ConvTranspose3d}[problem.dimensions]
-        geometry = (problem.stride, problem.pads, problem.output_padding, problem.groups, problem.dilation)
-        return kind(*arrays, *geometry, **_wishes(problem))
-    wishes = {"padding_mode": problem.padding_mode, **_wishes(problem)}
+        return kind(*arrays, **_keywords(problem, "stride padding output_padding groups dilation"))
     if problem.dimensions == 2 and problem.kind == "pointwise":
-        return fc.PointwiseConv2d(*arrays, problem.stride, **wishes)
+        return fc.PointwiseConv2d(*arrays, **_keywords(problem, "stride padding_mode"))
     if problem.dimensions == 2 and problem.kind == "depthwise":
-        return fc.DepthwiseConv2d(*arrays, problem.stride, problem.pads, problem.dilation, **wishes)
+        return fc.DepthwiseConv2d(*arrays, **_keywords(problem, "stride padding dilation padding_mode"))
     general = {1: fc.Conv1d, 2: fc.Conv2d, 3: fc.Conv3d}[problem.dimensions]
-    return general(*arrays, problem.stride, problem.pads, problem.dilation, problem.groups, **wishes)
+    return general(*arrays, **_keywords(problem, "stride padding dilation groups padding_mode"))
 
 
-def _wishes(problem: Problem) -> dict[str, Any]:
-    return {
-        "activation": problem.activation,
-        "data_format": problem.data_format,
-        "algorithm": problem.algorithm,
-        "precision": problem.precision,
-    }
+def _keywords(problem: Problem, names: str) -> dict[str, Any]:
+    """These of a layer's arguments, and those that all layers take."""
+    everywhere = ["activation", "data_format", "algorithm", "precision"]
+    return {name: getattr(problem, "pads" if name == "padding" else name) for name in names.split() + everywhere}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""The table of layers, how they are called, and what is reported."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv.bench import LAYERS, MORE_LAYERS, Console, Measurement, bench, best_time, case, find, layer, measure
+from fastconv.problem import Problem
+
+ALL = {**LAYERS, **MORE_LAYERS}
+
+
+def test_the_table_is_the_one_that_peers_were_measured_on():
+    assert len(LAYERS) == 18
+    assert all(problem.bias == "channel" and str(problem.activation) == "relu" for problem in LAYERS.values())
+    assert all(problem.batch == 1 for problem in LAYERS.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "out_shape", "kind", "mega"),
+    [
+        ("resnet_conv1", (1, 64, 112, 112), "standard", 236.0),
+        ("resnet_3x3_s2", (1, 128, 28, 28), "standard", 231.2),
+        ("pw_28_192_32", (1, 32, 28, 28), "pointwise", 9.6),
+        ("dw_112_64_s2", (1, 64, 56, 56), "depthwise", 3.6),
+        ("dw5_14_672", (1, 672, 14, 14), "depthwise", 6.6),
+        ("atrous_r12_33", (1, 256, 33, 33), "atrous", 1284.6),
+        ("seed_128_rgb", (1, 32, 126, 126), "standard", 27.4),
+        ("grouped32_28", (1, 256, 28, 28), "standard", 28.9),
+        ("sep_112_32_64", (1, 64, 112, 112), "separable", 58.6),
+        ("up_28_64_32", (1, 32, 56, 56), "transposed", 51.4),
+    ],
+)
+def test_layers_of_the_table(name, out_shape, kind, mega):
+    problem = ALL[name]
+    assert (problem.out_shape, problem.kind) == (out_shape, kind)
+    assert problem.operations / 1e6 == pytest.approx(mega, abs=0.05)
+
+
+def test_find():
+    assert find("pw_14_512") == ("pw_14_512", LAYERS["pw_14_512"])
+    assert find("conv2d,n1c3i8f4k3")[1] == Problem.parse("conv2d,n1c3i8f4k3")
+    with pytest.raises(ValueError, match="pw_15_512.*resnet_conv1"):
+        find("pw_15_512")
+    with pytest.raises(ValueError, match="text"):
+        find("conv2d,nonsense")
+
+
+# A problem of each kind of layer, with every argument away from its default, and the function that computes it.
+SMALL = [
+    ("conv1d,n1c4i20f6k3s2p1:2g2,bias,relu", "conv1d"),
+    ("conv2d,n2c4i9x8f6k3x2s2x1p1x0d1x2g2,pixelbias,residual,leaky_relu:0.1,channels_last", "conv2d"),
+    ("conv3d,n1c2i5f3k2,bias,float64", "conv3d"),
+    ("conv2d,n1c4i9f8k3p1g4,bias,relu,reflect", "depthwise_conv2d"),
+    ("conv2d,n1c4i9f8k1s2,bias", "pointwise_conv2d"),
+    ("conv2d,n1c4i9f6k3p2d2,relu", "conv2d"),
+    ("transposed1d,n1c4i9f6k3s2p1,bias", "conv_transpose1d"),
+    ("transposed2d,n1c4i5f6k3s2p1g2o1,bias,relu", "conv_transpose2d"),
+    ("transposed3d,n1c2i3f3k2s2", "conv_transpose3d"),
+]
+
+
+@pytest.mark.parametrize(("text", "function"), SMALL)
+def test_a_case_computes_its_problem(text, function):
+    problem = Problem.parse(text)
+    made = case(problem)
+    x, out = made.arguments
+    assert made() is out
+    assert (x.shape, out.shape, out.dtype.name) == (problem.x_shape, problem.out_shape, problem.dtype)
+    options = {"stride": problem.stride, "activation": problem.activation, "data_format": problem.data_format}
+    if function != "pointwise_conv2d":
+        options |= {"padding": problem.pads, "dilation": problem.dilation}
+    if "transpose" in function:
+        options["output_padding"] = problem.output_padding
+    else:
+        options["padding_mode"] = problem.padding_mode
+    if function not in ("pointwise_conv2d", "depthwise_conv2d"):
+        options["groups"] = problem.groups
+    expected = getattr(fc.reference, function)(x, made.function.weight, made.function.bias, **options, **made.keywords)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_case_of_a_separable_layer():
+    problem = Problem.parse("conv2d,n1c4i9f4k3s2p1g4,bias,relu+conv2d,n1c4i5f6k1,bias,relu")
+    made = case(problem)
+    x, out = made.arguments
+    arrays = (getattr(made.function, f"{part}_{what}") for what in ("weight", "bias") for part in ("depthwise", "pointwise"))
+    expected = fc.reference.separable_conv2d(x, *arrays, 2, 1, depthwise_activation="relu", activation="relu")
+    np.testing.assert_allclose(made(), expected, rtol=1e-4, atol=1e-5)
+    assert made() is out
+
+
+def test_a_case_of_a_weight_gradient():
+    problem = Problem.parse("weights2d,n2c4i9f6k3s2p1g2,float64")
+    made = case(problem)
+    x, size, gradient = made.arguments[:3]
+    expected = fc.reference.conv2d_weight(x, size, gradient, 2, 1, 1, 2)
+    np.testing.assert_allclose(made(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_layer_without_bias_keeps_its_geometry():
+    made = layer(Problem.parse("conv2d,n1c2i8f3k3s2p1"), np.ones((3, 2, 3, 3), np.float32))
+    assert (made.bias, made.stride, made.padding) == (None, (2, 2), ((1, 1), (1, 1)))
+
+
+def test_best_time_takes_the_shortest_and_stops():
+    calls = []
+    assert 0 < best_time(lambda: calls.append(1), seconds=0.01) < 1e-4
+    assert len(calls) > 10
+
+
+def test_measurement():
+    problem = Problem.parse("conv2d,n1c8i10f8k1")
+    m = Measurement("x", problem, 1e-6, 2, 100.0)
+    assert m.gflops == pytest.approx(12.8)
+    assert m.share == pytest.approx(0.128)
+    measured = measure("x", problem, seconds=0.001, peak=100.0)
+    assert measured.threads == fc.get_num_threads()
+    assert measured.peak == 100.0 * measured.threads
+    assert measured.seconds > 0
+
+
+def test_the_report_in_plain_text_and_in_json():
+    texts = ["conv2d,n1c4i9f8k1,bias", "conv2d,n1c4i9f4k3g4,float64"]
+    plain, as_json = io.StringIO(), io.StringIO()
+    bench(texts, threads=1, quick=True, console=Console(plain))
+    lines = plain.getvalue().splitlines()
+    assert "threads: 1" in lines[0]
+    assert lines[1].split()[:2] == ["layer", "kind"]
+    assert [line.split()[1] for line in lines[3:]] == ["pointwise", "depthwise"]
+    bench(texts[:1], threads=1, quick=True, as_json=True, console=Console(as_json))
+    [entry] = json.loads(as_json.getvalue())
+    assert entry["problem"] == str(Problem.parse(texts[0]))
+    assert entry["gflops"] > 0
+    assert entry["threads"] == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_report_on_a_terminal():
+    pytest.importorskip("rich")
+    terminal = Terminal()
+    Console(terminal).table("[Sizes]", ["name", "size"], [["[a]", "1"]])
+    assert "[a]" in terminal.getvalue()
+    assert "━" in terminal.getvalue()

@@ -1,0 +1,136 @@
+"""The decorator of all kernels: its flags, the machine code that comes of them, and the disk cache."""
+
+import importlib
+import os
+import pkgutil
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from numba.core.registry import CPUDispatcher
+
+import fastconv.cpu
+from fastconv.cpu import compiled, job, machine
+from fastconv.cpu.table import IMPLEMENTATIONS
+
+PACKAGE = Path(fastconv.cpu.__file__).parent.parent
+SMALL = """
+from fastconv.cpu import rows
+from fastconv.cpu.compiled import source_hash
+assert rows.clip(2.0, 0.0, 1.0) == 1.0 and rows.leaky_relu(-1.0, 0.5, 0.0) == -0.5
+assert rows.inside(-1, 1, 3, 8) == (1, 3)
+print(source_hash(), *(sum(f.stats.cache_hits.values()) for f in (rows.clip, rows.leaky_relu, rows.inside)))
+"""
+
+
+def started(code=SMALL, package=PACKAGE, **environment):
+    paths = os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])
+    variables = os.environ | {"PYTHONPATH": paths} | {name: str(value) for name, value in environment.items()}
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
+
+
+def finished(process):
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert error == ""
+    return out.split()
+
+
+def run(**keywords):
+    return finished(started(**keywords))
+
+
+def files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_second_process_hits_the_cache(tmp_path):
+    source, *hits = run(FASTCONV_CACHE_DIR=tmp_path)
+    first = files(tmp_path)
+    assert len(first) >= 3
+    assert {path.suffix for path in first} == {".bin"}
+    assert {path.parent.name for path in first} == {source}
+    again, *more = run(FASTCONV_CACHE_DIR=tmp_path)
+    assert files(tmp_path) == first
+    assert (again, hits, more) == (source, ["0"] * 3, ["1"] * 3)
+
+
+def test_a_damaged_file_is_a_missing_one(tmp_path):
+    run(FASTCONV_CACHE_DIR=tmp_path)
+    first = files(tmp_path)
+    for damage, path in enumerate(sorted(first)):
+        whole = path.read_bytes()
+        path.write_bytes([b"", whole[: len(whole) // 2], b"nonsense"][damage % 3])
+    _, *hits = run(FASTCONV_CACHE_DIR=tmp_path)
+    assert "1" not in hits
+    assert set(files(tmp_path)) == set(first)
+    assert run(FASTCONV_CACHE_DIR=tmp_path)[1:] == ["1"] * 3  # they were written anew
+
+
+def test_no_folder_no_cache_no_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert run(FASTCONV_CACHE_DIR=tmp_path / "file" / "below")[1:] == ["0"] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_four_processes_at_once(tmp_path):
+    running = [started(FASTCONV_CACHE_DIR=tmp_path) for _ in range(4)]
+    assert len({finished(process)[0] for process in running}) == 1
+    assert {path.suffix for path in files(tmp_path)} == {".bin"}
+    assert run(FASTCONV_CACHE_DIR=tmp_path)[1:] == ["1"] * 3
+
+
+def test_every_change_of_the_package_counts(tmp_path):
+    package = tmp_path / "fastconv"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from fastconv.cpu.compiled import source_hash, PACKAGE; print(source_hash(), PACKAGE)"
+    before, where = run(code=code, package=package)
+    assert where == str(package.resolve())
+    assert run(code=code, package=package)[0] == before
+    hashes = {before}
+    for name in ("problem.py", "cpu/simd.py", "cuda/__init__.py"):
+        with (package / name).open("a") as file:
+            file.write("# a comment\n")
+        hashes.add(run(code=code, package=package)[0])
+    (package / "new.py").write_text("")
+    hashes.add(run(code=code, package=package)[0])
+    assert len(hashes) == 5
+
+
+def dispatchers():
+    for module in pkgutil.walk_packages(fastconv.cpu.__path__, "fastconv.cpu."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, CPUDispatcher):
+                yield pytest.param(value, id=f"{module.name}.{name}")
+
+
+@pytest.mark.parametrize("dispatcher", dispatchers())
+def test_flags(dispatcher):
+    options = dispatcher.targetoptions
+    assert options["nogil"] is True
+    assert options["error_model"] == "numpy"
+    flags = options.get("fastmath", False)
+    assert flags is False or set(flags) <= {"contract", "reassoc", "nsz"}
+    assert isinstance(dispatcher._cache, compiled._DiskCache)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 instructions")
+@pytest.mark.skipif("+fma" not in machine._target_features().split(","), reason="the target has no fma")
+@pytest.mark.parametrize("implementation", [i for i in IMPLEMENTATIONS if i.algorithm == "direct"], ids=lambda i: i.name)
+def test_direct_kernels_are_packed_fmas(implementation):
+    arguments = job.ARGUMENTS["float32"]
+    compiled.address(implementation.kernel, *arguments)
+    text = implementation.kernel.inspect_asm(arguments)
+    packed = [line for line in text.splitlines() if "vfmadd" in line and "ps\t" in line]
+    assert any("%ymm" in line or "%zmm" in line for line in packed)
+
+
+def test_address_is_that_of_one_function():
+    kernel = IMPLEMENTATIONS[0].kernel
+    single, double = (compiled.address(kernel, *job.ARGUMENTS[dtype]) for dtype in ("float32", "float64"))
+    assert single != double
+    assert single == compiled.address(kernel, *job.ARGUMENTS["float32"]) != 0

@@ -1,0 +1,59 @@
+"""The command line: what it accepts, prints and returns."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import fastconv as fc
+from fastconv.__main__ import main, parser
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    for word in (fc.__version__, "NumPy", "Numba", "lanes", "L1d", "threads", "CUDA"):
+        assert word in printed
+
+
+def test_bench(capsys):
+    assert main(["bench", "conv2d,n1c4i9f8k1", "--threads", "1", "--quick", "--json"]) == 0
+    [entry] = json.loads(capsys.readouterr().out)
+    assert entry["layer"] == "conv2d,n1c4i9x9f8k1x1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bench", "no_such_layer"], "no_such_layer"),
+        (["bench", "conv2d,n1c4i2f8k3"], "weight"),
+        (["bench", "pw_28_192_32", "--threads", "0"], "num_threads"),
+        (["demo", "--image", "no/such/file.jpg"], "no/such/file.jpg"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments, said, capsys):
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["bench", "--seconds", "-1"], ["bench", "--seconds", "x"]])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_only_commands_that_exist_are_listed():
+    text = parser().format_help()
+    assert all(command in text for command in ("demo", "info", "bench"))
+    assert not any(command in text for command in ("compile", "export", "cuda-report"))
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "fastconv", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"fastconv {fc.__version__}\n"
