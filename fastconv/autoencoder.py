@@ -1,197 +1,403 @@
-"""A convolutional autoencoder: an encoder that compresses, a decoder that restores, trained without labels.
+"""A convolutional autoencoder, trained with the package's own convolutions and gradients.
 
-    code = encoder(x)           strided convolutions, each halving the picture, relu between them
-    restored = decoder(code)    transposed convolutions, each doubling it, relu between them
-    loss = mean((restored - x) ** 2)
+It learns to press pictures through a narrow code and to restore them, without labels. The encoder's stages are convolutions
+of stride 2, each of which halves the picture; the decoder's are transposed convolutions of stride 2, each of which doubles
+it again; between the stages of either stand rectifiers, and the code and the restored picture are sums as they are.
 
-Everything is computed by the package's own layers and their gradients; Adam (Kingma and Ba, 2014) takes the steps. The same
-seed gives the same bits, whatever the number of threads.
+All that a network needs is here to be read: layers that know their gradients, a pass forward that keeps what the pass
+backward asks for, and Adam. A layer's gradients are `fastconv.grad`'s; nothing differentiates automatically.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, overload
 
 import numpy as np
 
 from fastconv import functional, grad
-from fastconv.problem import whole
+from fastconv.problem import dtype_of, whole
 
 Array = np.ndarray[Any, Any]
-FORMAT = "fastconv autoencoder 1"  # of the files of `save`
-FIRST_DECAY, SECOND_DECAY, SMALL = 0.9, 0.999, 1e-8  # Adam's, as its authors propose
+Shape = tuple[int, ...]
+
+__all__ = ["ConvAutoencoder", "EpochLoss", "LearningCurve"]
+
+FILE_FORMAT = "fastconv.ConvAutoencoder"
+FILE_VERSION = 1
 
 
-class LearningCurve(NamedTuple):
-    """Mean squared errors, one an epoch; `validation` is empty where there was none."""
+# What training tells --------------------------------------------------------------------------------------------------
 
-    training: list[float]
-    validation: list[float]
+
+class EpochLoss(NamedTuple):
+    """Mean squared errors of one epoch; `validation` is None where there were no validation pictures."""
+
+    train: float
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class LearningCurve(Sequence[EpochLoss]):
+    """The losses of a training, epoch by epoch.
+
+    A sequence: ``len(curve)`` epochs, ``curve[i]`` is epoch i's ``EpochLoss(train, validation)``, a slice is a curve again,
+    and a loop runs over the epochs. The columns are attributes.
+
+    Attributes
+    ----------
+    train : list of float
+        Mean squared error of an epoch's training pictures, each taken just before the step that learnt from it.
+    validation : list of float
+        Mean squared error of the validation pictures at the end of an epoch; empty where there were none.
+
+    Examples
+    --------
+    >>> curve = LearningCurve(train=[0.5, 0.25, 0.2], validation=[0.4, 0.3, 0.35])
+    >>> curve.best, curve[curve.best]
+    (1, EpochLoss(train=0.25, validation=0.3))
+    >>> [train for train, validation in curve]
+    [0.5, 0.25, 0.2]
+    """
+
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> int:
+        """The epoch of the smallest validation loss, or training loss where there was no validation, counted from 0."""
+        if not self.train:
+            raise ValueError("best: the curve has no epochs")
+        losses = self.validation or self.train
+        return min(range(len(losses)), key=lambda epoch: (math.isnan(losses[epoch]), losses[epoch]))
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    @overload
+    def __getitem__(self, index: int) -> EpochLoss: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> LearningCurve: ...
+
+    def __getitem__(self, index: int | slice) -> EpochLoss | LearningCurve:
+        if isinstance(index, slice):
+            return LearningCurve(self.train[index], self.validation[index])
+        return EpochLoss(self.train[index], self.validation[index] if self.validation else None)
+
+
+# Layers that know their gradients -------------------------------------------------------------------------------------
+
+
+class _Layer:
+    """A convolution, its weights, and whether a rectifier follows."""
+
+    def __init__(self, name: str, weight_shape: Shape, filters: int, *, biased: bool = True, rectified: bool = False) -> None:
+        self.name = name
+        self.weight: Array = np.zeros(weight_shape, np.float32)
+        self.bias: Array | None = np.zeros(filters, np.float32) if biased else None
+        self.activation = "relu" if rectified else None
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that training changes, in place, by their names."""
+        return {
+            f"{self.name}.{which}": array for which, array in (("weight", self.weight), ("bias", self.bias)) if array is not None
+        }
+
+    @property
+    def _taps(self) -> float:
+        """How many products make one number of the result."""
+        return float(math.prod(self.weight.shape[1:]))
+
+    def initialise(self, rng: np.random.Generator) -> None:
+        """He's: of a variance that keeps the size of signals, of which a rectifier takes half, whatever the depth."""
+        gain = 2 if self.activation else 1
+        self.weight[...] = rng.standard_normal(self.weight.shape) * math.sqrt(gain / self._taps)
+
+    def forward(self, x: Array) -> Array:
+        raise NotImplementedError
+
+    def backward(self, x: Array, y: Array, grad_y: Array, *, first: bool) -> tuple[Array | None, list[Array]]:
+        """The gradients of x (None for the first layer, where nobody asks) and of the parameters, in their order."""
+        if self.activation:
+            grad_y = grad_y * (y > 0)
+        grads = [self._grad_weight(x, grad_y)]
+        if self.bias is not None:
+            grads.append(grad.conv2d_bias(grad_y))
+        return None if first else self._grad_input(x, grad_y), grads
+
+    def _grad_input(self, x: Array, grad_y: Array) -> Array:
+        raise NotImplementedError
+
+    def _grad_weight(self, x: Array, grad_y: Array) -> Array:
+        raise NotImplementedError
+
+
+class _Convolution(_Layer):
+    """Halves the picture and mixes its channels."""
+
+    stride = 2
+    groups = 1
+
+    @property
+    def padding(self) -> int:
+        # With k taps of stride 2 this much on both sides halves an even size exactly, whether k is odd or even.
+        return (self.weight.shape[-1] - 1) // 2
+
+    def forward(self, x: Array) -> Array:
+        return functional.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, activation=self.activation)
+
+    def _grad_input(self, x: Array, grad_y: Array) -> Array:
+        return grad.conv2d_input(x.shape, self.weight, grad_y, stride=self.stride, padding=self.padding, groups=self.groups)
+
+    def _grad_weight(self, x: Array, grad_y: Array) -> Array:
+        return grad.conv2d_weight(x, self.weight.shape, grad_y, stride=self.stride, padding=self.padding, groups=self.groups)
+
+
+class _Depthwise(_Convolution):
+    """Halves the picture, every channel for itself."""
+
+    def __init__(self, name: str, channels: int, multiplier: int, kernel_size: int) -> None:
+        filters = channels * multiplier
+        super().__init__(name, (filters, 1, kernel_size, kernel_size), filters, biased=False)  # the pointwise part has one
+        self.groups = channels
+
+    def forward(self, x: Array) -> Array:
+        return functional.depthwise_conv2d(
+            x, self.weight, self.bias, stride=self.stride, padding=self.padding, activation=self.activation
+        )
+
+
+class _Pointwise(_Convolution):
+    """Mixes the channels, every pixel for itself."""
+
+    stride = 1
+
+    def forward(self, x: Array) -> Array:
+        return functional.pointwise_conv2d(x, self.weight, self.bias, activation=self.activation)
+
+
+class _Transposed(_Layer):
+    """Doubles the picture."""
+
+    @property
+    def _taps(self) -> float:
+        channels, _, height, width = self.weight.shape
+        return channels * height * width / 4  # a window of every second pixel covers a pixel a quarter as often
+
+    @property
+    def _geometry(self) -> dict[str, Any]:
+        size = self.weight.shape[-1]
+        return {"stride": 2, "padding": (size - 1) // 2, "output_padding": size % 2}  # doubles every size exactly
+
+    def forward(self, x: Array) -> Array:
+        return functional.conv_transpose2d(x, self.weight, self.bias, activation=self.activation, **self._geometry)
+
+    def _grad_input(self, x: Array, grad_y: Array) -> Array:
+        return grad.conv_transpose2d_input(x.shape, self.weight, grad_y, **self._geometry)
+
+    def _grad_weight(self, x: Array, grad_y: Array) -> Array:
+        return grad.conv_transpose2d_weight(x, self.weight.shape, grad_y, **self._geometry)
+
+
+class _Adam:
+    """Kingma and Ba's steps, which change the parameters in place."""
+
+    DECAY: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    EPSILON: ClassVar[float] = 1e-8
+
+    def __init__(self, parameters: Sequence[Array], learning_rate: float) -> None:
+        self.parameters, self.learning_rate, self.steps = parameters, learning_rate, 0
+        self.means = [np.zeros_like(parameter) for parameter in parameters]
+        self.squares = [np.zeros_like(parameter) for parameter in parameters]
+
+    def step(self, gradients: Sequence[Array]) -> None:
+        self.steps += 1
+        first, second = self.DECAY
+        # Both averages began at zero; this undoes what is left of that.
+        rate = self.learning_rate * math.sqrt(1 - second**self.steps) / (1 - first**self.steps)
+        for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
+            mean += (1 - first) * (gradient - mean)
+            square += (1 - second) * (gradient * gradient - square)
+            parameter -= rate * mean / (np.sqrt(square) + self.EPSILON)
+
+
+# The network ----------------------------------------------------------------------------------------------------------
 
 
 class ConvAutoencoder:
-    """Compress pictures to codes of half the size a stage, and restore them.
+    """Learns to press pictures into a small code and to restore them from it.
+
+    Stage i of the encoder is a convolution of stride 2 with ``channels[i]`` filters, so every stage halves the picture; the
+    decoder has as many transposed convolutions, with the channels in reverse. Rectifiers stand between the stages of the
+    encoder and between those of the decoder; the code and the restored picture may take any value. The network learns from
+    its own input: Adam lowers the mean squared error between a picture and its restoration.
 
     Parameters
     ----------
     in_channels : int
         Channels of the pictures.
-    channels : tuple of int
-        Channels after each stage of the encoder; the code has the last of them.
+    channels : list or tuple of int
+        Channels after each stage of the encoder; the last are the code's.
     kernel_size : int
-        Odd, of every layer.
+        Taps of every stage each way, odd or even, at least 2.
     separable : bool
-        Encode with depthwise separable layers.
+        Make the encoder's stages of a depthwise convolution of stride 2, with as many filters a channel as it takes not to
+        narrow the stage, and a pointwise one, as MobileNet's are.
     rng : None, int or numpy.random.Generator
-        Where the first weights and the order of the pictures come from.
+        Where the first weights (He's) and the order of the training pictures come from: the same seed and the same pictures
+        give the same bits, for any number of threads.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not as described; the message names it.
 
+    Notes
+    -----
+    Pictures are float32, (N, in_channels, H, W), with H and W divisible by ``2 ** len(channels)``; they need not be of the
+    size that was trained on. Values around 0..1 suit the default learning rate. Many threads may encode and decode at once,
+    but not while one trains. A model can be pickled, with the state of its generator; `save` writes the weights alone.
+
     Examples
     --------
     >>> import numpy as np, fastconv as fc
-    >>> model = fc.ConvAutoencoder(rng=0)
-    >>> curve = model.fit(np.ones((8, 1, 8, 8), np.float32), epochs=2, progress=False)
-    >>> curve.training[1] < curve.training[0], model.encode(np.ones((1, 1, 8, 8), np.float32)).shape
-    (True, (1, 8, 2, 2))
+    >>> across = np.linspace(0, 1, 8, dtype=np.float32)
+    >>> ramps = np.stack([s * across[:, None] + (1 - s) * across for s in np.linspace(0, 1, 64, dtype=np.float32)])[:, None]
+    >>> model = fc.ConvAutoencoder(channels=(8, 2), rng=0)
+    >>> curve = model.fit(ramps, epochs=20, progress=False)
+    >>> curve.train[-1] < curve.train[0] / 2
+    True
+    >>> model.encode(ramps).shape, model.reconstruct(ramps).shape
+    ((64, 2, 2, 2), (64, 1, 8, 8))
     """
 
     def __init__(
         self,
         in_channels: int = 1,
-        channels: tuple[int, ...] = (16, 8),
+        channels: Sequence[int] = (16, 8),
         kernel_size: int = 3,
         *,
         separable: bool = False,
-        rng: Any = None,
+        rng: int | np.random.Generator | None = None,
     ) -> None:
-        self.in_channels = whole("in_channels", in_channels, 1)
-        if not isinstance(channels, (tuple, list)):
-            raise TypeError(f"channels: got {channels!r}, expected a tuple of integers")
-        self.channels = tuple(whole("channels", c, 1) for c in channels)
-        if not self.channels:
+        self._rng = _generator(rng)
+        self._build(in_channels, channels, kernel_size, separable)
+        for layer in self._layers:
+            layer.initialise(self._rng)
+
+    def _build(self, in_channels: Any, channels: Any, kernel_size: Any, separable: Any) -> None:
+        """Check the arguments and make the layers, of zeros."""
+        self.in_channels = whole("in_channels", in_channels, least=1)
+        if not isinstance(channels, (list, tuple)):
+            raise TypeError(f"channels: got {type(channels).__name__}, expected a list or tuple of integers, one a stage")
+        if not channels:
             raise ValueError("channels: got none, expected at least one stage")
-        self.kernel_size = whole("kernel_size", kernel_size, 1)
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: got {kernel_size}, expected an odd number")
-        if not isinstance(separable, bool):
-            raise TypeError(f"separable: got {separable!r}, expected a bool")
-        self.separable = separable
-        self._rng = np.random.default_rng(rng)
-        self.weights = dict(self._first_weights())
+        self.channels = tuple(whole("channels", count, least=1) for count in channels)
+        self.kernel_size = whole("kernel_size", kernel_size, least=1)
+        if self.kernel_size == 1:
+            raise ValueError("kernel_size: got 1, expected at least 2: one tap of stride 2 sees a quarter of the pixels")
+        if not isinstance(separable, (bool, np.bool_)):
+            raise TypeError(f"separable: got {separable!r} of type {type(separable).__name__}, expected True or False")
+        self.separable = bool(separable)
+        self._encoder = _encoder(self.in_channels, self.channels, self.kernel_size, self.separable)
+        self._decoder = _decoder(self.in_channels, self.channels, self.kernel_size)
 
-    def _first_weights(self) -> Iterator[tuple[str, Array]]:
-        """He's: normal numbers of variance 2 / inputs of a sum."""
-        widths, k = (self.in_channels, *self.channels), self.kernel_size
-
-        def normal(shape: tuple[int, ...], inputs: float) -> Array:
-            return (self._rng.standard_normal(shape) * np.sqrt(2 / inputs)).astype(np.float32)
-
-        for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
-            if self.separable:
-                yield f"depthwise {stage}", normal((before, 1, k, k), k * k)
-                yield f"encoder {stage}", normal((after, before, 1, 1), before)
-            else:
-                yield f"encoder {stage}", normal((after, before, k, k), before * k * k)
-            yield f"encoder bias {stage}", np.zeros(after, np.float32)
-        for stage, (before, after) in enumerate(zip(widths[::-1], widths[-2::-1], strict=False)):
-            yield f"decoder {stage}", normal((before, after, k, k), before * k * k / 4)  # a stride of 2 spreads a sum over 4 pixels
-            yield f"decoder bias {stage}", np.zeros(after, np.float32)
-
-    # Forward and backward --------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        return (
+            f"ConvAutoencoder(in_channels={self.in_channels}, channels={self.channels}, kernel_size={self.kernel_size}, "
+            f"separable={self.separable})"
+        )
 
     @property
-    def _stages(self) -> range:
-        return range(len(self.channels))
-
-    def _encoded(self, x: Array, seen: list[Array]) -> Array:
-        """The code; the input of every layer is added to `seen`."""
-        w, pad = self.weights, self.kernel_size // 2
-        for stage in self._stages:
-            bias, activation = w[f"encoder bias {stage}"], "relu" if stage < self._stages[-1] else None
-            seen.append(x)
-            if self.separable:
-                x = functional.depthwise_conv2d(x, w[f"depthwise {stage}"], stride=2, padding=pad)
-                seen.append(x)
-                x = functional.pointwise_conv2d(x, w[f"encoder {stage}"], bias, activation=activation)
-            else:
-                x = functional.conv2d(x, w[f"encoder {stage}"], bias, stride=2, padding=pad, activation=activation)
-        return x
-
-    def _decoded(self, z: Array, seen: list[Array]) -> Array:
-        w = self.weights
-        for stage in self._stages:
-            seen.append(z)
-            z = functional.conv_transpose2d(
-                z, w[f"decoder {stage}"], w[f"decoder bias {stage}"], **self._doubling,
-                activation="relu" if stage < self._stages[-1] else None,
-            )  # fmt: skip
-        return z
+    def parameters(self) -> int:
+        """How many numbers training changes."""
+        return sum(array.size for array in self._arrays().values())
 
     @property
-    def _doubling(self) -> dict[str, int]:
-        # (size - 1) * 2 - 2 * (k // 2) + k - 1 + 1 + 1 = 2 * size for every odd kernel; a kernel of 1 included.
-        return {"stride": 2, "padding": self.kernel_size // 2, "output_padding": 1}
+    def weights(self) -> dict[str, Array]:
+        """Copies of all weights and biases by name, such as "encoder.0.weight", in the functions' layouts."""
+        return {name: array.copy() for name, array in self._arrays().items()}
 
-    def _loss_and_gradients(self, x: Array) -> tuple[float, dict[str, Array]]:
-        """The mean squared error of a batch, and its gradient with respect to every weight."""
-        seen: list[Array] = []
-        restored = self._decoded(self._encoded(x, seen), seen)
-        error = restored - x
-        loss = float(np.mean(np.square(error, dtype=np.float64)))
-        above, w, gradients = error * np.float32(2 / error.size), self.weights, {}
-        for stage in reversed(self._stages):
-            z, weight = seen.pop(), w[f"decoder {stage}"]
-            gradients[f"decoder {stage}"] = grad.conv_transpose2d_weight(z, weight.shape, above, **self._doubling)
-            gradients[f"decoder bias {stage}"] = grad.conv_transpose2d_bias(above)
-            above = grad.conv_transpose2d_input(z.shape, weight, above, **self._doubling)
-            if stage > 0:  # z is the relu of the stage before; the code has none
-                above = above * (z > 0)
-        for stage in reversed(self._stages):
-            weight, pad = w[f"encoder {stage}"], self.kernel_size // 2
-            steps = {"stride": 1, "padding": 0} if self.separable else {"stride": 2, "padding": pad}
-            x = seen.pop()
-            gradients[f"encoder {stage}"] = grad.conv2d_weight(x, weight.shape, above, **steps)
-            gradients[f"encoder bias {stage}"] = grad.conv2d_bias(above)
-            if self.separable or stage > 0:
-                above = grad.conv2d_input(x.shape, weight, above, **steps)
-            if self.separable:
-                x, weight = seen.pop(), w[f"depthwise {stage}"]
-                options = {"stride": 2, "padding": pad, "groups": weight.shape[0]}
-                gradients[f"depthwise {stage}"] = grad.conv2d_weight(x, weight.shape, above, **options)
-                if stage > 0:
-                    above = grad.conv2d_input(x.shape, weight, above, **options)
-            if stage > 0:
-                above = above * (x > 0)
-        return loss, gradients
-
-    # The public calls ------------------------------------------------------------------------------------------------
+    # Use ---------------------------------------------------------------------------------------------------------------
 
     def encode(self, x: Array) -> Array:
-        """The codes (N, channels[-1], H / 2**stages, W / 2**stages) of pictures (N, C, H, W)."""
-        self._check("x", x)
-        return self._encoded(x, [])
+        """The code of pictures.
+
+        Parameters
+        ----------
+        x : ndarray, (N, in_channels, H, W)
+            Pictures, float32.
+
+        Returns
+        -------
+        ndarray, (N, channels[-1], H / 2 ** stages, W / 2 ** stages)
+            Their code.
+
+        Raises
+        ------
+        TypeError
+            If x is not an ndarray.
+        ValueError
+            If its dtype or shape is not as described; among them sizes that cannot be halved that often.
+        """
+        self._check_pictures("x", x)
+        return _through(self._encoder, x)
 
     def decode(self, z: Array) -> Array:
-        """The pictures of codes."""
-        functional.check_arrays(z=z)
-        if z.dtype != np.float32 or z.ndim != 4 or z.shape[1] != self.channels[-1]:
-            raise ValueError(f"z: got {z.dtype} {z.shape}, expected float32 (N, {self.channels[-1]}, H, W)")
-        return self._decoded(z, [])
+        """The pictures of a code.
+
+        Parameters
+        ----------
+        z : ndarray, (N, channels[-1], h, w)
+            A code, float32, of any size.
+
+        Returns
+        -------
+        ndarray, (N, in_channels, h * 2 ** stages, w * 2 ** stages)
+            Pictures.
+
+        Raises
+        ------
+        TypeError
+            If z is not an ndarray.
+        ValueError
+            If its dtype or shape is not as described.
+        """
+        _check("z", z, self.channels[-1])
+        return _through(self._decoder, z)
 
     def reconstruct(self, x: Array) -> Array:
-        """The pictures, compressed and restored."""
+        """What is left of pictures after they went through the code: ``decode(encode(x))``.
+
+        Parameters
+        ----------
+        x : ndarray, (N, in_channels, H, W)
+            Pictures, float32.
+
+        Returns
+        -------
+        ndarray of x's shape
+            The restored pictures, not clipped to the range of x.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `encode`.
+        """
         return self.decode(self.encode(x))
 
     transform = encode
     inverse_transform = decode
+
+    # Training ----------------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -200,140 +406,321 @@ class ConvAutoencoder:
         batch_size: int = 32,
         learning_rate: float = 3e-3,
         validation: Array | None = None,
-        progress: bool = True,
+        progress: bool | str = True,
         *,
-        callback: Callable[[int, float, float | None], Any] | None = None,
+        callback: Callable[[int, float, float | None], object] | None = None,
         patience: int | None = None,
     ) -> LearningCurve:
-        """Train on pictures, against themselves.
+        """Learn to restore pictures; called again, it goes on from where it was.
 
         Parameters
         ----------
-        x : ndarray, (N, C, H, W), float32
-            Pictures whose sizes can be halved once a stage.
-        epochs, batch_size : int
-            How often every picture is seen; pictures a step.
+        x : ndarray, (N, in_channels, H, W)
+            Pictures to learn from, float32 and finite; a memory map is read batch by batch.
+        epochs : int
+            How often to go through all of them.
+        batch_size : int
+            Pictures a step; the last step of an epoch takes what is left.
         learning_rate : float
             Adam's.
-        validation : ndarray, optional
-            Pictures whose error is measured after every epoch.
-        progress : bool
-            Show a bar on a terminal (needs rich).
+        validation : ndarray, (M, in_channels, H, W), optional
+            Pictures not to learn from, whose error is taken after every epoch.
+        progress : bool or "always"
+            Show a bar on standard error, by rich or tqdm, whichever is installed: True where that is a terminal, "always"
+            also elsewhere.
         callback : callable, optional
-            Called after every epoch with its number, the training error and the validation error (or None).
+            Called after every epoch as ``callback(epoch, train_loss, validation_loss)``, epochs counted from 0, the last None
+            without `validation`. What it returns is ignored; what it raises ends the training.
         patience : int, optional
-            Stop after so many epochs without a better error, and go back to the best weights.
+            Stop after this many epochs in a row without a new least loss - that of `validation`, or else the training loss -
+            and at the end, stopped or not, go back to the weights that the best epoch ended with.
 
         Returns
         -------
         LearningCurve
-            The errors, one an epoch.
+            The losses of every epoch: lists ``curve.train`` and ``curve.validation``; ``curve[i]`` is a pair.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is not as described; the message names it.
+            If an argument is not as described; the message names it, and nothing was learnt.
         """
-        self._check("x", x)
-        if len(x) == 0:
-            raise ValueError("x: got no pictures, expected at least one")
+        epochs, batch_size = whole("epochs", epochs, least=1), whole("batch_size", batch_size, least=1)
+        learning_rate = _positive("learning_rate", learning_rate)
+        patience = None if patience is None else whole("patience", patience, least=1)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback: got {type(callback).__name__}, expected a function")
+        if not isinstance(progress, (bool, np.bool_)) and not (isinstance(progress, str) and progress == "always"):
+            raise ValueError(f"progress: got {progress!r}, expected True, False or 'always'")
+        self._check_lesson("x", x)
         if validation is not None:
-            self._check("validation", validation)
-        epochs, batch_size = whole("epochs", epochs, 0), whole("batch_size", batch_size, 1)
-        if isinstance(learning_rate, bool) or not isinstance(learning_rate, (int, float)):
-            raise TypeError(f"learning_rate: got {learning_rate!r}, expected a number")
-        if not 0 < learning_rate < np.inf:
-            raise ValueError(f"learning_rate: got {learning_rate}, expected a positive number")
-        if patience is not None:
-            patience = whole("patience", patience, 1)
-        curve, steps, best, waited = LearningCurve([], []), 0, np.inf, 0
-        kept = dict(self.weights)
-        moments = {name: (np.zeros_like(w), np.zeros_like(w)) for name, w in self.weights.items()}
-        with _progress(progress, epochs) as advance:
+            self._check_lesson("validation", validation)
+
+        arrays = list(self._arrays().values())
+        adam = _Adam(arrays, learning_rate)
+        curve = LearningCurve()
+        best, best_arrays = math.inf, [array.copy() for array in arrays] if patience else []
+        waited = 0
+        with _bar(progress, epochs * math.ceil(len(x) / batch_size)) as advance:
             for epoch in range(epochs):
-                total, order = 0.0, self._rng.permutation(len(x))
-                for first in range(0, len(x), batch_size):
-                    batch = np.ascontiguousarray(x[order[first : first + batch_size]])
-                    loss, gradients = self._loss_and_gradients(batch)
-                    steps, total = steps + 1, total + loss * len(batch)
-                    self._step(gradients, moments, learning_rate, steps)
-                curve.training.append(total / len(x))
-                held_out = None
+                curve.train.append(self._learn(x, batch_size, adam, lambda: advance(_words(curve, epochs))))
                 if validation is not None:
-                    held_out = float(np.mean(np.square(self.reconstruct(validation) - validation, dtype=np.float64)))
-                    curve.validation.append(held_out)
+                    curve.validation.append(self._loss(validation, batch_size))
+                advance(_words(curve, epochs), 0)
                 if callback is not None:
-                    callback(epoch, curve.training[-1], held_out)
-                advance(curve.training[-1])
-                error = curve.training[-1] if held_out is None else held_out
-                if error < best:
-                    best, waited, kept = error, 0, dict(self.weights)
+                    callback(epoch, *curve[epoch])
+                if patience is None:
+                    continue
+                watched = (curve.validation or curve.train)[-1]
+                if watched < best:
+                    best, waited, best_arrays = watched, 0, [array.copy() for array in arrays]
                 else:
                     waited += 1
-                if patience is not None and waited >= patience:
-                    self.weights = kept
+                if waited == patience:
                     break
+        for array, kept in zip(arrays, best_arrays, strict=False):  # none are kept without patience
+            array[...] = kept
         return curve
 
-    def _step(self, gradients: dict[str, Array], moments: dict[str, tuple[Array, Array]], rate: float, steps: int) -> None:
-        """One step of Adam; the weights are new arrays, so that older ones can be kept."""
-        scale = np.float32(rate * np.sqrt(1 - SECOND_DECAY**steps) / (1 - FIRST_DECAY**steps))
-        for name, gradient in gradients.items():
-            first, second = moments[name]
-            first += np.float32(1 - FIRST_DECAY) * (gradient - first)
-            second += np.float32(1 - SECOND_DECAY) * (gradient * gradient - second)
-            self.weights[name] = self.weights[name] - scale * first / (np.sqrt(second) + np.float32(SMALL))
+    def _learn(self, x: Array, batch_size: int, adam: _Adam, advance: Callable[[], None]) -> float:
+        """One epoch; the mean squared error on the way."""
+        order = self._rng.permutation(len(x))
+        total = 0.0
+        for start in range(0, len(x), batch_size):
+            # In order of memory: which pictures make a batch matters, not their order in it.
+            batch = x[np.sort(order[start : start + batch_size])]
+            squares, gradients = self._gradients(batch)
+            adam.step(gradients)
+            total += squares
+            advance()
+        return total / x.size
+
+    def _gradients(self, x: Array) -> tuple[float, list[Array]]:
+        """The sum of squared errors, and the gradients of their mean with respect to all parameters, in their order."""
+        layers = self._layers
+        signals = [x]
+        for layer in layers:
+            signals.append(layer.forward(signals[-1]))
+        error = signals[-1] - x
+        gradient: Array | None = error * np.float32(2 / error.size)
+        gradients: list[Array] = []
+        for i in reversed(range(len(layers))):
+            assert gradient is not None  # only the first layer's backward leaves it out
+            gradient, ours = layers[i].backward(signals[i], signals[i + 1], gradient, first=i == 0)
+            gradients = ours + gradients
+        return _squares(error), gradients
+
+    def _loss(self, x: Array, batch_size: int) -> float:
+        """Mean squared error, without learning, in as little memory as learning takes."""
+        total = 0.0
+        for start in range(0, len(x), batch_size):
+            batch = x[start : start + batch_size]
+            total += _squares(_through(self._layers, batch) - batch)
+        return total / x.size
+
+    # Files -------------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file, in NumPy's npz format without pickles."""
-        sizes = np.array([self.in_channels, self.kernel_size, int(self.separable), *self.channels], np.int64)
-        with open(path, "wb") as file:
-            np.savez(file, format=np.array(FORMAT), sizes=sizes, **self.weights)  # type: ignore[arg-type]
+        """Write the network to a file in NumPy's npz format.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to; taken as it is, no ending is added.
+        """
+        described = {
+            "format": np.array(FILE_FORMAT),
+            "version": np.array(FILE_VERSION),
+            "in_channels": np.array(self.in_channels),
+            "channels": np.array(self.channels),
+            "kernel_size": np.array(self.kernel_size),
+            "separable": np.array(self.separable),
+        }
+        with open(os.fspath(path), "wb") as file:
+            np.savez(file, **described, **self._arrays())  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ConvAutoencoder:
-        """Read a model that `save` wrote.
+    def load(cls, path: str | os.PathLike[str], *, rng: int | np.random.Generator | None = None) -> ConvAutoencoder:
+        """Read a network that `save` wrote. Nothing in a file is ever run.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+        rng : None, int or numpy.random.Generator
+            For the order of pictures in further training.
+
+        Returns
+        -------
+        ConvAutoencoder
+            A network that gives the same bits.
 
         Raises
         ------
+        OSError
+            If the file cannot be opened.
         ValueError
-            If the file is not one.
+            If it is not a network that this version can read.
         """
+        model = cls.__new__(cls)
+        model._rng = _generator(rng)
+        with open(os.fspath(path), "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as stored:
+                    held = {name: stored[name] for name in stored.files}
+            except Exception as error:  # what a broken file makes zipfile, zlib and NumPy raise has no end
+                raise ValueError(f"path: {os.fspath(path)!r} is not a saved ConvAutoencoder ({error})") from error
+        if str(held.pop("format", "")) != FILE_FORMAT:
+            raise ValueError(f"path: {os.fspath(path)!r} is not a saved ConvAutoencoder: it does not say {FILE_FORMAT!r}")
+        version = held.pop("version", np.array(None)).tolist()
+        if version != FILE_VERSION:
+            raise ValueError(f"path: {os.fspath(path)!r} has version {version}, this fastconv reads version {FILE_VERSION}")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                held = {name: file[name] for name in file.files}
-            if str(held.pop("format")) != FORMAT:
-                raise ValueError("another format")
-            in_channels, kernel_size, separable, *channels = map(int, held.pop("sizes"))
-            model = cls(in_channels, tuple(channels), kernel_size, separable=bool(separable))
-            if {n: (w.shape, w.dtype) for n, w in held.items()} != {n: (w.shape, w.dtype) for n, w in model.weights.items()}:
-                raise ValueError("other weights")
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # whatever a foreign file makes of it
-            raise ValueError(f"path: {os.fspath(path)!r} is not a model of {FORMAT!r} ({error})") from None
-        model.weights = held
+            model._build(*(held.pop(name).tolist() for name in ("in_channels", "channels", "kernel_size", "separable")))
+        except (KeyError, TypeError, ValueError, MemoryError) as error:
+            raise ValueError(f"path: {os.fspath(path)!r} is not a whole saved ConvAutoencoder: {error}") from error
+        arrays = model._arrays()
+        expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+        found = {name: (array.shape, array.dtype) for name, array in held.items()}
+        if found != expected:
+            odd = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+            raise ValueError(f"path: {os.fspath(path)!r} is not a whole saved ConvAutoencoder: {', '.join(odd)} differ")
+        for name, array in arrays.items():
+            array[...] = held[name]
         return model
 
-    def _check(self, name: str, x: Array) -> None:
-        functional.check_arrays(**{name: x})
-        if x.dtype != np.float32 or x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"{name}: got {x.dtype} {x.shape}, expected float32 (N, {self.in_channels}, H, W)")
-        fraction = 2 ** len(self.channels)
-        if any(size < 1 or size % fraction for size in x.shape[2:]):
-            raise ValueError(f"{name}: got pictures of {x.shape[2:]}, expected sizes that can be halved {len(self.channels)} times")
+    # Parts -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _layers(self) -> list[_Layer]:
+        return self._encoder + self._decoder
+
+    def _arrays(self) -> dict[str, Array]:
+        return {name: array for layer in self._layers for name, array in layer.arrays.items()}
+
+    def _check_pictures(self, name: str, x: Any) -> None:
+        _check(name, x, self.in_channels)
+        step = 2 ** len(self.channels)
+        if any(size % step for size in x.shape[2:]):
+            raise ValueError(
+                f"{name}: got pictures of {x.shape[2]} x {x.shape[3]}, expected sizes divisible by {step}: "
+                f"each of {len(self.channels)} stages halves them"
+            )
+
+    def _check_lesson(self, name: str, x: Any) -> None:
+        self._check_pictures(name, x)
+        if not len(x):
+            raise ValueError(f"{name}: got no pictures, expected at least one")
+        if not all(np.isfinite(picture).all() for picture in x):
+            raise ValueError(f"{name}: got NaN or infinity, expected finite numbers to learn from")
+
+
+def _encoder(in_channels: int, channels: Shape, kernel_size: int, separable: bool) -> list[_Layer]:
+    layers: list[_Layer] = []
+    for stage, (before, after) in enumerate(itertools.pairwise((in_channels, *channels))):
+        name, rectified = f"encoder.{stage}", stage < len(channels) - 1
+        if separable:
+            multiplier = -(-after // before)
+            layers += [
+                _Depthwise(f"{name}.depthwise", before, multiplier, kernel_size),
+                _Pointwise(f"{name}.pointwise", (after, before * multiplier, 1, 1), after, rectified=rectified),
+            ]
+        else:
+            layers.append(_Convolution(name, (after, before, kernel_size, kernel_size), after, rectified=rectified))
+    return layers
+
+
+def _decoder(in_channels: int, channels: Shape, kernel_size: int) -> list[_Layer]:
+    widths = (*channels[::-1], in_channels)
+    return [
+        _Transposed(f"decoder.{stage}", (before, after, kernel_size, kernel_size), after, rectified=stage < len(channels) - 1)
+        for stage, (before, after) in enumerate(itertools.pairwise(widths))
+    ]
+
+
+def _through(layers: Sequence[_Layer], x: Array) -> Array:
+    for layer in layers:
+        x = layer.forward(x)
+    return x
+
+
+def _squares(error: Array) -> float:
+    return float(np.square(error, dtype=np.float64).sum())
+
+
+# Arguments ------------------------------------------------------------------------------------------------------------
+
+
+def _check(name: str, x: Any, channels: int) -> None:
+    functional.check_arrays(**{name: x})
+    if x.dtype.name != "float32":
+        dtype_of(name, x)  # has better advice for what is no such number at all
+        raise ValueError(f"{name}: got dtype {x.dtype.name}, expected float32; convert with {name}.astype(np.float32)")
+    if x.ndim != 4:
+        raise ValueError(f"{name}: got {x.ndim} dimensions {x.shape}, expected 4: (N, {channels}, H, W)")
+    if x.shape[1] != channels:
+        raise ValueError(f"{name}: got {x.shape[1]} channels in shape {x.shape}, expected {channels}")
+    if min(x.shape[2:]) < 1:
+        raise ValueError(f"{name}: got shape {x.shape}, expected sizes of at least 1")
+
+
+def _generator(rng: Any) -> np.random.Generator:
+    if rng is None or isinstance(rng, np.random.Generator):
+        return np.random.default_rng(rng)
+    try:
+        return np.random.default_rng(whole("rng", rng, least=0))
+    except TypeError:
+        raise TypeError(
+            f"rng: got {rng!r} of type {type(rng).__name__}, expected None, an integer or a numpy.random.Generator"
+        ) from None
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: got {value!r} of type {type(value).__name__}, expected a number")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: got {value}, expected a positive number")
+    return float(value)
+
+
+# The bar --------------------------------------------------------------------------------------------------------------
+
+
+def _words(curve: LearningCurve, epochs: int) -> str:
+    done = len(curve)
+    text = f"epoch {min(done + 1, epochs)} of {epochs}"
+    if done:
+        train, validation = curve[-1]
+        text += f", loss {train:.4g}" + ("" if validation is None else f", validation {validation:.4g}")
+    return text
 
 
 @contextlib.contextmanager
-def _progress(wanted: bool, epochs: int) -> Iterator[Callable[[float], None]]:
-    """What to call after an epoch: a bar where there is a terminal and rich to draw it."""
-    if wanted and sys.stderr.isatty():
-        with contextlib.suppress(ImportError):
+def _bar(progress: Any, steps: int) -> Iterator[Callable[..., None]]:
+    """A progress bar's ``advance(text, by=1)``, or one that does nothing."""
+    if progress and (progress == "always" or (sys.stderr is not None and sys.stderr.isatty())):
+        try:
             from rich.console import Console
-            from rich.progress import Progress
-
-            with Progress(console=Console(stderr=True)) as bar:
-                task = bar.add_task("training", total=epochs)
-                yield lambda loss: bar.update(task, advance=1, description=f"error {loss:.5f}")
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        except ImportError:
+            pass
+        else:
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            with Progress(*columns, console=Console(stderr=True)) as bar:
+                task = bar.add_task("", total=steps)
+                yield lambda text, by=1: bar.update(task, advance=by, description=text)
             return
-    yield lambda loss: None
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            pass
+        else:
+            with tqdm(total=steps) as meter:
+
+                def advance(text: str, by: int = 1) -> None:
+                    meter.set_description(text, refresh=False)
+                    meter.update(by)
+
+                yield advance
+            return
+    yield lambda text, by=1: None

@@ -454,7 +454,9 @@ def conv_transpose1d(
         Signals.
     weight : ndarray, (C, OC / groups, K)
         Filters.
-    bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format, algorithm, precision, out
+    bias, stride, padding, output_padding, groups, dilation, output_size
+        As in `conv_transpose2d`.
+    activation, residual, data_format, algorithm, precision, out
         As in `conv_transpose2d`.
 
     Returns
@@ -544,7 +546,9 @@ def conv_transpose3d(
         Volumes.
     weight : ndarray, (C, OC / groups, KD, KH, KW)
         Filters.
-    bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format, algorithm, precision, out
+    bias, stride, padding, output_padding, groups, dilation, output_size
+        As in `conv_transpose2d`.
+    activation, residual, data_format, algorithm, precision, out
         As in `conv_transpose2d`.
 
     Returns

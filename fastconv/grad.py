@@ -560,7 +560,8 @@ def conv_transpose3d_input(
     Examples
     --------
     >>> import numpy as np, fastconv as fc
-    >>> fc.grad.conv_transpose3d_input((1, 2, 2, 2), np.ones((1, 1, 2, 2, 2), np.float32), np.ones((1, 3, 3, 3), np.float32)).max().item()
+    >>> weight, above = np.ones((1, 1, 2, 2, 2), np.float32), np.ones((1, 3, 3, 3), np.float32)
+    >>> fc.grad.conv_transpose3d_input((1, 2, 2, 2), weight, above).max().item()
     8.0
     """
     return _transposed_input(3, input_size, weight, grad_output, stride, padding, output_padding, groups, dilation, data_format)
@@ -596,7 +597,8 @@ def conv_transpose3d_weight(
     Examples
     --------
     >>> import numpy as np, fastconv as fc
-    >>> fc.grad.conv_transpose3d_weight(np.ones((1, 2, 2, 2), np.float32), (1, 1, 2, 2, 2), np.ones((1, 3, 3, 3), np.float32)).max().item()
+    >>> x, above = np.ones((1, 2, 2, 2), np.float32), np.ones((1, 3, 3, 3), np.float32)
+    >>> fc.grad.conv_transpose3d_weight(x, (1, 1, 2, 2, 2), above).max().item()
     8.0
     """
     return _transposed_weight(3, x, weight_size, grad_output, stride, padding, output_padding, groups, dilation, data_format)

@@ -11,7 +11,7 @@ geometry in the manner of oneDNN's benchdnn, and options, separated by commas:
     problem   = operation "," geometry { "," option }
     operation = ("conv" | "transposed" | "weights") ("1d" | "2d" | "3d")     "weights": the gradient with respect to them
     geometry  = "n" int "c" int "i" sizes "f" int "k" sizes                  batch, channels, image, filters, kernel
-                [ "s" sizes ] [ "p" pads ] [ "d" sizes ] [ "g" int ] [ "o" sizes ]   stride, padding, dilation, groups, output padding
+                [ "s" sizes ] [ "p" pads ] [ "d" sizes ] [ "g" int ] [ "o" sizes ]   stride, padding, dilation, groups, output pad
     sizes     = int { "x" int }                               one for each dimension, or one for all
     pads      = pad { "x" pad },  pad = int [ ":" int ]       as sizes; before:after where they differ
     option    = "bias" | "pixelbias" | "residual" | activation { ":" number } | padding mode | "channels_last"
@@ -507,7 +507,7 @@ def _filters(name: str, weight: Any, dtype: str, dimensions: int) -> tuple[int, 
     dtype_of(name, weight, dtype)
     if len(weight.shape) != dimensions + 2:
         raise ValueError(
-            f"{name}: got {len(weight.shape)} dimensions {tuple(weight.shape)}, expected {dimensions + 2}: two of channels, then the kernel"
+            f"{name}: got {len(weight.shape)} dimensions {tuple(weight.shape)}, expected {dimensions + 2}, the kernel last"
         )
     if min(weight.shape) < 1:
         raise ValueError(f"{name}: got shape {tuple(weight.shape)}, expected sizes of at least 1")
@@ -595,7 +595,7 @@ def _with_epilogue(problem: Problem, bias: Any, residual: Any, x_dimensions: int
         kinds = {(problem.filters,): "channel", problem.out_shape[1:]: "pixel"}
         if tuple(bias.shape) not in kinds:
             raise ValueError(
-                f"{name}: got shape {tuple(bias.shape)}, expected ({problem.filters},) a channel, or {problem.out_shape[1:]} a pixel"
+                f"{name}: got shape {tuple(bias.shape)}, expected ({problem.filters},) or, a pixel, {problem.out_shape[1:]}"
             )
         kind = kinds[tuple(bias.shape)]
     if residual is not None:

@@ -52,7 +52,7 @@ def test_the_articles_shapes(shown):
 def test_results_are_the_references(shown):
     for system in shown[0].values():
         for row in system.rows:
-            assert row.error is None or row.error < 1e-4, row.name
+            assert row.error < 1e-4, row.name
 
 
 def test_the_articles_ratios(shown):

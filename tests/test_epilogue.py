@@ -115,7 +115,14 @@ def test_derivative(argument, dtype):
 
 @pytest.mark.parametrize(
     ("argument", "corner", "slope"),
-    [("relu", 0, 0), ("relu6", 6, 1), ("leaky_relu", 0, 0.01), ("hardswish", -3, 0), ("hardswish", 3, 1.5), (("clip", -1, 1), -1, 0)],
+    [
+        ("relu", 0, 0),
+        ("relu6", 6, 1),
+        ("leaky_relu", 0, 0.01),
+        ("hardswish", -3, 0),
+        ("hardswish", 3, 1.5),
+        (("clip", -1, 1), -1, 0),
+    ],
 )
 def test_derivative_of_a_corner_is_that_to_its_left(argument, corner, slope):
     assert Activation.of(argument).derivative(np.array([corner], np.float32)) == np.float32(slope)

@@ -11,11 +11,13 @@ from fastconv.cpu import job
 from fastconv.cpu.compiled import address
 
 DTYPES = ["float32", "float64"]
-BY_KIND = {kind: [name for name, (_, k) in job.FIELDS.items() if k == kind] for kind in ("integer", "three", "number", "input", "pointer")}
+BY_KIND = {
+    kind: [name for name, (_, k) in job.FIELDS.items() if k == kind] for kind in ("integer", "three", "number", "input", "pointer")
+}
 
 
 def reader(kind, loads):
-    """A kernel that writes every field of a kind to `out`, one after the other: compiled from text, as fields are attributes."""
+    """A kernel that writes every field of a kind to `out`, one after the other, made from text."""
     lines = ["def read(item, seat, job):", "    out = job.out"]
     place = 0
     for name in BY_KIND[kind]:

@@ -16,7 +16,13 @@ def test_lanes_and_registers():
 
 @pytest.mark.parametrize(
     ("features", "lanes", "registers"),
-    [("+avx2,+avx512f,+fma", 16, 32), ("+avx2,+fma,-avx512f", 8, 16), ("+neon", 4, 32), ("", 4, 16), ("-avx2,-avx512f", 4, 16)],
+    [
+        ("+avx2,+avx512f,+fma", 16, 32),
+        ("+avx2,+fma,-avx512f", 8, 16),
+        ("+neon", 4, 32),
+        ("", 4, 16),
+        ("-avx2,-avx512f", 4, 16),
+    ],
 )
 def test_targets(features, lanes, registers, monkeypatch):
     monkeypatch.setattr(machine, "_target_features", lambda: features)

@@ -72,7 +72,9 @@ def test_every_refusal_has_its_reason(text, kind):
 @pytest.mark.parametrize("text", [t for t in KINDS if "k3p1" not in t])
 def test_impossible_algorithm(text):
     problem = written(text, "winograd")
-    with pytest.raises(ValueError, match=rf"algorithm: 'winograd' cannot compute a {problem.kind} layer.*expected auto or .*direct"):
+    with pytest.raises(
+        ValueError, match=rf"algorithm: 'winograd' cannot compute a {problem.kind} layer.*expected auto or .*direct"
+    ):
         choose(problem, IMPLEMENTATIONS)
 
 

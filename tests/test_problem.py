@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The record of a problem: its text, its sizes against brute counting, its relatives and its bounds."""
 
 import dataclasses
@@ -121,7 +122,11 @@ def problems(draw):
     several = st.lists(st.integers(1, 4), min_size=dimensions, max_size=dimensions).map(tuple)
     stride, dilation, kernel, groups = draw(several), draw(several), draw(several), draw(st.integers(1, 3))
     pads = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(dimensions))
-    batch, channels, filters = draw(st.integers(0, 3)), groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
+    batch, channels, filters = (
+        draw(st.integers(0, 3)),
+        groups * draw(st.integers(1, 3)),
+        groups * draw(st.integers(1, 3)),
+    )
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel)]
     options = {
         "dimensions": dimensions, "data_format": draw(st.sampled_from(DATA_FORMATS)), "activation": draw(ACTIVATIONS),
@@ -182,7 +187,11 @@ def test_sizes_are_those_counted(problem):
 @given(problems())
 def test_adjoint_of_the_adjoint_is_the_problem(problem):
     there = problem.adjoint()
-    assert (there.x_shape, there.out_shape, there.weight_shape) == (problem.out_shape, problem.x_shape, problem.weight_shape)
+    assert (there.x_shape, there.out_shape, there.weight_shape) == (
+        problem.out_shape,
+        problem.x_shape,
+        problem.weight_shape,
+    )
     assert {there.operation, problem.operation} == {"conv", "transposed"}
     back = there.adjoint()
     assert (back.operation, back.kernel, back.stride, back.dilation) == (
@@ -314,7 +323,13 @@ def test_depthwise_reads_the_multiplier():
 def test_bounds():
     """The last legal size on each side of 2**62 bytes."""
     assert conv(2**60, 1).out_space == (2**60,)
-    for arguments in [(2**60 + 1, 1), (2**59, 1, 1, 2**59), (1, 1, 2**62 + 1), (1, 1, 1, 2**62), (1, 1, 1, 0, 2**62 + 1)]:
+    for arguments in [
+        (2**60 + 1, 1),
+        (2**59, 1, 1, 2**59),
+        (1, 1, 2**62 + 1),
+        (1, 1, 1, 2**62),
+        (1, 1, 1, 0, 2**62 + 1),
+    ]:
         with pytest.raises(ValueError, match=r"2\*\*62"):
             conv(*arguments)
     with pytest.raises(ValueError, match="padded input"):

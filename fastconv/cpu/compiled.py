@@ -46,8 +46,8 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def reassociating(function: Callable[..., Any]) -> Any:
-    """As `compiled`, but sums may be taken in any (fixed) order: without it LLVM cannot vectorise a dot product."""
-    return _cached(njit(fastmath={"contract", "reassoc", "nsz"}, **FLAGS)(function))
+    """As `inlined`, but sums may be taken in any (fixed) order: without it LLVM cannot vectorise a dot product."""
+    return njit(fastmath={"contract", "reassoc", "nsz"}, forceinline=True, **FLAGS)(function)
 
 
 def in_parallel(function: Callable[..., Any]) -> Any:

@@ -1,6 +1,6 @@
 """Gradients of a convolution with respect to its weights and its bias.
 
-    weight'[f, c, a, b] = sum over n, i, j of out'[n, f, i, j] * x[n, c, i*stride + a*dilation - before, j*stride + b*dilation - before]
+    weight'[f, c, a, b] = sum over n, i, j of out'[n, f, i, j] * x[n, c, i*stride + a*dilation - before, j*...]
     bias'[f]            = sum over n, i, j of out'[n, f, i, j]
 
 (The gradient with respect to the input is a transposed convolution: transposed.py. That of a transposed convolution is an

@@ -22,7 +22,8 @@ from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
 
 WORD = ir.IntType(64)
 
-# name: (words, what it is). An "input" is a pointer that is only read; "three" is depth, height, width; "number" a float64 that arrives as the job's dtype.
+# name: (words, what it is). An "input" is a pointer that is only read; "three" is depth, height, width;
+# "number" a float64 that arrives as the job's dtype.
 FIELDS: dict[str, tuple[int, str]] = {
     "x": (1, "input"),
     "weight": (1, "input"),
