@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """What is refused: the type of the error, the words of its message, and that `out` was not touched."""
 
 import re

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """The record of a problem: its text, its sizes against brute counting, its relatives and its bounds."""
 
 import dataclasses
