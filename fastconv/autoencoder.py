@@ -466,16 +466,13 @@ class ConvAutoencoder:
                 curve.train.append(self._learn(x, batch_size, adam, lambda: advance(_words(curve, epochs))))
                 if validation is not None:
                     curve.validation.append(self._loss(validation, batch_size))
+                watched = (curve.validation or curve.train)[-1]
+                waited += 1
+                if patience and watched < best:
+                    best, waited, best_arrays = watched, 0, [array.copy() for array in arrays]
                 advance(_words(curve, epochs), 0)
                 if callback is not None:
                     callback(epoch, *curve[epoch])
-                if patience is None:
-                    continue
-                watched = (curve.validation or curve.train)[-1]
-                if watched < best:
-                    best, waited, best_arrays = watched, 0, [array.copy() for array in arrays]
-                else:
-                    waited += 1
                 if waited == patience:
                     break
         for array, kept in zip(arrays, best_arrays, strict=False):  # none are kept without patience

@@ -291,7 +291,7 @@ def autoencoder(photo: Array, run: Runner, seconds: float) -> System:
     model.fit(patches[:32], epochs=1, progress=False)  # compiles
     begin = time.perf_counter()
     model.fit(patches, epochs=1, progress=False)
-    epochs = min(int(seconds / (time.perf_counter() - begin)), MOST_EPOCHS)
+    epochs = min(max(int(seconds / (time.perf_counter() - begin)), 1), MOST_EPOCHS)
     model.fit(patches, epochs=epochs)
     trained = time.perf_counter() - begin
     restored, code = model.reconstruct(unseen), model.encode(unseen)
@@ -338,20 +338,19 @@ def _patches_outside_the_middle(photo: Array, count: int) -> Array:
 
 def _row_of(model: Any, x: Array, restored: Array, seconds: float) -> Row:
     """The table's row of a model: its layers one by one, in plain NumPy."""
-    operations, result, stages = 0, x, range(len(model.channels))
+    operations, result, stages, weights = 0, x, range(len(model.channels)), model.weights
     for part in ("encoder", "decoder"):
         name = "conv2d" if part == "encoder" else "conv_transpose2d"
         doubling = {} if part == "encoder" else {"output_padding": 1}
         for stage in stages:
-            arrays = (result, model.weights[f"{part} {stage}"], model.weights[f"{part} bias {stage}"])
+            arrays = (result, weights[f"{part}.{stage}.weight"], weights[f"{part}.{stage}.bias"])
             activation = "relu" if stage < stages[-1] else None
             keywords = {"stride": 2, "padding": model.kernel_size // 2, "activation": activation, **doubling}
             operations += fc.explain(getattr(fc, name), *arrays, **keywords).operations
             result = getattr(fc.reference, name)(*arrays, **keywords)
-    parameters = sum(weight.size for weight in model.weights.values())
     widths = ", ".join(map(str, (model.in_channels, *model.channels)))
     error = float(np.abs(restored - result).max())
-    return Row("autoencoder", f"ConvAutoencoder {widths}", x.shape, restored.shape, parameters, operations, seconds, error)
+    return Row("autoencoder", f"ConvAutoencoder {widths}", x.shape, restored.shape, model.parameters, operations, seconds, error)
 
 
 # The whole -----------------------------------------------------------------------------------------------------------
