@@ -221,12 +221,13 @@ class _Adam:
     def step(self, gradients: Sequence[Array]) -> None:
         self.steps += 1
         first, second = self.DECAY
-        # Both averages began at zero; this undoes what is left of that.
-        rate = self.learning_rate * math.sqrt(1 - second**self.steps) / (1 - first**self.steps)
+        # Both averages began at zero; these undo what is left of that.
+        rate = self.learning_rate / (1 - first**self.steps)
+        whole_square = 1 / (1 - second**self.steps)
         for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
             mean += (1 - first) * (gradient - mean)
             square += (1 - second) * (gradient * gradient - square)
-            parameter -= rate * mean / (np.sqrt(square) + self.EPSILON)
+            parameter -= rate * mean / (np.sqrt(square * whole_square) + self.EPSILON)
 
 
 # The network ----------------------------------------------------------------------------------------------------------

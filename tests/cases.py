@@ -1,7 +1,7 @@
 """The problems that the tests of all functions share, and how to compute one of them.
 
-A problem is a line of text (grammar: fastconv/problem.py). Its arrays hold whole numbers from -4 to 4, so that every sum
-is exact in float32 in any order, and a result is right to the last bit or wrong.
+A problem is a line of text (grammar: fastconv/problem.py). Its arrays hold whole numbers from -4 to 4, so that every
+sum is exact in float32 in any order, and a result is right to the last bit or wrong.
 """
 
 import warnings

@@ -53,11 +53,11 @@ def test_digits_with_defaults(digits):
 
 
 def test_digits_separable(digits):
-    seen, unseen = digits[:1500], digits[1500:]
+    seen, unseen = digits[:1000], digits[1500:]
     model = fc.ConvAutoencoder(separable=True, rng=0)
-    curve = model.fit(seen, epochs=5, validation=unseen)
+    curve = model.fit(seen, epochs=4, validation=unseen)
     assert model.encode(unseen).shape == (len(unseen), 8, 4, 4)
-    assert curve.validation[-1] < 0.6 * error_of_mean(seen, unseen)
+    assert curve.validation[-1] < 0.8 * error_of_mean(seen, unseen)
 
 
 def test_photograph():
