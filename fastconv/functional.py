@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import launch, packing
+from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import AnyProblem, choose
-from fastconv.problem import Problem, as_pointwise, check_result, dtype_of, of_conv, of_depthwise, of_separable, of_transposed
+from fastconv.problem import as_pointwise, check_result, dtype_of, of_conv, of_depthwise, of_separable, of_transposed
 
 Array = np.ndarray[Any, Any]
 
@@ -616,14 +616,14 @@ def compute(
 ) -> Array:  # fmt: skip
     """Compute a checked problem with weights that are packed for this call alone."""
     answer_if_asked(problem)
-    implementation, division = choose(problem, IMPLEMENTATIONS)
-    out = result_for(problem, x, out, *weights, *biases, residual)
-    if isinstance(problem, Problem) and problem.kind == "pointwise":
-        weights = [weights[0].reshape(weights[0].shape[0], -1, *(1,) * problem.dimensions)]
-    packed = launch.pack(implementation, problem, weights, biases)
-    launch.run(
-        implementation, division, problem, batched(x, problem), packed, _contiguous(residual), out.reshape(problem.out_shape)
-    )
+    choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
+    if out is None:
+        out = packing.aligned_empty(result_shape(problem, x), problem.dtype)
+    else:
+        check_out(problem, x, out, *weights, *biases, residual)
+    if problem.batch:
+        added = None if residual is None else packing.contiguous(residual)
+        launch.Bound(choice, x, launch.pack(choice, weights, biases), residual is not None)(x, added, out)
     return out
 
 
@@ -632,23 +632,22 @@ def batched(x: Array, problem: AnyProblem) -> Array:
     return x if x.ndim == len(problem.x_shape) else x[np.newaxis]
 
 
-def _contiguous(residual: Array | None) -> Array | None:
-    return None if residual is None else packing.contiguous(residual)
+def result_shape(problem: AnyProblem, x: Array) -> tuple[int, ...]:
+    """Shape of the result, batched or not as x is."""
+    return problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
 
 
-def result_for(problem: AnyProblem, x: Array, out: Array | None, *inputs: Array | None) -> Array:
-    """The array for the result: `out` if it fits, else a new one."""
-    shape = problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
-    if out is None:
-        return packing.aligned_empty(shape, problem.dtype)
+def check_out(problem: AnyProblem, x: Array, out: Array, *inputs: Array | None) -> None:
+    """Refuse an `out` that the result does not fit, or that shares memory with an input."""
     check_arrays(out=out)
-    check_result("out", out, problem, x.ndim)
-    if not out.dtype.isnative or not out.flags.c_contiguous or not out.flags.writeable or not out.flags.aligned:
+    if out.shape != result_shape(problem, x) or out.dtype != problem.dtype:
+        check_result("out", out, problem, x.ndim)
+    flags = out.flags
+    if not (flags.c_contiguous and flags.writeable and flags.aligned and out.dtype.isnative):
         raise ValueError("out: expected a writable, aligned, C-contiguous array of native numbers")
     for array in (x, *inputs):
         if array is not None and _overlap(out, array):
             raise ValueError("out: shares memory with an input")
-    return out
 
 
 def _overlap(a: Array, b: Array) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import functional
-from fastconv.cpu import launch, packing
+from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 from fastconv.problem import Problem, Shaped, check_result, dtype_of, of_conv, of_transposed, one_of, whole
@@ -694,7 +694,7 @@ def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     task = problem.weights()
     functional.answer_if_asked(task)
     out = packing.aligned_empty(task.weight_shape, task.dtype)
-    implementation, division = choose(task, IMPLEMENTATIONS)
+    _, implementation, division = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
     image, grad = (a if a.ndim == len(task.x_shape) else a[np.newaxis] for a in (x, grad_output))
     launch.weight_gradient(implementation, division, task, image, grad, out)
     return out

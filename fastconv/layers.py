@@ -8,22 +8,22 @@ weights are kept for each kernel. Both under a lock, so a layer may be called fr
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv import functional, grad
-from fastconv.cpu import launch, packing
+from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.epilogue import Activation
 from fastconv.explain import Explanation, explain
-from fastconv.plan import AnyProblem, Division, Implementation, choose
+from fastconv.plan import AnyProblem, choose
 from fastconv.problem import Problem, Shaped, as_pointwise, check_result, of_conv, of_depthwise, of_separable, of_transposed
 
 Array = np.ndarray[Any, Any]
 MOST_PLANS = 64  # of a layer: callers may come with ever new shapes
+MOST_PACKED = 4  # of a layer: weights in the order of so many kernels and tiles
 
 
 class Gradients(NamedTuple):
@@ -46,9 +46,13 @@ class SeparableGradients(NamedTuple):
 
 class _Plan(NamedTuple):
     problem: AnyProblem
-    implementation: Implementation
-    division: Division
-    weights: launch.Weights
+    out_shape: tuple[int, ...]
+    bound: launch.Bound | None  # None for a batch of 0
+
+
+def _forget_oldest(kept: dict[Any, Any], most: int) -> None:
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 class _Layer:
@@ -65,8 +69,8 @@ class _Layer:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._plans: OrderedDict[Any, _Plan] = OrderedDict()
-        self._packed: dict[str, launch.Weights] = {}
+        self._plans: dict[Any, _Plan] = {}
+        self._packed: dict[Any, launch.Weights] = {}
 
     def __getattr__(self, name: str) -> Any:
         for held in ("_arrays", "_arguments"):
@@ -101,14 +105,16 @@ class _Layer:
         """Convolve x; see the function of the same name for shapes and errors."""
         return self._call(x, out, residual)
 
-    def _call(self, x: Array, out: Array | None, residual: Array | None, **more: Any) -> Array:
+    def _call(self, x: Array, out: Array | None, residual: Array | None, output_size: Any = None) -> Array:
         functional.check_arrays(x=x)
         functional.check_arrays(optional=True, residual=residual)
-        plan = self._plan(x, residual, more)
-        out = functional.result_for(plan.problem, x, out, *self._arrays.values(), residual)
-        added = None if residual is None else packing.contiguous(residual)
-        image, result = functional.batched(x, plan.problem), out.reshape(plan.problem.out_shape)
-        launch.run(plan.implementation, plan.division, plan.problem, image, plan.weights, added, result)
+        plan = self._plan(x, residual, output_size)
+        if out is None:
+            out = packing.aligned_empty(plan.out_shape, plan.problem.dtype)
+        else:
+            functional.check_out(plan.problem, x, out, residual)
+        if plan.bound is not None:
+            plan.bound(x, residual if residual is None else packing.contiguous(residual), out)
         return out
 
     def prepare(self, shape: tuple[int, ...]) -> None:
@@ -117,24 +123,29 @@ class _Layer:
 
     def explain(self, shape: tuple[int, ...]) -> Explanation:
         """Say which kernel an input of this shape would run, and why: see `fastconv.explain`."""
-        return explain(self._plan(Shaped(tuple(shape), self._dtype), None, {}).problem)
+        return explain(self._problem(Shaped(tuple(shape), self._dtype), None))
 
-    def _plan(self, x: Any, residual: Any, more: dict[str, Any]) -> _Plan:
-        added = None if residual is None else (residual.shape, residual.dtype.name)
-        key = (x.shape, np.dtype(x.dtype).name, added, repr(more) if more else None)  # by repr: 10 is legal, 10.0 is not
+    def _plan(self, x: Array, residual: Array | None, output_size: Any) -> _Plan:
+        """What is known of inputs that look like this one. Reading a dict needs no lock, changing it does."""
+        added = None if residual is None else (residual.shape, residual.dtype)
+        size = None if output_size is None else repr(output_size)  # 10 is legal, 10.0 is not
+        key = (x.shape, x.strides, x.dtype, added, size, threads.get_num_threads())
+        plan = self._plans.get(key)
+        return plan if plan is not None else self._planned(key, x, residual, output_size)
+
+    def _planned(self, key: Any, x: Array, residual: Array | None, output_size: Any) -> _Plan:
+        problem = self._problem(x, residual, **({} if output_size is None else {"output_size": output_size}))
+        choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
+        packed_for = (choice.implementation.pack, choice.division.unit)
         with self._lock:
-            if key in self._plans:
-                return self._plans[key]
-        problem = self._problem(x, residual, **more)
-        implementation, division = choose(problem, IMPLEMENTATIONS)
-        with self._lock:
-            if implementation.name not in self._packed:
+            if packed_for not in self._packed:
                 weights, biases = self._weights_and_biases()
-                self._packed[implementation.name] = launch.pack(implementation, problem, weights, biases)
-            plan = _Plan(problem, implementation, division, self._packed[implementation.name])
-            self._plans[key] = plan
-            if len(self._plans) > MOST_PLANS:
-                self._plans.popitem(last=False)
+                self._packed[packed_for] = launch.pack(choice, weights, biases)
+                _forget_oldest(self._packed, MOST_PACKED)
+            bound = launch.Bound(choice, x, self._packed[packed_for], residual is not None) if problem.batch else None
+            out_shape = problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
+            self._plans[key] = plan = _Plan(problem, out_shape, bound)
+            _forget_oldest(self._plans, MOST_PLANS)
         return plan
 
     # What the kinds of layers differ in ------------------------------------------------------------------------------
@@ -405,7 +416,7 @@ class _ConvTranspose(_Layer):
 
     def __call__(self, x: Array, out: Array | None = None, *, residual: Array | None = None, output_size: Any = None) -> Array:
         """Convolve x transposed; `output_size`, the result's space, picks the output padding."""
-        return self._call(x, out, residual, output_size=output_size)
+        return self._call(x, out, residual, output_size)
 
     def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
         return of_transposed(x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments, **more)

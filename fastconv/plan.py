@@ -1,15 +1,17 @@
 """Which kernel computes a problem: an ordered list of implementations, each of which says yes, or why not.
 
-An `Implementation` joins a kernel with what it asks for: which problems, how the weights are packed, how the work is divided
-into items, how much scratch a seat needs. The lists, one for each target, live with the kernels (cpu/table.py).
+An `Implementation` joins a kernel with what it asks for: which problems, which register tile, how the weights are packed, how
+the work is divided into items, how much scratch a seat needs. The lists, one for each target, live with the kernels
+(cpu/table.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastconv.problem import Problem, SeparableProblem
 
@@ -18,12 +20,21 @@ AnyProblem = Problem | SeparableProblem
 
 @dataclass(frozen=True)
 class Division:
-    """How a problem falls into work items: `bands` of `band` rows of the result each, times whatever else is independent."""
+    """How a problem falls into work items: `bands` of `band` rows, `chunks` of `chunk` filters, times whatever else there is.
+
+    `tile` is the register tile, None for a kernel without one; `unit` how many filters a panel of its packed weights holds;
+    `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
+    """
 
     items: int
     bands: int = 1
     band: int = 1
-    scratch: int = 0  # numbers for each seat
+    chunks: int = 1
+    chunk: int = 1
+    scratch: int = 0
+    tile: Any = None
+    unit: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,59 +47,81 @@ class Implementation:
         Of the kernel.
     algorithm : {"direct", "tiled", "winograd"}
         By which the `algorithm` argument of the API selects it.
-    kind : str
+    kinds : tuple of str
         Of the problems that it computes.
-    data_format : str or None
-        Of the results that it writes; None if it does not matter.
     kernel : object
         The compiled function `kernel(item, seat, job)`.
-    pack : tuple of callables
-        One for each weight: (weight, groups) to the order in which the kernel reads.
+    pack : callable
+        From a problem, a panel's number of filters, the weights and the biases to the arrays that the kernel reads.
     divide : callable
-        From a problem to its `Division`.
+        From a problem and a number of threads to its `Division`.
     vectorised : str
         What lies in the lanes, for `explain`.
+    refuse : callable
+        From a problem of these kinds to None, or the reason why this implementation does not compute it.
+    reads : tuple of {"columns", "channels", "any"}
+        Images in which these are neighbours in memory; others are copied first.
     """
 
     name: str
     algorithm: str
-    kind: str
-    data_format: str | None
+    kinds: tuple[str, ...]
     kernel: Any
-    pack: tuple[Callable[[Any, int], Any], ...]
-    divide: Callable[[Any], Division]
+    pack: Callable[..., Any]
+    divide: Callable[[Any, int], Division]
     vectorised: str
+    refuse: Callable[[Any], str | None]
+    reads: tuple[str, ...] = ("columns", "channels", "any")
 
-    def accepts(self, problem: AnyProblem) -> str | None:
-        """None, or the reason why this implementation does not compute the problem."""
+    def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
+        """None, or the reason why this implementation does not compute the problem; see `choose` for `neighbours`."""
         if problem.algorithm not in ("auto", self.algorithm):
             return f"algorithm={problem.algorithm!r} was asked for"
-        if self.kind != problem.kind:
-            return f"computes {self.kind} layers, this one is {problem.kind}"
-        if self.data_format not in (None, problem.data_format):
-            return f"writes {self.data_format}, the result is {problem.data_format}"
-        return None
+        if problem.kind not in self.kinds:
+            return f"computes {' and '.join(self.kinds)} layers, this one is {problem.kind}"
+        if neighbours not in self.reads and neighbours != "any":
+            return f"reads images whose {' or '.join(self.reads)} are neighbours in memory, here {neighbours} are"
+        return self.refuse(problem)
+
+
+class Choice(NamedTuple):
+    """What will run: the problem as the kernel sees it, the implementation and its division."""
+
+    problem: Any
+    implementation: Implementation
+    division: Division
+
+
+def simplified(problem: AnyProblem) -> AnyProblem:
+    """The same sums in the simplest geometry: a pointwise layer of stride 1 does not know where a row of pixels ends."""
+    if isinstance(problem, Problem) and problem.kind == "pointwise" and all(s == 1 for s in problem.stride):
+        one = (1,)
+        return replace(problem, space=(math.prod(problem.space),), kernel=one, stride=one, pads=((0, 0),), dilation=one)
+    return problem
 
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
-def choose(problem: AnyProblem, implementations: tuple[Implementation, ...]) -> tuple[Implementation, Division]:
-    """The first implementation that accepts the problem, and its division.
+def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], threads: int, neighbours: str = "any") -> Choice:
+    """The first implementation that accepts the problem, and its division among that many threads.
+
+    `neighbours` says what lies side by side in the image's memory: "columns", "channels", or "any" if neither does, or nothing
+    is known; then an image is copied.
 
     Raises
     ------
     ValueError
         If none does, which happens only for an `algorithm` that cannot do the problem.
     """
+    problem = simplified(problem)
     for implementation in implementations:
-        if implementation.accepts(problem) is None:
-            return implementation, implementation.divide(problem)
-    able = {i.algorithm for i in implementations if i.kind == problem.kind}
-    raise ValueError(
-        f"algorithm: {problem.algorithm!r} cannot compute a {problem.kind} layer here, expected auto or {' or '.join(sorted(able))}"
-    )
+        if implementation.accepts(problem, neighbours) is None:
+            return Choice(problem, implementation, implementation.divide(problem, threads))
+    able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
+    why = "; ".join(f"{i.name}: {i.refuse(problem)}" for i in able) or f"no kernel of that sort for {problem.kind} layers"
+    raise ValueError(f"algorithm: {problem.algorithm!r} cannot compute {problem}: {why}; expected auto or direct")
 
 
-def refusals(problem: AnyProblem, implementations: Sequence[Implementation]) -> list[tuple[str, str]]:
+def refusals(problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any") -> list[tuple[str, str]]:
     """(name, reason) of every implementation that does not compute the problem."""
-    reasons = [(i.name, i.accepts(problem)) for i in implementations]
+    reasons = [(i.name, i.accepts(simplified(problem), neighbours)) for i in implementations]
     return [(name, reason) for name, reason in reasons if reason is not None]

@@ -5,6 +5,7 @@ import pytest
 
 import fastconv as fc
 from fastconv.cpu import launch, packing
+from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
 
@@ -17,7 +18,7 @@ def no_work(monkeypatch):
     def refuse(*arguments, **keywords):
         raise AssertionError("something was computed")
 
-    for name in ("run", "pack", "weight_gradient", "bias_gradient"):
+    for name in ("Bound", "pack", "weight_gradient", "bias_gradient"):
         monkeypatch.setattr(launch, name, refuse)
     for name in ("aligned_empty", "aligned_copy"):
         monkeypatch.setattr(packing, name, refuse)
@@ -50,7 +51,7 @@ def test_functions(function, arguments, keywords, text):
     by_text, by_problem = fc.explain(text), fc.explain(said.problem)
     assert said == by_text == by_problem
     assert str(said) == str(by_text) == repr(said)
-    assert said.kernel == choose(said.problem, fc.explain.__globals__["IMPLEMENTATIONS"])[0].name
+    assert said.kernel == choose(said.problem, IMPLEMENTATIONS, fc.get_num_threads()).implementation.name
     assert said.operations == said.problem.operations
     assert said.bytes == said.problem.bytes
     assert said.intensity == pytest.approx(said.operations / said.bytes)

@@ -33,7 +33,7 @@ def ran(kernel, values, dtype, size, item=3, seat=5):
     out = np.zeros(size + 2, dtype)
     words = job.fill({**values, "out": out.ctypes.data})
     assert words.shape == (job.WORDS,)
-    code = address(kernel, *job.ARGUMENTS[dtype])
+    code = address(kernel, *job.arguments(dtype))
     CFUNCTYPE(None, c_int64, c_int64, c_void_p)(code)(item, seat, words.ctypes.data)
     assert out[size:].tolist() == [item, seat]
     return out[:size]

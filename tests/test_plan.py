@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from fastconv.cpu.table import IMPLEMENTATIONS, SCRATCH_BYTES
+from fastconv.cpu.divisions import scratch_numbers
+from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose, refusals
 from fastconv.problem import Problem
 
@@ -31,17 +32,17 @@ def written(text, *options):
 def test_every_kind_has_kernels(text, kind, data_format, dtype):
     for algorithm in ("auto", "direct"):
         problem = written(text, data_format, dtype, algorithm)
-        implementation, division = choose(problem, IMPLEMENTATIONS)
-        assert implementation.kind == kind == problem.kind
-        assert implementation.data_format in (None, data_format)
-        assert implementation.accepts(problem) is None
+        task, implementation, division = choose(problem, IMPLEMENTATIONS, 2)
+        assert kind in implementation.kinds
+        assert kind == problem.kind == task.kind
+        assert implementation.accepts(task, "any") is None
         assert division.items >= 1
     assert implementation.algorithm == "direct"
     assert implementation.name == f"direct_{kind}" + ("_last" if data_format == "channels_last" else "")
 
 
 def test_weight_gradient():
-    assert choose(Problem.parse("weights2d,n1c4i16f8k3"), IMPLEMENTATIONS)[0].name == "direct_weight_gradient"
+    assert choose(Problem.parse("weights2d,n1c4i16f8k3"), IMPLEMENTATIONS, 2).implementation.name == "direct_weight_gradient"
 
 
 def test_names_are_unique_and_algorithms_known():
@@ -56,26 +57,24 @@ def test_names_are_unique_and_algorithms_known():
 def test_every_refusal_has_its_reason(text, kind):
     problem = written(text, "direct")
     reasons = dict(refusals(problem, IMPLEMENTATIONS))
-    chosen, _ = choose(problem, IMPLEMENTATIONS)
+    chosen = choose(problem, IMPLEMENTATIONS, 2).implementation
     assert chosen.name not in reasons
     for implementation in IMPLEMENTATIONS:
         if implementation.name in reasons:
             reason = reasons[implementation.name]
             if implementation.algorithm != "direct":
                 assert "'direct' was asked for" in reason
-            elif implementation.kind != kind:
-                assert f"computes {implementation.kind} layers, this one is {kind}" == reason
-            elif implementation.data_format == "channels_last":
+            elif kind not in implementation.kinds:
+                assert f"computes {' and '.join(implementation.kinds)} layers, this one is {kind}" == reason
+            elif implementation.name.endswith("_last"):
                 assert reason == "writes channels_last, the result is channels_first"
 
 
 @pytest.mark.parametrize("text", [t for t in KINDS if "k3p1" not in t])
 def test_impossible_algorithm(text):
     problem = written(text, "winograd")
-    with pytest.raises(
-        ValueError, match=rf"algorithm: 'winograd' cannot compute a {problem.kind} layer.*expected auto or .*direct"
-    ):
-        choose(problem, IMPLEMENTATIONS)
+    with pytest.raises(ValueError, match=r"algorithm: 'winograd' cannot compute .*; expected auto or direct"):
+        choose(problem, IMPLEMENTATIONS, 2)
 
 
 @pytest.mark.parametrize("text", KINDS)
@@ -85,8 +84,8 @@ def test_bands_cover_the_rows(text, size):
     text = text.replace("i16", f"i{size + 4}").replace("i14", f"i{size + 2}")
     for data_format in ("channels_first", "channels_last"):
         problem = written(text, data_format, "direct")
-        _, division = choose(problem, IMPLEMENTATIONS)
-        rows = math.prod(problem.out_space[:-1])
+        task, _, division = choose(problem, IMPLEMENTATIONS, 2)
+        rows = math.prod(task.out_space[:-1])
         assert division.bands * division.band >= rows > (division.bands - 1) * division.band
         assert division.items % division.bands == 0
 
@@ -94,6 +93,6 @@ def test_bands_cover_the_rows(text, size):
 def test_separable_scratch_is_bounded():
     for width in (8, 64, 512):
         problem = Problem.parse(f"conv2d,n1c32i{width}f32k3p1g32+conv2d,n1c32i{width}f64k1")
-        _, division = choose(problem, IMPLEMENTATIONS)
-        assert division.scratch * 4 <= max(SCRATCH_BYTES, width * 32 * 4)
+        division = choose(problem, IMPLEMENTATIONS, 2).division
+        assert division.scratch <= max(scratch_numbers("float32"), width * 32)
         assert division.scratch == division.band * width * 32

@@ -128,4 +128,4 @@ def test_inputs_are_only_read():
         job.x[0] = 1
 
     with pytest.raises(TypingError, match="an input is only read"):
-        address(write, *job.ARGUMENTS["float32"])
+        address(write, *job.arguments("float32"))

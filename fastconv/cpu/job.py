@@ -5,25 +5,29 @@ Every CPU kernel is `kernel(item, seat, job)`: which part of the work, which thr
 code and C. `FIELDS` is the layout; in compiled code `job.stride` is three int64, `job.x` a Pointer of the job's dtype.
 
 Geometry is always three-dimensional: a plane has depth 1, a line height 1 too. Steps are distances in numbers between
-neighbours in memory, by which any strided view is read where it lies.
+neighbours in memory, by which any strided view is read where it lies. The register tile of a tiled kernel is in the job's
+type, as `job.tile`, and so is `job.square`, the tile that it transposes with: each shape has machine code of its own.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, overload_attribute, register_model
 
-from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
+from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
+from fastconv.cpu.values import attribute, held_as, method
 
 WORD = ir.IntType(64)
 
-# name: (words, what it is). An "input" is a pointer that is only read; "three" is depth, height, width;
-# "number" a float64 that arrives as the job's dtype.
+# name: (words, what it is). An "input" is a pointer that is only read; "integers" one to int64; "three" is depth, height,
+# width; "number" a float64 that arrives as the job's dtype.
 FIELDS: dict[str, tuple[int, str]] = {
     "x": (1, "input"),
     "weight": (1, "input"),
@@ -51,11 +55,28 @@ FIELDS: dict[str, tuple[int, str]] = {
     "grad_steps": (3, "three"),
     "bands": (1, "integer"),  # the result's rows fall into so many bands, `band` rows each, the last perhaps fewer
     "band": (1, "integer"),
+    "chunks": (1, "integer"),  # and a group's filters into so many chunks, `chunk` filters each, the last perhaps fewer
+    "chunk": (1, "integer"),
+    "panels": (1, "integer"),  # of packed weights a group has
+    "panel": (1, "integer"),  # numbers in one of them
+    "table": (1, "integers"),  # see sheets.py
+    "phases": (3, "three"),  # of the sheets, and below: see sheets.py
+    "pitch": (1, "integer"),
+    "phase_size": (1, "integer"),
+    "sheet": (1, "integer"),
+    "sums_at": (1, "integer"),  # where a tile's sums begin in a seat's scratch, behind the sheets
+    "sums_pitch": (1, "integer"),  # numbers of a row of them
+    "last": (1, "integer"),  # 1 if the result is channels last
+    "fill_code": (1, "integer"),  # addresses of functions that all tiled kernels call: compiled once, not into each of them
+    "finish_code": (1, "integer"),
     "bias_kind": (1, "integer"),  # see BIAS
     "has_residual": (1, "integer"),
     "activation": (1, "integer"),  # see fastconv.epilogue
     "low": (1, "number"),
     "high": (1, "number"),
+    "late": (1, "integer"),  # 1 if more than a bias per channel and a clip is to be done to a tile's sums: see epilogue.py
+    "least": (1, "number"),  # what a tile's sums are clipped to in registers; infinite if it is done late
+    "most": (1, "number"),
     "outer_weight": (1, "input"),  # of the pointwise part of a separable layer, whose epilogue is the one above
     "outer_filters": (1, "integer"),
     "inner_bias": (1, "input"),  # and the epilogue of its depthwise part
@@ -66,31 +87,31 @@ FIELDS: dict[str, tuple[int, str]] = {
 }
 BIAS = {"none": 0, "channel": 1, "pixel": 2}
 WORDS = sum(words for words, _ in FIELDS.values())
-_PLACES = dict(zip(FIELDS, np.cumsum([0, *(words for words, _ in FIELDS.values())]).tolist()[:-1], strict=True))
+PLACES = dict(zip(FIELDS, np.cumsum([0, *(words for words, _ in FIELDS.values())]).tolist()[:-1], strict=True))
 
 
 class JobType(types.Type):  # type: ignore[misc]
-    """One type for each dtype of the arrays."""
+    """One type for each dtype of the arrays, and for each tile."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        super().__init__(f"Job({dtype})")
-
-
-@register_model(JobType)
-class _JobModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, fe_type: Any) -> None:
-        super().__init__(manager, fe_type, WORD.as_pointer())
+    def __init__(self, dtype: Any, tile: TileShape | None) -> None:
+        self.dtype, self.tile = dtype, tile and replace(tile)  # a copy without its cached type: the disk cache pickles types
+        super().__init__(f"Job({dtype}, {tile})")
 
 
-ARGUMENTS = {name: (types.int64, types.int64, JobType(dtype)) for name, dtype in NUMBA_FLOATS.items()}
+held_as(JobType, lambda t: WORD.as_pointer())
+
+
+@lru_cache(maxsize=1024)  # as many as there are tiles
+def arguments(dtype: str, tile: TileShape | None = None) -> tuple[Any, Any, JobType]:
+    """The types of (item, seat, job)."""
+    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile)
 
 
 def fill(values: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A job's words; fields that are not given are 0. The arrays whose addresses it holds must outlive it."""
     words = [0] * WORDS  # a list: setting 50 items of an array one by one takes 10 us
     for name, value in values.items():
-        kind, place = FIELDS[name][1], _PLACES[name]
+        kind, place = FIELDS[name][1], PLACES[name]
         if kind == "three":
             words[place : place + 3] = value
         elif kind == "number":
@@ -100,53 +121,80 @@ def fill(values: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(words, np.int64)
 
 
-@intrinsic
-def _word(typing, job, place):
-    return types.int64(job, types.intp), lambda context, b, signature, args: b.load(b.gep(args[0], [args[1]]))
+# Attributes of a job, and the functions that it brings -----------------------------------------------------------------
 
 
-@intrinsic
-def _address(typing, job, place):
-    result = PointerType(job.dtype)
-    return result(job, types.intp), _address_at(result)
-
-
-@intrinsic
-def _input(typing, job, place):
-    result = PointerType(job.dtype, only_read=True)
-    return result(job, types.intp), _address_at(result)
-
-
-def _address_at(result: Any) -> Any:
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(builder.load(builder.gep(args[0], [args[1]])), context.get_value_type(result))
-
-    return build
-
-
-@intrinsic
-def _number(typing, job, place):
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        double = builder.bitcast(builder.load(builder.gep(args[0], [args[1]])), ir.DoubleType())
-        return context.cast(builder, double, types.float64, job.dtype)
-
-    return job.dtype(job, types.intp), build
+def _word(builder: Any, job: Any, place: int) -> Any:
+    """No kernel changes its job, so that LLVM may read a word once for all."""
+    word = builder.load(builder.gep(job, [WORD(place)]))
+    word.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return word
 
 
 def _field(name: str, kind: str, place: int) -> None:
-    @overload_attribute(JobType, name)
-    def get(job):
-        if kind == "pointer":
-            return lambda job: _address(job, place)
-        if kind == "input":
-            return lambda job: _input(job, place)
-        if kind == "number":
-            return lambda job: _number(job, place)
-        if kind == "three":
-            return lambda job: (_word(job, place), _word(job, place + 1), _word(job, place + 2))
-        return lambda job: _word(job, place)
+    def integer(job: Any) -> Any:
+        return types.int64, lambda builder, value: _word(builder, value, place)
+
+    def three(job: Any) -> Any:
+        def build(builder: Any, value: Any) -> Any:
+            numbers = ir.ArrayType(WORD, 3)(ir.Undefined)
+            for i in range(3):
+                numbers = builder.insert_value(numbers, _word(builder, value, place + i), i)
+            return numbers
+
+        return types.UniTuple(types.int64, 3), build
+
+    def number(job: Any) -> Any:
+        def build(builder: Any, value: Any) -> Any:
+            double = builder.bitcast(_word(builder, value, place), ir.DoubleType())
+            return double if job.dtype == types.float64 else builder.fptrunc(double, ir.FloatType())
+
+        return job.dtype, build
+
+    def pointer(job: Any) -> Any:
+        result = PointerType(types.int64 if kind == "integers" else job.dtype, only_read=kind != "pointer")
+        llvm = {types.int64: WORD, types.float32: ir.FloatType(), types.float64: ir.DoubleType()}[result.dtype]
+        return result, lambda builder, value: builder.inttoptr(_word(builder, value, place), llvm.as_pointer())
+
+    attribute(JobType, name, {"integer": integer, "three": three, "number": number}.get(kind, pointer))
 
 
 for _name, (_, _kind) in FIELDS.items():
-    _field(_name, _kind, _PLACES[_name])
+    _field(_name, _kind, PLACES[_name])
+
+
+def _shape(name: str, of: Callable[[TileShape], TileShape]) -> None:
+    def rule(job: Any) -> Any:
+        return of(job.tile)._numba_type_, lambda builder, value: ir.IntType(8).as_pointer()(None)
+
+    attribute(JobType, name, rule)
+
+
+_shape("tile", lambda tile: tile)
+_shape("square", lambda tile: tile.square)
+
+
+# A tiled kernel has machine code for each tile; what it shares with all others it calls by address: inlined, copying sheets
+# and seven activations would make 0.7 s of compilation 4 s.
+
+
+def _call(field: str, job: Any, *given: Any) -> Any:
+    arguments = [types.int64 if isinstance(kind, types.Integer) else kind for kind in given]
+
+    def build(builder: Any, job: Any, *values: Any) -> None:
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in (job, *values)])
+        builder.call(builder.inttoptr(_word(builder, job, PLACES[field]), function.as_pointer()), [job, *values])
+
+    return types.void(*arguments), build
+
+
+@method(JobType, "fill_sheets")
+def fill_sheets(job, sheets, image, plane, line):
+    """Copy what the rows from `line` on, in one plane of the result, see of the channels from `image` on: sheets.py."""
+    return _call("fill_code", job, sheets, image, plane, line)
+
+
+@method(JobType, "finish_row")
+def finish_row(job, row, count, image, place):
+    """Do what is done late to a row of raw sums: rows.py."""
+    return _call("finish_code", job, row, count, image, place)

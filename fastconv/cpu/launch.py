@@ -1,22 +1,27 @@
 """From arrays to work items: fill a kernel's job, hold its arrays and scratch, hand the items to the threads.
 
 The only file between the plan and the kernels. It expects what the API has checked: batched arrays of the problem's shapes.
+All that does not change from call to call is worked out once, in a `Bound`; a call then costs a few addresses.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import gradients, job, packing, threads
-from fastconv.cpu.compiled import address
-from fastconv.plan import AnyProblem, Division, Implementation
+from fastconv.cpu import gradients, job, packing, rows, sheets, threads
+from fastconv.cpu.compiled import address, compiled
+from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
+from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
+X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
+KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
 
 @dataclass(frozen=True)
@@ -29,44 +34,78 @@ class Weights:
     outer_bias: Array | None = None
 
 
-def pack(implementation: Implementation, problem: AnyProblem, weights: list[Array], biases: list[Array | None]) -> Weights:
+def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> Weights:
     """The weights and biases of a problem for one implementation."""
-    groups = [problem.depthwise.groups, 1] if isinstance(problem, SeparableProblem) else [problem.groups]
-    packed = [order(w, g) for order, w, g in zip(implementation.pack, weights, groups, strict=True)]
+    packed = choice.implementation.pack(choice.problem, choice.division.unit, weights, biases)
     copied = [None if b is None else packing.aligned_copy(b) for b in biases]
     return Weights(packed[0], copied[0], *packed[1:], *copied[1:])
 
 
-def run(
-    implementation: Implementation, division: Division, problem: AnyProblem, x: Array, weights: Weights, residual: Array | None,
-    out: Array,
-) -> None:  # fmt: skip
-    """Compute a forward problem into `out`; `residual` is contiguous."""
-    if problem.batch == 0:
-        return
-    first = problem.depthwise if isinstance(problem, SeparableProblem) else problem
-    pads = first.pads
-    if first.padding_mode != "zeros" and any(map(any, pads)):
-        x = packing.bordered(x, pads, first.padding_mode, first.data_format)
-        pads = ((0, 0),) * first.dimensions
-    x = packing.readable(x)
-    if problem.kind == "pointwise" and all(s == 1 for s in problem.stride) and x.flags.c_contiguous:
-        first, x = _as_one_row(first, x)
-        division, pads = implementation.divide(first), first.pads
-    last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
-    outer_bias = weights.outer_bias if isinstance(problem, SeparableProblem) else weights.bias
-    values = _geometry(first, x, pads) | {
-        "weight": _at(weights.weight), "out": _at(out), "residual": _at(residual), "has_residual": residual is not None,
-        "bias": _at(outer_bias), "bias_kind": job.BIAS[last.bias],
-        "activation": last.activation.code, "low": last.activation.low, "high": last.activation.high,
-    }  # fmt: skip
-    if isinstance(problem, SeparableProblem):
+class Bound:
+    """A kernel with everything but the arrays of one call: machine code, job, items, scratch.
+
+    Good for every x that lies in memory as the first one did, of which only the shape and the strides are looked at.
+    """
+
+    def __init__(self, choice: Choice, x: Array, weights: Weights, has_residual: bool) -> None:
+        self._problem, self._implementation, division = choice
+        problem, first = self._problem, _first(self._problem)
+        image = self._prepared(x)
+        self._as_it_lies = _at(image) == _at(x)
+        values = _geometry(first, image) | dict(division.fields) | _epilogue(problem, weights, has_residual)
+        self._table = np.array(division.fields.get("table", ()), np.int64)
         values |= {
-            "outer_weight": _at(weights.outer_weight), "outer_filters": problem.filters,
-            "inner_bias": _at(weights.bias), "inner_bias_kind": job.BIAS[first.bias],
-            "inner_activation": first.activation.code, "inner_low": first.activation.low, "inner_high": first.activation.high,
+            "weight": _at(weights.weight), "bands": division.bands, "band": division.band, "chunks": division.chunks,
+            "chunk": division.chunk, "scratch_size": _rounded(division.scratch), "table": _at(self._table),
+            "last": problem.data_format == "channels_last",
         }  # fmt: skip
-    _start(implementation.kernel, values, division, problem)
+        if division.tile is not None:
+            values |= _shared_code(problem.dtype, division.tile.square)
+        self._words, self._weights, self._items = job.fill(values), weights, division.items
+        self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile))
+        self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
+
+    def __call__(self, x: Array, residual: Array | None, out: Array) -> None:
+        """Compute the problem into `out`; `residual` is contiguous."""
+        image = x if self._as_it_lies and x.flags.aligned else self._prepared(x)  # a name of its own: it must outlive the call
+        words = self._words.copy()
+        set_arrays(words, image, out)
+        if residual is not None:
+            words[RESIDUAL] = _at(residual)
+        seats = threads.seats()
+        if self._scratch:
+            memory = _scratch(seats * self._scratch)
+            words[SCRATCH] = _at(memory)
+        threads.run(self._code, _at(words), self._items, self._work, seats)
+
+    def _prepared(self, x: Array) -> Array:
+        """The input as the kernel can read it: itself, if it can."""
+        problem = _first(self._problem)
+        x = x.reshape(problem.x_shape)
+        if problem.padding_mode != "zeros" and any(map(any, problem.pads)):
+            x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)
+        if neighbours(x, problem) not in self._implementation.reads:
+            x = packing.aligned_copy(x)
+        return packing.readable(x)
+
+
+@compiled
+def set_arrays(words, x, out):
+    """Write two arrays' addresses: 0.2 us, where asking an array in Python takes 1 us."""
+    words[X] = x.ctypes.data
+    words[OUT] = out.ctypes.data
+
+
+def _first(problem: AnyProblem) -> Problem:
+    """The part of a problem that reads the image."""
+    return problem.depthwise if isinstance(problem, SeparableProblem) else problem
+
+
+def neighbours(x: Array, problem: AnyProblem) -> str:
+    """What lies side by side in an image's memory: "columns", "channels", or "any" if neither does."""
+    last = problem.data_format == "channels_last"
+    columns, channels = (x.strides[-2], x.strides[-1]) if last else (x.strides[-1], x.strides[-1 - len(problem.out_space)])
+    return "columns" if columns == x.itemsize else "channels" if channels == x.itemsize else "any"
 
 
 def weight_gradient(
@@ -78,10 +117,12 @@ def weight_gradient(
         return
     x, grad = packing.readable(x), packing.readable(grad)
     image, channel, steps = _steps(grad, problem.data_format)
-    values = _geometry(problem, x, problem.pads) | {
-        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps, "out": _at(out),
+    values = _geometry(problem, x) | {
+        "x": _at(x), "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps, "out": _at(out),
     }  # fmt: skip
-    _start(implementation.kernel, values, division, problem)
+    words = job.fill(values)
+    code = address(implementation.kernel, *job.arguments(problem.dtype))
+    threads.run(code, _at(words), division.items, float(problem.operations))
 
 
 def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
@@ -94,24 +135,62 @@ def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
         "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
     words = job.fill(values)
-    kernel = address(gradients.direct_bias_gradient, *job.ARGUMENTS[out.dtype.name])
+    kernel = address(gradients.direct_bias_gradient, *job.arguments(out.dtype.name))
     threads.run(kernel, _at(words), out.size, float(grad.size))
 
 
-def _start(kernel: Any, values: dict[str, Any], division: Division, problem: AnyProblem) -> None:
-    seats, size = threads.seats(), _rounded(division.scratch)
-    scratch = packing.aligned_empty((seats * size,), problem.dtype) if size else None
-    values |= {"bands": division.bands, "band": division.band, "scratch": _at(scratch), "scratch_size": size}
-    words = job.fill(values)
-    code = address(kernel, *job.ARGUMENTS[problem.dtype])
-    threads.run(code, _at(words), division.items, float(problem.operations), seats)
+# Scratch: kept from call to call, one run of memory for each Python thread -------------------------------------------------
 
 
-def _as_one_row(problem: Problem, x: Array) -> tuple[Problem, Array]:
-    """A pointwise problem whose pixels are all neighbours: nothing knows where a line ends, and long rows are fast ones."""
-    pixels = math.prod(problem.space)
-    flat = replace(problem, space=(pixels,), kernel=(1,), stride=(1,), pads=((0, 0),), dilation=(1,))
-    return flat, x.reshape(flat.x_shape)
+class _Kept(threading.local):
+    memory: Array = np.empty(0, np.uint8)
+
+
+_kept = _Kept()
+
+
+def _scratch(size: int) -> Array:
+    """Memory of at least so many bytes that begins on a cache line, this Python thread's until its next call."""
+    if _kept.memory.size >= size:
+        return _kept.memory
+    memory = packing.aligned_empty((size,), np.uint8)
+    if size <= KEPT_SCRATCH:
+        _kept.memory = memory
+    return memory
+
+
+# The job's words ------------------------------------------------------------------------------------------------------
+
+
+def _epilogue(problem: AnyProblem, weights: Weights, has_residual: bool) -> dict[str, Any]:
+    first, last, outer = problem, problem, {}
+    bias = weights.bias
+    if isinstance(problem, SeparableProblem):
+        first, last, bias = problem.depthwise, problem.pointwise, weights.outer_bias
+        outer = {
+            "outer_weight": _at(weights.outer_weight), "outer_filters": problem.filters,
+            "inner_bias": _at(weights.bias), "inner_bias_kind": job.BIAS[first.bias],
+            "inner_activation": first.activation.code, "inner_low": first.activation.low, "inner_high": first.activation.high,
+        }  # fmt: skip
+    activation = last.activation
+    late = has_residual or last.bias == "pixel" or activation.name not in ("identity", "clip")
+    clips = activation.name == "clip" and not late
+    return outer | {
+        "bias": _at(bias), "bias_kind": job.BIAS[last.bias], "has_residual": has_residual,
+        "activation": activation.code, "low": activation.low, "high": activation.high,
+        "late": late, "least": activation.low if clips else -math.inf, "most": activation.high if clips else math.inf,
+    }  # fmt: skip
+
+
+def _shared_code(dtype: str, square: TileShape) -> dict[str, int]:
+    """Addresses of the functions that tiled kernels call."""
+    _, index, with_square = job.arguments(dtype, square)
+    plain, run = job.arguments(dtype)[2], PointerType(NUMBA_FLOATS[dtype])
+    image = PointerType(NUMBA_FLOATS[dtype], only_read=True)
+    return {
+        "fill_code": address(sheets.fill_sheets, with_square, run, image, index, index),
+        "finish_code": address(rows.finish_late, plain, run, index, index, index),
+    }
 
 
 def _rounded(numbers: int) -> int:
@@ -119,16 +198,17 @@ def _rounded(numbers: int) -> int:
     return -(-numbers // packing.ALIGNMENT) * packing.ALIGNMENT
 
 
-def _geometry(problem: Problem, x: Array, pads: tuple[tuple[int, int], ...]) -> dict[str, Any]:
+def _geometry(problem: Problem, x: Array) -> dict[str, Any]:
+    drawn_in = problem.padding_mode != "zeros"
     image, channel, steps = _steps(x, problem.data_format)
     space = x.shape[1:-1] if problem.data_format == "channels_last" else x.shape[2:]
     return {
-        "x": _at(x), "x_image": image, "x_channel": channel, "x_steps": steps,
+        "x_image": image, "x_channel": channel, "x_steps": steps,
         "batch": problem.batch, "groups": problem.groups,
         "channels": problem.channels // problem.groups, "filters": problem.filters // problem.groups,
         "space": _three(space, 1), "out_space": _three(problem.out_space, 1), "kernel": _three(problem.kernel, 1),
         "stride": _three(problem.stride, 1), "dilation": _three(problem.dilation, 1),
-        "before": _three([before for before, _ in pads], 0),
+        "before": _three([0 if drawn_in else before for before, _ in problem.pads], 0),
     }  # fmt: skip
 
 

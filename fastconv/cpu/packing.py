@@ -74,3 +74,46 @@ def transposed_filters_last(weight: Array, groups: int) -> Array:
 def taps_first(weight: Array, groups: int) -> Array:
     """[tap][filter], from the weight of a depthwise convolution."""
     return aligned_copy(weight.reshape(weight.shape[0], -1).T)
+
+
+# For tiled kernels: panels of as many filters as a tile has, each with its bias in front, filled up with zeros -----------
+
+
+def lane_panels(weight: Array, bias: Array | None, groups: int, width: int, block: int) -> Array:
+    """[group][panel][bias, then block of channels, tap, channel][filter]: filters in lanes."""
+    by_panel = _by_panel(weight, groups, width)
+    _, panels, _, channels, taps = by_panel.shape
+    out = aligned_empty((groups, panels, 1 + channels * taps, width), weight.dtype.newbyteorder("="))
+    out[:, :, 0] = _bias_by_panel(bias, groups, panels, width, weight.shape[0] // groups)
+    for first in range(0, channels, block):
+        part = by_panel[:, :, :, first : first + block].transpose(0, 1, 4, 3, 2)
+        rows = out[:, :, 1 + first * taps :][:, :, : part.shape[2] * part.shape[3]]
+        rows.reshape(part.shape)[...] = part
+    return out
+
+
+def row_panels(weight: Array, bias: Array | None, groups: int, rows: int) -> Array:
+    """[group][panel][bias, then channel, tap][filter]: filters in rows."""
+    by_panel = _by_panel(weight, groups, rows)
+    _, panels, _, channels, taps = by_panel.shape
+    out = aligned_empty((groups, panels, 1 + channels * taps, rows), weight.dtype.newbyteorder("="))
+    out[:, :, 0] = _bias_by_panel(bias, groups, panels, rows, weight.shape[0] // groups)
+    out[:, :, 1:] = by_panel.transpose(0, 1, 3, 4, 2).reshape(groups, panels, channels * taps, rows)
+    return out
+
+
+def _by_panel(weight: Array, groups: int, size: int) -> Array:
+    """[group][panel][filter][channel][tap]."""
+    filters, channels, *kernel = weight.shape
+    w = weight.reshape(groups, filters // groups, channels, math.prod(kernel))
+    missing = -(filters // groups) % size
+    if missing:
+        w = np.pad(w, ((0, 0), (0, missing), (0, 0), (0, 0)))
+    return w.reshape(groups, -1, size, *w.shape[2:])
+
+
+def _bias_by_panel(bias: Array | None, groups: int, panels: int, size: int, filters: int) -> Array | int:
+    """[group][panel][filter]; only a bias per channel enters the sums, any other is added late."""
+    if bias is None or bias.ndim > 1:
+        return 0
+    return np.pad(bias.reshape(groups, filters), ((0, 0), (0, panels * size - filters))).reshape(groups, panels, size)

@@ -14,6 +14,7 @@ With stride 1 and whole planes the plan hands over each image as one long row. `
 
 from fastconv.cpu.compiled import compiled
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, start_pixel, start_row
+from fastconv.cpu.standard import put_row
 
 
 @compiled
@@ -49,3 +50,66 @@ def direct_pointwise_last(item, seat, job):
             start_pixel(row, filters, finish, 0, place)
             add_lines(row, weights, filters, pixel, x_channel, channels, 1, 0, filters)
             finish_row(row, filters, finish, n * rows * width * filters + place)
+
+
+@compiled
+def tiled_pointwise(item, seat, job):
+    """One band of pixels of one image, one chunk of filters in lanes, read in place. Weights from packing.lane_panels.
+
+    Channels first, neighbouring pixels are neighbours in memory; channels last they are a pixel's channels apart.
+    """
+    tile, channels, pixels = job.tile, job.channels, job.out_space[2]
+    x_channel, step = job.x_channel, job.x_steps[2]
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin = band * job.band
+    end = begin + job.band if band < job.bands - 1 else pixels  # the last band takes what is left over
+    sums = job.scratch + seat * job.scratch_size
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
+        panel = job.weight + f // tile.width * job.panel
+        for first in range(begin, end, tile.rows):
+            p = min(first, end - tile.rows)  # the last strip overlaps its neighbour
+            w, x = panel + tile.width, job.x + (n * job.x_image + p * step)
+            acc = tile.from_columns(panel)
+            if step == 1:
+                for _ in range(channels):
+                    acc = acc.rank1(x, w)
+                    x += x_channel
+                    w += tile.width
+            else:
+                for _ in range(channels):
+                    acc = acc.rank1_apart(x, step, w)
+                    x += x_channel
+                    w += tile.width
+            acc.clip(job.least, job.most).store(sums + (p - begin) * tile.width, tile.width)
+        put_row(tile, job, sums, n, 0, f, begin, end - begin)
+
+
+@compiled
+def tiled_pointwise_pixels(item, seat, job):
+    """One band of pixels of one image, one chunk of filters: pixels in lanes, read in place. Weights from packing.row_panels.
+
+    A strip's channels x width numbers stay in L1 while the panels of all filters pass over it, from L2.
+    """
+    tile, channels, filters = job.tile, job.channels, job.filters
+    pixels, x_channel = job.out_space[2], job.x_channel
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin, image = band * job.band, n * filters * pixels
+    end = begin + job.band if band < job.bands - 1 else pixels
+    for first in range(begin, end, tile.width):
+        p = min(first, end - tile.width)
+        for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.rows):
+            w, x = job.weight + f // tile.rows * job.panel, job.x + (n * job.x_image + p)
+            acc = tile.from_rows(w)
+            for _ in range(channels):
+                w += tile.rows
+                acc = acc.rank1(w, x)
+                x += x_channel
+            out, rows = job.out + (image + f * pixels + p), min(tile.rows, filters - f)
+            acc = acc.clip(job.least, job.most)
+            if rows == tile.rows:
+                acc.store(out, pixels)
+            else:
+                acc.store(out, pixels, rows, tile.width)
+            if job.late:
+                for k in range(rows):
+                    job.finish_row(out + k * pixels, tile.width, image, (f + k) * pixels + p)

@@ -134,3 +134,17 @@ def finish_row(row, count, finish, place):
         through(hardswish, row, count, finish.low, finish.high)
     elif finish.activation == GELU:
         through(gelu, row, count, finish.low, finish.high)
+
+
+@compiled
+def finish_late(job, row, count, image, place):
+    """Finish a row whose sums a tile has stored raw: it took a bias per channel in, and no other.
+
+    `place`: where the row begins in an image of the result, `image`: where that image begins.
+    """
+    finish = epilogue_of(job)
+    if finish.bias_kind == A_PIXEL:
+        bias = finish.bias + place
+        for j in range(count):
+            row[j] += bias[j]
+    finish_row(row, count, finish, image + place)

@@ -1,16 +1,20 @@
-"""Values that kernels compute with: pointers and register tiles for Numba.
+"""Values that kernels compute with: pointers, vectors and register tiles for Numba.
 
-Numba knows scalars and arrays. A fast convolution needs more kinds of value, and this file gives it them:
+Numba knows scalars and arrays. A fast convolution needs three more kinds of value, and this file gives it them:
 
-    Pointer     where a run of numbers lies      pointer(address, like), p + n, p[i], p[i] = v; no bounds, no wraparound, no
+    Pointer     where a run of numbers lies      pointer(array), p + n, p[i], p[i] = v, p.prefetch(n); no bounds, no wraparound, no
                                                  reference counts: whoever calls the kernel keeps the array alive
-    Tile        `rows` x `vectors` registers     shape.zeros(), acc.rank1(a, b), acc.store(p, step)
+    Vector      `lanes` numbers, one register    shape.load(p), .load(p, lo, hi), .splat(v); + - * among them and with numbers,
+                                                 v.plus(a, b), v.clip(low, high), v.evens(w), v.odds(w), v.store(p), v.store(p, n)
+    Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, columns]);
+                                                 t.rank1(a, b), t.rank1_apart(a, step, b), t.clip(low, high), t.transpose(),
+                                                 t.store(p, step[, rows, columns])
 
 A `TileShape` says how large they are. Its numbers are part of its *type*, so a kernel that takes one as an ordinary argument
 is compiled for exactly that shape, and cached on disk under it. With AVX-512 a core has 32 registers of 16 float32, with AVX2
 16 of 8; a tile, the vectors of one operand and one broadcast must fit: rows * vectors + vectors + 1 of them.
 
-With atomics.py and job.py, the only files that know LLVM. Every operation becomes one instruction, or one a register.
+With values.py, atomics.py and job.py, the only files that know LLVM. Every operation becomes one instruction, or one a register.
 """
 
 from __future__ import annotations
@@ -25,11 +29,15 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import NativeValue, intrinsic, models, overload, overload_attribute, overload_method, register_model, unbox
+from numba.extending import NativeValue, intrinsic, overload, unbox
 
-INDEX = ir.IntType(64)
+from fastconv.cpu.values import attribute, held_as, method, operation
+
+INDEX, NARROW, BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 LLVM_FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 NUMBA_FLOATS = {"float32": types.float32, "float64": types.float64}
+BYTES = {"float32": 4, "float64": 8}
+CONTRACT = ("contract", "nsz")  # a * b + c may become one fma; never assumes away NaN or infinity
 
 
 # Types: what Numba calls the values, and what LLVM holds for each ---------------------------------------------------------
@@ -54,6 +62,11 @@ class TileShape:
         return self.vectors * self.lanes
 
     @cached_property
+    def square(self) -> TileShape:
+        """As many rows as lanes, one vector a row: what can be transposed."""
+        return TileShape(self.lanes, 1, self.lanes, 1, self.dtype)
+
+    @cached_property
     def _numba_type_(self) -> TileShapeType:
         """Read by Numba's dispatcher: 0.35 us a call; through typeof_impl it would be 5.6."""
         return TileShapeType(self)
@@ -75,6 +88,14 @@ class PointerType(types.Type):  # type: ignore[misc]
         super().__init__(f"{'Input' if only_read else ''}Pointer({dtype})")
 
 
+class VectorType(types.Type):  # type: ignore[misc]
+    """One type for each number of lanes and dtype."""
+
+    def __init__(self, lanes: int, dtype: str) -> None:
+        self.lanes, self.dtype = lanes, dtype
+        super().__init__(f"Vector({lanes} x {dtype})")
+
+
 class TileType(types.Type):  # type: ignore[misc]
     """One type for each shape."""
 
@@ -83,22 +104,22 @@ class TileType(types.Type):  # type: ignore[misc]
         super().__init__(f"Tile{astuple(shape)}")
 
 
-register_model(TileShapeType)(models.OpaqueModel)
+_LLVM = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int64: INDEX}
 
 
-def _held_as(numba_type: Any, llvm_type: Callable[[Any], Any]) -> None:
-    @register_model(numba_type)
-    class Model(models.PrimitiveModel):  # type: ignore[misc]
-        def __init__(self, manager: Any, fe_type: Any) -> None:
-            super().__init__(manager, fe_type, llvm_type(fe_type))
-
-
-def _vector(shape: TileShape) -> Any:
+def _vector(shape: Any) -> Any:
+    """What LLVM calls a register of a TileShape or a VectorType."""
     return ir.VectorType(LLVM_FLOATS[shape.dtype], shape.lanes)
 
 
-_held_as(PointerType, lambda t: LLVM_FLOATS[str(t.dtype)].as_pointer())
-_held_as(TileType, lambda t: ir.ArrayType(_vector(t.shape), t.shape.rows * t.shape.vectors))
+def _registers(shape: TileShape) -> Any:
+    return ir.ArrayType(_vector(shape), shape.rows * shape.vectors)
+
+
+held_as(TileShapeType, lambda t: ir.IntType(8).as_pointer())
+held_as(PointerType, lambda t: _LLVM[t.dtype].as_pointer())
+held_as(VectorType, _vector)
+held_as(TileType, lambda t: _registers(t.shape))
 
 
 @unbox(TileShapeType)
@@ -108,15 +129,83 @@ def _unbox_shape(fe_type: Any, value: Any, c: Any) -> Any:
 
 def _constant(name: str) -> None:
     of = operator.attrgetter(name)
-
-    @overload_attribute(TileShapeType, name)
-    def get(shape):
-        value = of(shape.shape)
-        return lambda shape: value
+    attribute(TileShapeType, name, lambda shape: (types.intp, lambda builder, value: INDEX(of(shape.shape))))
 
 
 for _field in ("rows", "vectors", "lanes", "step", "width"):
     _constant(_field)
+
+
+# LLVM: the handful of instructions that everything is made of -------------------------------------------------------------
+
+
+def _at(builder: Any, p: Any, offset: Any) -> Any:
+    return builder.gep(p, [offset if isinstance(offset, ir.Value) else INDEX(offset)])
+
+
+def _load(builder: Any, p: Any, kind: Any) -> Any:
+    value = builder.load(builder.bitcast(p, _vector(kind).as_pointer()))
+    value.align = BYTES[kind.dtype]
+    return value
+
+
+def _store(builder: Any, value: Any, p: Any, kind: Any) -> None:
+    builder.store(value, builder.bitcast(p, value.type.as_pointer())).align = BYTES[kind.dtype]
+
+
+def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    empty = ir.VectorType(scalar.type, lanes)(ir.Undefined)
+    one = builder.insert_element(empty, scalar, NARROW(0))
+    return builder.shuffle_vector(one, empty, ir.VectorType(NARROW, lanes)(None))
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
+    """The numbers of a and b, one after the other, at these places."""
+    return builder.shuffle_vector(a, b, ir.VectorType(NARROW, len(places))([NARROW(place) for place in places]))
+
+
+def _called(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    function = ir.FunctionType(result, [a.type for a in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+
+
+def _suffix(kind: Any) -> str:
+    return f"v{kind.lanes}f{8 * BYTES[kind.dtype]}"
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any, kind: Any) -> Any:
+    return _called(builder, f"llvm.fma.{_suffix(kind)}", c.type, [a, b, c])
+
+
+def _clipped(builder: Any, value: Any, low: Any, high: Any) -> Any:
+    """A NaN is neither below nor above anything, and stays."""
+    value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+    return builder.select(builder.fcmp_ordered(">", value, high), high, value)
+
+
+def _between(builder: Any, lanes: int, low: Any, high: Any) -> Any:
+    """A mask of the lanes l with low <= l < high, compared as int32: as bits AVX2 would make it anew at every use."""
+    count = ir.VectorType(NARROW, lanes)([NARROW(lane) for lane in range(lanes)])
+    bounds = [_splat(builder, builder.trunc(_clamped(builder, bound, lanes), NARROW), lanes) for bound in (low, high)]
+    return builder.and_(builder.icmp_signed(">=", count, bounds[0]), builder.icmp_signed("<", count, bounds[1]))
+
+
+def _clamped(builder: Any, bound: Any, lanes: int) -> Any:
+    """A bound within 0..lanes, so that it can be narrowed."""
+    bound = builder.select(builder.icmp_signed("<", bound, INDEX(0)), INDEX(0), bound)
+    return builder.select(builder.icmp_signed(">", bound, INDEX(lanes)), INDEX(lanes), bound)
+
+
+def _load_masked(builder: Any, p: Any, mask: Any, kind: Any) -> Any:
+    """Zero in the other lanes, whose memory is not touched."""
+    vector = _vector(kind)
+    arguments = [builder.bitcast(p, vector.as_pointer()), NARROW(BYTES[kind.dtype]), mask, vector(None)]
+    return _called(builder, f"llvm.masked.load.{_suffix(kind)}.p0", vector, arguments)
+
+
+def _store_masked(builder: Any, value: Any, p: Any, mask: Any, kind: Any) -> None:
+    arguments = [value, builder.bitcast(p, value.type.as_pointer()), NARROW(BYTES[kind.dtype]), mask]
+    _called(builder, f"llvm.masked.store.{_suffix(kind)}.p0", ir.VoidType(), arguments)
 
 
 # Pointers -------------------------------------------------------------------------------------------------------------
@@ -128,41 +217,6 @@ def _pointer_of_array(typing, array):
         return context.make_array(array)(context, builder, args[0]).data
 
     return PointerType(array.dtype)(array), build
-
-
-@intrinsic
-def _moved(typing, p, n):
-    return p(p, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
-
-
-def _inputs(builder: Any) -> Any:
-    """The alias scope of all inputs. Told apart from outputs, loops over both need no overlap checks at run time:
-    a 64 x 56 x 56 layer's direct kernel gains half its speed.
-    """
-    domain = builder.module.add_metadata(["fastconv"])
-    return builder.module.add_metadata([builder.module.add_metadata(["fastconv inputs", domain])])
-
-
-@intrinsic
-def _read(typing, p, i):
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = builder.load(builder.gep(args[0], [args[1]]))
-        value.set_metadata("alias.scope" if p.only_read else "noalias", _inputs(builder))
-        return value
-
-    return p.dtype(p, types.intp), build
-
-
-@intrinsic
-def _write(typing, p, i, value):
-    if p.only_read:
-        raise TypingError("an input is only read")
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], builder.gep(args[0], [args[1]])).set_metadata("noalias", _inputs(builder))
-        return context.get_dummy_value()
-
-    return types.void(p, types.intp, p.dtype), build
 
 
 def pointer(array: Any) -> Any:
@@ -177,50 +231,141 @@ def _pointer(array):
     return lambda array: _pointer_of_array(array)
 
 
-@overload(operator.add)
-@overload(operator.iadd)
-def _add(p, n):
-    if isinstance(p, PointerType) and isinstance(n, types.Integer):
-        return lambda p, n: _moved(p, n)
-    return None
+@operation(operator.add, PointerType, types.Integer)
+@operation(operator.iadd, PointerType, types.Integer)
+def _moved(p, n):
+    return p(p, types.intp), _at
 
 
-@overload(operator.getitem)
-def _getitem(p, i):
-    if isinstance(p, PointerType) and isinstance(i, types.Integer):
-        return lambda p, i: _read(p, i)
-    return None
+def _inputs(builder: Any) -> Any:
+    """The alias scope of all inputs. Told apart from outputs, loops over both need no overlap checks at run time:
+    a 64 x 56 x 56 layer's direct kernel gains half its speed.
+    """
+    domain = builder.module.add_metadata(["fastconv"])
+    return builder.module.add_metadata([builder.module.add_metadata(["fastconv inputs", domain])])
 
 
-@overload(operator.setitem)
-def _setitem(p, i, value):
-    if isinstance(p, PointerType) and isinstance(i, types.Integer):
-        return lambda p, i, value: _write(p, i, value)
-    return None
+@operation(operator.getitem, PointerType, types.Integer)
+def _read(p, i):
+    def build(builder: Any, place: Any, i: Any) -> Any:
+        value = builder.load(_at(builder, place, i))
+        value.set_metadata("alias.scope" if p.only_read else "noalias", _inputs(builder))
+        return value
+
+    return p.dtype(p, types.intp), build
+
+
+@operation(operator.setitem, PointerType, types.Integer, types.Number)
+def _write(p, i, value):
+    if p.only_read:
+        raise TypingError("an input is only read")
+
+    def build(builder: Any, place: Any, i: Any, value: Any) -> None:
+        builder.store(value, _at(builder, place, i)).set_metadata("noalias", _inputs(builder))
+
+    return types.void(p, types.intp, p.dtype), build
+
+
+@method(PointerType, "prefetch")
+def prefetch(p, n):
+    """Ask for the cache line of p[n]; any address may be asked for."""
+
+    def build(builder: Any, place: Any, n: Any) -> None:
+        there = builder.bitcast(_at(builder, place, n), ir.IntType(8).as_pointer())
+        _called(builder, "llvm.prefetch.p0", ir.VoidType(), [there, NARROW(0), NARROW(3), NARROW(1)])
+
+    return types.void(p, types.intp), build
+
+
+# Vectors --------------------------------------------------------------------------------------------------------------
+
+
+def _vector_of(shape: TileShapeType) -> VectorType:
+    return VectorType(shape.shape.lanes, shape.shape.dtype)
+
+
+@method(TileShapeType, "load")
+def load(shape, p, low=None, high=None):
+    """p[0:lanes]; with low and high, zero in the lanes outside low..high, whose memory is not touched."""
+    v = _vector_of(shape)
+    if low is None:
+        return v(p), lambda builder, shape, p: _load(builder, p, v)
+
+    def between(builder: Any, shape: Any, p: Any, low: Any, high: Any) -> Any:
+        return _load_masked(builder, p, _between(builder, v.lanes, low, high), v)
+
+    return v(p, types.intp, types.intp), between
+
+
+@method(TileShapeType, "splat")
+def splat(shape, number):
+    """The number in every lane."""
+    v: Any = _vector_of(shape)
+    return v(NUMBA_FLOATS[v.dtype]), lambda builder, shape, number: _splat(builder, number, v.lanes)
+
+
+@method(VectorType, "plus")
+def plus(v, a, b):
+    """V + a * b, rounded once."""
+    return v(v, v), lambda builder, total, a, b: _fma(builder, a, b, total, v)
+
+
+@method(VectorType, "clip")
+def clip(v, low, high):
+    """At least low and at most high; NaN stays NaN."""
+    number = NUMBA_FLOATS[v.dtype]
+
+    def build(builder: Any, value: Any, *bounds: Any) -> Any:
+        return _clipped(builder, value, *(_splat(builder, bound, v.lanes) for bound in bounds))
+
+    return v(number, number), build
+
+
+@method(VectorType, "evens")
+def evens(v, w):
+    """Lanes 0, 2, 4, ... of v, then of w."""
+    return v(v), lambda builder, a, b: _shuffled(builder, a, b, range(0, 2 * v.lanes, 2))
+
+
+@method(VectorType, "odds")
+def odds(v, w):
+    """Lanes 1, 3, 5, ... of v, then of w."""
+    return v(v), lambda builder, a, b: _shuffled(builder, a, b, range(1, 2 * v.lanes, 2))
+
+
+@method(VectorType, "store")
+def store(v, p, n=None):
+    """To p[0:lanes]; with n, only the first n lanes."""
+    if n is None:
+        return types.void(p), lambda builder, value, p: _store(builder, value, p, v)
+
+    def first(builder: Any, value: Any, p: Any, n: Any) -> None:
+        _store_masked(builder, value, p, _between(builder, v.lanes, INDEX(0), n), v)
+
+    return types.void(p, types.intp), first
+
+
+def _arithmetic(function: Any, instruction: str) -> None:
+    """Vector with Vector, and number with Vector."""
+
+    @operation(function, VectorType, VectorType)
+    def both(a, b):
+        return a(a, b), lambda builder, a, b: getattr(builder, instruction)(a, b, flags=CONTRACT)
+
+    @operation(function, types.Number, VectorType)
+    def scaled(number, v):
+        def build(builder: Any, number: Any, value: Any) -> Any:
+            return getattr(builder, instruction)(_splat(builder, number, v.lanes), value, flags=CONTRACT)
+
+        return v(NUMBA_FLOATS[v.dtype], v), build
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
 
 
 # Tiles ----------------------------------------------------------------------------------------------------------------
-
-
-def _aligned_to_a_number(instruction: Any, shape: TileShape) -> Any:
-    instruction.align = 4 if shape.dtype == "float32" else 8
-    return instruction
-
-
-def _load(builder: Any, p: Any, shape: TileShape) -> Any:
-    return _aligned_to_a_number(builder.load(builder.bitcast(p, _vector(shape).as_pointer())), shape)
-
-
-def _splat(builder: Any, scalar: Any, shape: TileShape) -> Any:
-    empty = _vector(shape)(ir.Undefined)
-    one = builder.insert_element(empty, scalar, ir.IntType(32)(0))
-    return builder.shuffle_vector(one, empty, ir.VectorType(ir.IntType(32), shape.lanes)(None))
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    bits = 32 if isinstance(c.type.element, ir.FloatType) else 64
-    function = ir.FunctionType(c.type, [c.type] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.fma.v{c.type.count}f{bits}"), [a, b, c])
 
 
 def _places(shape: TileShape) -> Iterator[tuple[int, int, int]]:
@@ -230,57 +375,155 @@ def _places(shape: TileShape) -> Iterator[tuple[int, int, int]]:
             yield row, vector, row * shape.vectors + vector
 
 
-@intrinsic
-def _zeros(typing, shape):
-    tile = TileType(shape.shape)
-    return tile(shape), lambda context, builder, signature, args: context.get_value_type(tile)(None)
+def _tile_of(builder: Any, shape: TileShape, register: Callable[[int, int], Any]) -> Any:
+    """The tile whose register at (row, vector) is `register(row, vector)`."""
+    tile = _registers(shape)(ir.Undefined)
+    for row, vector, place in _places(shape):
+        tile = builder.insert_value(tile, register(row, vector), place)
+    return tile
 
 
-@intrinsic
-def _rank1(typing, tile, a, b):
-    shape = tile.shape
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        acc, a, b = args
-        right = [_load(builder, builder.gep(b, [INDEX(v * shape.lanes)]), shape) for v in range(shape.vectors)]
-        for row in range(shape.rows):  # each broadcast just before its multiply-adds: LLVM spills tall tiles otherwise
-            left = _splat(builder, builder.load(builder.gep(a, [INDEX(row * shape.step)])), shape)
-            for vector in range(shape.vectors):
-                place = row * shape.vectors + vector
-                acc = builder.insert_value(acc, _fma(builder, left, right[vector], builder.extract_value(acc, place)), place)
-        return acc
-
-    return tile(tile, a, b), build
+def _register_at(builder: Any, shape: TileShape, p: Any, step: Any, row: int, vector: int) -> Any:
+    """Where a register's numbers lie in a matrix whose rows are `step` apart."""
+    return _at(builder, _at(builder, p, builder.mul(step, INDEX(row))), vector * shape.lanes)
 
 
-@intrinsic
-def _tile_store(typing, tile, p, step):
-    shape = tile.shape
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        tile, p, step = args
-        for row, vector, place in _places(shape):
-            there = builder.gep(builder.gep(p, [builder.mul(step, INDEX(row))]), [INDEX(vector * shape.lanes)])
-            there = builder.bitcast(there, _vector(shape).as_pointer())
-            _aligned_to_a_number(builder.store(builder.extract_value(tile, place), there), shape)
-        return context.get_dummy_value()
-
-    return types.void(tile, p, types.intp), build
+def _inside(builder: Any, shape: TileShape, rows: Any, columns: Any, row: int, vector: int) -> Any:
+    """The mask of a register whose numbers lie within the first `rows` rows and `columns` columns."""
+    left = builder.sub(columns, INDEX(vector * shape.lanes))
+    left = builder.select(builder.icmp_signed("<", INDEX(row), rows), left, INDEX(0))
+    return _between(builder, shape.lanes, INDEX(0), left)
 
 
-@overload_method(TileShapeType, "zeros")
-def _shape_zeros(shape):
+def _updated(builder: Any, shape: TileShape, acc: Any, left: Callable[[int], Any], b: Any) -> Any:
+    right = [_load(builder, _at(builder, b, v * shape.lanes), shape) for v in range(shape.vectors)]
+    for row in range(shape.rows):  # each broadcast just before its multiply-adds: LLVM spills tall tiles otherwise
+        number = _splat(builder, builder.load(left(row)), shape.lanes)
+        for vector in range(shape.vectors):
+            place = row * shape.vectors + vector
+            total = _fma(builder, number, right[vector], builder.extract_value(acc, place), shape)
+            acc = builder.insert_value(acc, total, place)
+    return acc
+
+
+@method(TileShapeType, "zeros")
+def zeros(shape):
     """A tile of zeros."""
-    return lambda shape: _zeros(shape)
+    return TileType(shape.shape)(), lambda builder, value: _registers(shape.shape)(None)
 
 
-@overload_method(TileType, "rank1")
-def _tile_rank1(tile, a, b):
-    """tile[r, :] + a[r * step] * b[0:width]: one multiply-add a register."""
-    return lambda tile, a, b: _rank1(tile, a, b)
+@method(TileShapeType, "from_rows")
+def from_rows(shape, p):
+    """The tile whose row r holds p[r] everywhere: how a bias enters where filters are rows."""
+    s = shape.shape
+
+    def build(builder: Any, shape: Any, p: Any) -> Any:
+        rows = [_splat(builder, builder.load(_at(builder, p, row)), s.lanes) for row in range(s.rows)]
+        return _tile_of(builder, s, lambda row, vector: rows[row])
+
+    return TileType(s)(p), build
 
 
-@overload_method(TileType, "store")
-def _tile_store_rows(tile, p, step):
-    """Row r goes to p[r * step : r * step + width]."""
-    return lambda tile, p, step: _tile_store(tile, p, step)
+@method(TileShapeType, "from_columns")
+def from_columns(shape, p):
+    """The tile whose every row is p[0:width]: how a bias enters where filters are lanes."""
+    s = shape.shape
+
+    def build(builder: Any, shape: Any, p: Any) -> Any:
+        columns = [_load(builder, _at(builder, p, vector * s.lanes), s) for vector in range(s.vectors)]
+        return _tile_of(builder, s, lambda row, vector: columns[vector])
+
+    return TileType(s)(p), build
+
+
+@method(TileShapeType, "load_tile")
+def load_tile(shape, p, step, rows=None, columns=None):
+    """Row r is p[r * step : r * step + width]; zero outside the first rows and columns, whose memory is not touched."""
+    s = shape.shape
+    if rows is None:
+
+        def whole(builder: Any, shape: Any, p: Any, step: Any) -> Any:
+            return _tile_of(builder, s, lambda *place: _load(builder, _register_at(builder, s, p, step, *place), s))
+
+        return TileType(s)(p, types.intp), whole
+
+    def part(builder: Any, shape: Any, p: Any, step: Any, rows: Any, columns: Any) -> Any:
+        def register(*place: int) -> Any:
+            return _load_masked(builder, _register_at(builder, s, p, step, *place), _inside(builder, s, rows, columns, *place), s)
+
+        return _tile_of(builder, s, register)
+
+    return TileType(s)(p, types.intp, types.intp, types.intp), part
+
+
+@method(TileType, "rank1")
+def rank1(tile, a, b):
+    """tile[r, :] + a[r * tile's step] * b[0:width]: one multiply-add a register."""
+    s = tile.shape
+    return tile(a, b), lambda builder, acc, a, b: _updated(builder, s, acc, lambda row: _at(builder, a, row * s.step), b)
+
+
+@method(TileType, "rank1_apart")
+def rank1_apart(tile, a, step, b):
+    """tile[r, :] + a[r * step] * b[0:width], for a step known at run time only."""
+
+    def build(builder: Any, acc: Any, a: Any, step: Any, b: Any) -> Any:
+        return _updated(builder, tile.shape, acc, lambda row: _at(builder, a, builder.mul(step, INDEX(row))), b)
+
+    return tile(a, types.intp, b), build
+
+
+@method(TileType, "clip")
+def clip_tile(tile, low, high):
+    """Every number at least low and at most high; NaN stays NaN."""
+    s, number = tile.shape, NUMBA_FLOATS[tile.shape.dtype]
+
+    def build(builder: Any, acc: Any, *bounds: Any) -> Any:
+        vectors = [_splat(builder, bound, s.lanes) for bound in bounds]
+        clipped = [_clipped(builder, builder.extract_value(acc, place), *vectors) for *_, place in _places(s)]
+        return _tile_of(builder, s, lambda row, vector: clipped[row * s.vectors + vector])
+
+    return tile(number, number), build
+
+
+@method(TileType, "transpose")
+def transpose(tile):
+    """Of a square: row r becomes lane r, in lanes * log2(lanes) shuffles."""
+    s = tile.shape
+    if s.rows != s.lanes or s.vectors != 1:
+        raise TypingError(f"transpose: got {tile}, expected a square tile")
+
+    def build(builder: Any, acc: Any) -> Any:
+        rows = [builder.extract_value(acc, row) for row in range(s.rows)]
+        half = 1
+        while half < s.lanes:  # exchange the off-diagonal halves of every 2 half x 2 half block
+            low = [lane if not lane & half else lane - half + s.lanes for lane in range(s.lanes)]
+            high = [lane + half if not lane & half else lane + s.lanes for lane in range(s.lanes)]
+            for row in range(s.rows):
+                if not row & half:
+                    above, below = rows[row], rows[row + half]
+                    rows[row], rows[row + half] = (_shuffled(builder, above, below, places) for places in (low, high))
+            half *= 2
+        return _tile_of(builder, s, lambda row, vector: rows[row])
+
+    return tile(), build
+
+
+@method(TileType, "store")
+def store_tile(tile, p, step, rows=None, columns=None):
+    """Row r goes to p[r * step : r * step + width]; with rows and columns, only the first of them."""
+    s = tile.shape
+    if rows is None:
+
+        def whole(builder: Any, acc: Any, p: Any, step: Any) -> None:
+            for row, vector, place in _places(s):
+                _store(builder, builder.extract_value(acc, place), _register_at(builder, s, p, step, row, vector), s)
+
+        return types.void(p, types.intp), whole
+
+    def part(builder: Any, acc: Any, p: Any, step: Any, rows: Any, columns: Any) -> None:
+        for row, vector, place in _places(s):
+            there, mask = _register_at(builder, s, p, step, row, vector), _inside(builder, s, rows, columns, row, vector)
+            _store_masked(builder, builder.extract_value(acc, place), there, mask, s)
+
+    return types.void(p, types.intp, types.intp, types.intp), part

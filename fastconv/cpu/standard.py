@@ -13,8 +13,9 @@ A dilated (atrous) convolution is this kernel with its taps further apart: no ze
 `direct_standard_last` is the twin for channels-last results: rows run along the filters, one pixel at a time.
 """
 
-from fastconv.cpu.compiled import compiled
+from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inside, start_pixel, start_row
+from fastconv.cpu.sheets import copy_row
 
 
 @compiled
@@ -73,3 +74,132 @@ def direct_standard_last(item, seat, job):
                         w = weights + ((e * taps_a + a) * taps_b + b) * channels * filters
                         add_lines(row, w, filters, pixel, x_channel, channels, 1, 0, filters)
             finish_row(row, filters, finish, n * rows * out_width * all_filters + place)
+
+
+# Tiled: the sums of a register tile, over sheets (sheets.py) -----------------------------------------------------------
+
+BLOCK = 16  # channels whose rows stay in L1 while all taps pass over them: 16 x 3 rows x 2 lines are 6 KB
+
+
+@inlined
+def strip(tile, window, panel, job, planes, lines, j):
+    """Sums of tile.rows neighbouring outputs, tile.width filters, over every tap that lies inside the image for some of them."""
+    (_, taps_a, taps_b), (_, _, apart), table, sheet = job.kernel, job.dilation, job.table, job.sheet
+    taps, channels, width, stride = job.kernel[0] * taps_a * taps_b, job.channels, job.space[2], job.stride[2]
+    acc = tile.from_columns(panel)
+    panel += tile.width
+    for first in range(0, channels, BLOCK):
+        count = min(BLOCK, channels - first)
+        for e in range(planes[0], planes[1]):
+            for a in range(lines[0], lines[1]):
+                for b in range(taps_b):
+                    u = j * stride + b * apart - job.before[2]
+                    if u + (tile.rows - 1) * stride >= 0 and u < width:
+                        tap = (e * taps_a + a) * taps_b + b
+                        x = window + (first * sheet + table[tap])
+                        w = panel + (first * taps + tap * count) * tile.width
+                        for _ in range(count):
+                            acc = acc.rank1(x, w)
+                            x += sheet
+                            w += tile.width
+    return acc
+
+
+@compiled
+def tiled_standard(item, seat, job):
+    """One band of rows of one plane, one chunk of a group's filters, in lanes. Weights from packing.filters_in_lanes."""
+    tile, channels = job.tile, job.channels
+    (depth, height, _), (out_depth, out_height, out_width) = job.space, job.out_space
+    band, chunk = item % job.bands, item // job.bands % job.chunks
+    plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
+    g, n, line = image % job.groups, image // job.groups, band * job.band
+    sheets = job.scratch + seat * job.scratch_size
+    sums = sheets + job.sums_at
+    job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
+    planes = inside(plane * job.stride[0] - job.before[0], job.dilation[0], job.kernel[0], depth)
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
+        panel = job.weight + (g * job.panels + f // tile.width) * job.panel
+        for i in range(line, min(line + job.band, out_height)):
+            lines = inside(i * job.stride[1] - job.before[1], job.dilation[1], job.kernel[1], height)
+            for first in range(0, out_width, tile.rows):
+                j = max(0, min(first, out_width - tile.rows))  # the last strip overlaps its neighbour
+                acc = strip(tile, sheets + ((i - line) * job.pitch + j), panel, job, planes, lines, j)
+                acc.clip(job.least, job.most).store(sums + j * tile.width, tile.width)
+            put_row(tile, job, sums, n, g, f, (plane * out_height + i) * out_width, out_width)
+
+
+@inlined
+def put_row(tile, job, sums, n, g, f, pixel, count):
+    """out[n, g, f..., pixel...] = sums[pixel][filter], for tile.width filters and `count` neighbouring pixels."""
+    filters, pixels = job.groups * job.filters, job.out_space[0] * job.out_space[1] * job.out_space[2]
+    width, first, image = min(tile.width, job.filters - f), g * job.filters + f, n * pixels * filters
+    if job.last:
+        place = pixel * filters + first
+        for j in range(count):
+            row = job.out + (image + place + j * filters)
+            for k in range(0, width, tile.lanes):
+                tile.load(sums + (j * tile.width + k)).store(row + k, width - k)
+            if job.late:
+                job.finish_row(row, width, image, place + j * filters)
+    else:
+        place = first * pixels + pixel
+        rows = job.out + (image + place)
+        turn_sums(tile, job.square, sums, rows, pixels, width, count)
+        if job.late:
+            for k in range(width):
+                job.finish_row(rows + k * pixels, count, image, place + k * pixels)
+
+
+@compiled
+def turn_sums(tile, square, sums, out, pixels, filters, count):
+    """out[filter][column] = sums[column][filter], a square at a time."""
+    for k in range(0, filters, square.lanes):
+        for column in range(0, count, square.lanes):
+            block = square.load_tile(sums + (column * tile.width + k), tile.width).transpose()
+            there = out + (k * pixels + column)
+            if filters - k >= square.lanes and count - column >= square.lanes:
+                block.store(there, pixels)
+            else:
+                block.store(there, pixels, filters - k, count - column)
+
+
+@compiled
+def tiled_standard_pixels(item, seat, job):
+    """As tiled_standard, with pixels in lanes: strips run over a band's whole plane of sheets, across the ends of rows.
+
+    The sums of the columns between rows belong to no output and are left behind. Weights from packing.row_panels.
+    """
+    tile, channels, pitch, sums_pitch = job.tile, job.channels, job.pitch, job.sums_pitch
+    out_depth, out_height, out_width = job.out_space
+    taps, table, sheet = job.kernel[0] * job.kernel[1] * job.kernel[2], job.table, job.sheet
+    band, chunk = item % job.bands, item // job.bands % job.chunks
+    plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
+    g, n, line = image % job.groups, image // job.groups, band * job.band
+    sheets = job.scratch + seat * job.scratch_size
+    sums = sheets + job.sums_at
+    job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
+    rows = min(job.band, out_height - line)
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.rows):
+        panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
+        for p in range(0, (rows - 1) * pitch + out_width, tile.width):
+            acc, w, x = tile.from_rows(panel), panel + tile.rows, sheets + p
+            for _ in range(channels):
+                for tap in range(taps):
+                    acc = acc.rank1(w, x + table[tap])
+                    w += tile.rows
+                x += sheet
+            acc.clip(job.least, job.most).store(sums + p, sums_pitch)
+        for k in range(min(tile.rows, job.filters - f)):
+            put_plane(tile, job, sums + k * sums_pitch, n, g * job.filters + f + k, plane * out_height + line, rows)
+
+
+@inlined
+def put_plane(tile, job, sums, n, f, line, rows):
+    """Rows of filter f's result, from `line` on, from sums that lie job.pitch apart."""
+    width, pixels = job.out_space[2], job.out_space[0] * job.out_space[1] * job.out_space[2]
+    image, place = n * job.groups * job.filters * pixels, f * pixels + line * width
+    for i in range(rows):
+        row = job.out + (image + place + i * width)
+        copy_row(tile, sums + i * job.pitch, width, 0, 1, row, width)
+        if job.late:
+            job.finish_row(row, width, image, place + i * width)

@@ -1,124 +1,151 @@
-"""The CPU's implementations in order of preference, and the sizes that they work with, each with its reason.
+"""The CPU's implementations in order of preference.
 
 The direct kernels read any image by its steps, and write rows: along the columns of one filter where channels come first,
-along the filters of one pixel where they come last.
+along the filters of one pixel where they come last. The tiled kernels read sheets (sheets.py), or pixels in place; their tiles
+are in tiles.py, how they are divided in divisions.py.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-
-from fastconv.cpu import atrous, depthwise, gradients, packing, pointwise, separable, standard, transposed
-from fastconv.plan import Division, Implementation
-from fastconv.problem import Problem, SeparableProblem
-
-# Operations that an item should hold at least: about 3 us of a direct kernel, against 0.1 us to claim an item.
-ITEM_OPERATIONS = 100_000
-# Bytes of a separable layer's scratch: half of the smallest L2 that we serve (512 KB), the other half holds the weights.
-SCRATCH_BYTES = 256 * 1024
-
-
-def _banded(problem: Problem, others: int, scratch: int = 0) -> Division:
-    """Bands of rows, as small as an item may be; `others`: how many independent things there are besides rows."""
-    *outer, _ = problem.out_space
-    rows = math.prod(outer)
-    least = min(rows, max(1, -(-ITEM_OPERATIONS * rows * others // max(problem.operations, 1))))
-    bands = -(-rows // least)
-    return Division(bands * others, bands, -(-rows // bands), scratch)
-
-
-def by_filter(problem: Problem) -> Division:
-    """An item is a band of one filter's rows."""
-    return _banded(problem, problem.batch * problem.filters)
-
-
-def by_group(problem: Problem) -> Division:
-    """An item is a band of rows of all filters of a group."""
-    return _banded(problem, problem.batch * problem.groups)
-
-
-def by_image(problem: Problem) -> Division:
-    """An item is a band of rows of all filters."""
-    return _banded(problem, problem.batch)
-
-
-def by_scratch(problem: SeparableProblem) -> Division:
-    """An item is a band of rows whose depthwise result fits SCRATCH_BYTES."""
-    *outer, width = problem.out_space
-    rows, channels = math.prod(outer), problem.depthwise.filters
-    row_bytes = width * channels * np.dtype(problem.dtype).itemsize
-    band = max(1, min(rows, SCRATCH_BYTES // row_bytes))
-    bands = -(-rows // band)
-    band = -(-rows // bands)  # even bands
-    return Division(problem.batch * bands, bands, band, band * width * channels)
-
-
-def by_row(problem: SeparableProblem) -> Division:
-    """An item is a row of the result; its scratch one pixel."""
-    rows = math.prod(problem.out_space[:-1])
-    return Division(problem.batch * rows, rows, 1, problem.depthwise.filters)
-
-
-def by_weight(problem: Problem) -> Division:
-    """An item is a filter and one of its channels."""
-    return Division(problem.filters * problem.channels // problem.groups)
-
+from fastconv.cpu import atrous, depthwise, divisions, gradients, packing, pointwise, separable, standard, transposed
+from fastconv.plan import AnyProblem, Implementation
+from fastconv.problem import Problem
 
 FIRST, LAST = "channels_first", "channels_last"
-COLUMNS, FILTERS = "columns of the result", "filters of the result"
+COLUMNS, FILTERS, PIXELS = "columns of the result", "filters of the result", "pixels of the result"
+
+
+def _in_order(*orders: Callable[[Any, int], Any]) -> Callable[..., Any]:
+    """Pack each weight by an order of its own: (weight, groups) to what the direct kernels read."""
+
+    def pack(problem: AnyProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        groups = [problem.groups] if isinstance(problem, Problem) else [problem.depthwise.groups, 1]
+        return [order(weight, g) for order, weight, g in zip(orders, weights, groups, strict=True)]
+
+    return pack
+
+
+def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, standard.BLOCK)]
+
+
+def _in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.row_panels(weights[0], biases[0], problem.groups, unit)]
+
+
+def _unless(data_format: str) -> Callable[[AnyProblem], str | None]:
+    """Refuse a result in another data format."""
+    return lambda problem: (
+        None if problem.data_format == data_format else f"writes {data_format}, the result is {problem.data_format}"
+    )
+
+
+def _never(problem: AnyProblem) -> None:
+    return None
+
+
+def _pixels_suit(problem: Problem) -> str | None:
+    """Lanes of pixels pay where there are few channels or filters: their sums need no transposition."""
+    pixels = divisions.pixels_cycles(problem, divisions.pixel_tile(problem))
+    return _unless(FIRST)(problem) or _cheaper(pixels, problem)
+
+
+def _pixels_in_place_suit(problem: Problem) -> str | None:
+    tile = divisions.pointwise_tile(problem)
+    if problem.dimensions > 1 or any(s != 1 for s in problem.stride):
+        return f"reads neighbouring pixels, the stride is {problem.stride}"
+    if tile.width > problem.space[0]:
+        return f"{problem.space[0]} pixels do not fill a tile"
+    return _unless(FIRST)(problem) or _cheaper(divisions.in_place_cycles(problem, tile), problem)
+
+
+def _cheaper(pixels: float, problem: Problem) -> str | None:
+    filters = divisions.lanes_cycles(problem, divisions.lanes_tile(problem))
+    return None if pixels <= filters else f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes"
+
+
+def _in_place(problem: Problem) -> str | None:
+    return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
+
+
+SHEETS = ("columns", "channels")
+DENSE = ("standard", "atrous", "pointwise")
 IMPLEMENTATIONS = (
     Implementation(
-        "direct_pointwise", "direct", "pointwise", FIRST,
-        pointwise.direct_pointwise, (packing.as_they_come,), by_filter, COLUMNS,
+        "tiled_pointwise_pixels", "tiled", ("pointwise",),
+        pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
+        ("columns",),
     ),
     Implementation(
-        "direct_pointwise_last", "direct", "pointwise", LAST,
-        pointwise.direct_pointwise_last, (packing.filters_last,), by_image, FILTERS,
+        "tiled_pointwise", "tiled", ("pointwise",),
+        pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
     ),
     Implementation(
-        "direct_depthwise", "direct", "depthwise", FIRST,
-        depthwise.direct_depthwise, (packing.as_they_come,), by_filter, COLUMNS,
+        "tiled_standard_pixels", "tiled", DENSE,
+        standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
+        SHEETS,
     ),
     Implementation(
-        "direct_depthwise_last", "direct", "depthwise", LAST,
-        depthwise.direct_depthwise_last, (packing.taps_first,), by_image, FILTERS,
+        "tiled_standard", "tiled", DENSE,
+        standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _never,
+        SHEETS,
     ),
     Implementation(
-        "direct_separable", "direct", "separable", FIRST,
-        separable.direct_separable, (packing.as_they_come, packing.as_they_come), by_scratch, COLUMNS,
+        "direct_pointwise", "direct", ("pointwise",),
+        pointwise.direct_pointwise, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
     ),
     Implementation(
-        "direct_separable_last", "direct", "separable", LAST,
-        separable.direct_separable_last, (packing.taps_first, packing.filters_last), by_row, FILTERS,
+        "direct_pointwise_last", "direct", ("pointwise",),
+        pointwise.direct_pointwise_last, _in_order(packing.filters_last), divisions.by_image, FILTERS, _unless(LAST),
     ),
     Implementation(
-        "direct_atrous", "direct", "atrous", FIRST,
-        atrous.direct_atrous, (packing.as_they_come,), by_filter, COLUMNS,
+        "direct_depthwise", "direct", ("depthwise",),
+        depthwise.direct_depthwise, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
     ),
     Implementation(
-        "direct_atrous_last", "direct", "atrous", LAST,
-        atrous.direct_atrous_last, (packing.filters_last,), by_group, FILTERS,
+        "direct_depthwise_last", "direct", ("depthwise",),
+        depthwise.direct_depthwise_last, _in_order(packing.taps_first), divisions.by_image, FILTERS, _unless(LAST),
     ),
     Implementation(
-        "direct_standard", "direct", "standard", FIRST,
-        standard.direct_standard, (packing.as_they_come,), by_filter, COLUMNS,
+        "direct_separable", "direct", ("separable",),
+        separable.direct_separable, _in_order(packing.as_they_come, packing.as_they_come), divisions.by_scratch, COLUMNS,
+        _unless(FIRST),
     ),
     Implementation(
-        "direct_standard_last", "direct", "standard", LAST,
-        standard.direct_standard_last, (packing.filters_last,), by_group, FILTERS,
+        "direct_separable_last", "direct", ("separable",),
+        separable.direct_separable_last, _in_order(packing.taps_first, packing.filters_last), divisions.by_row, FILTERS,
+        _unless(LAST),
     ),
     Implementation(
-        "direct_transposed", "direct", "transposed", FIRST,
-        transposed.direct_transposed, (packing.as_they_come,), by_filter, COLUMNS,
+        "direct_atrous", "direct", ("atrous",),
+        atrous.direct_atrous, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
     ),
     Implementation(
-        "direct_transposed_last", "direct", "transposed", LAST,
-        transposed.direct_transposed_last, (packing.transposed_filters_last,), by_group, FILTERS,
+        "direct_atrous_last", "direct", ("atrous",),
+        atrous.direct_atrous_last, _in_order(packing.filters_last), divisions.by_group, FILTERS, _unless(LAST),
     ),
     Implementation(
-        "direct_weight_gradient", "direct", "weights", None,
-        gradients.direct_weight_gradient, (), by_weight, "columns of the gradient",
+        "direct_standard", "direct", ("standard",),
+        standard.direct_standard, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
+    ),
+    Implementation(
+        "direct_standard_last", "direct", ("standard",),
+        standard.direct_standard_last, _in_order(packing.filters_last), divisions.by_group, FILTERS, _unless(LAST),
+    ),
+    Implementation(
+        "direct_transposed", "direct", ("transposed",),
+        transposed.direct_transposed, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
+    ),
+    Implementation(
+        "direct_transposed_last", "direct", ("transposed",),
+        transposed.direct_transposed_last, _in_order(packing.transposed_filters_last), divisions.by_group, FILTERS,
+        _unless(LAST),
+    ),
+    Implementation(
+        "direct_weight_gradient", "direct", ("weights",),
+        gradients.direct_weight_gradient, _in_order(), divisions.by_weight, "columns of the gradient", _never,
     ),
 )  # fmt: skip

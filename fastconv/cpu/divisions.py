@@ -1,0 +1,243 @@
+"""How a problem is divided: which register tile, which bands of rows and chunks of filters make a work item.
+
+Each function takes a problem and a number of threads and gives a `Division`. The sizes are in table.py's terms of this
+machine (`Limits`), the choice among tiles is a small cost model: multiply-adds issued, those for pixels and filters that do
+not exist included. Results do not depend on a division, so its bits do not depend on the threads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu import machine, tiles
+from fastconv.cpu.sheets import LINE, Sheets, planes, rows_in_a_plane, taps
+from fastconv.cpu.simd import TileShape
+from fastconv.plan import Division
+from fastconv.problem import Problem, SeparableProblem
+
+# Operations that an item should hold at least: about 3 us of a direct kernel, against 0.1 us to claim an item.
+ITEM_OPERATIONS = 100_000
+# Share of L2 for a seat's scratch: the packed weights need the rest.
+SCRATCH_SHARE = 0.5
+# Items for each thread: with fewer, threads wait for the slowest.
+ITEMS_A_THREAD = 4
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def scratch_numbers(dtype: str) -> int:
+    """Numbers of scratch that a seat may have."""
+    return int(machine.caches()["L2"] * SCRATCH_SHARE) // np.dtype(dtype).itemsize
+
+
+# Direct kernels -------------------------------------------------------------------------------------------------------
+
+
+def _banded(problem: Problem, others: int) -> Division:
+    """Bands of rows, as small as an item may be; `others`: how many independent things there are besides rows."""
+    *outer, _ = problem.out_space
+    rows = math.prod(outer)
+    least = min(rows, max(1, _ceil(ITEM_OPERATIONS * rows * others, max(problem.operations, 1))))
+    bands = _ceil(rows, least)
+    return Division(bands * others, bands, _ceil(rows, bands))
+
+
+def by_filter(problem: Problem, threads: int) -> Division:
+    """An item is a band of one filter's rows."""
+    return _banded(problem, problem.batch * problem.filters)
+
+
+def by_group(problem: Problem, threads: int) -> Division:
+    """An item is a band of rows of all filters of a group."""
+    return _banded(problem, problem.batch * problem.groups)
+
+
+def by_image(problem: Problem, threads: int) -> Division:
+    """An item is a band of rows of all filters."""
+    return _banded(problem, problem.batch)
+
+
+def by_scratch(problem: SeparableProblem, threads: int) -> Division:
+    """An item is a band of rows whose depthwise result fits a seat's scratch."""
+    *outer, width = problem.out_space
+    rows, channels = math.prod(outer), problem.depthwise.filters
+    band = max(1, min(rows, scratch_numbers(problem.dtype) // (width * channels)))
+    bands = _ceil(rows, band)
+    band = _ceil(rows, bands)  # even bands
+    return Division(problem.batch * bands, bands, band, scratch=band * width * channels)
+
+
+def by_row(problem: SeparableProblem, threads: int) -> Division:
+    """An item is a row of the result; its scratch one pixel."""
+    rows = math.prod(problem.out_space[:-1])
+    return Division(problem.batch * rows, rows, 1, scratch=problem.depthwise.filters)
+
+
+def by_weight(problem: Problem, threads: int) -> Division:
+    """An item is a filter and one of its channels."""
+    return Division(problem.filters * problem.channels // problem.groups)
+
+
+# Tiled kernels --------------------------------------------------------------------------------------------------------
+
+
+def _spread_out(rows: int, filters: int, unit: int, others: int, threads: int, most: int) -> tuple[int, int]:
+    """(band, chunk): at most `most` rows, as even as may be, enough items for the threads.
+
+    Filters are cut only when rows and `others` do not give enough items: each chunk copies its sheets anew.
+    """
+    bands = _ceil(rows, max(1, most))
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    if bands * others < wanted:
+        bands = max(bands, min(rows, _ceil(wanted, others)))
+    band = _ceil(rows, bands)
+    chunks = 1
+    if threads > 1 and _ceil(rows, band) * others < 2 * threads:
+        chunks = min(_ceil(filters, unit), _ceil(2 * threads, _ceil(rows, band) * others))
+    return band, unit * _ceil(_ceil(filters, unit), chunks)
+
+
+def filters_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_standard: the tile whose strips and panels waste least, bands whose sheets fit a seat's scratch."""
+    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+    rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
+    tile = lanes_tile(problem)
+    channels = problem.channels // problem.groups
+    one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
+    sums = (out_width + max(lanes, tile.rows)) * tile.width
+    room = scratch_numbers(problem.dtype) - channels * one.sheet - sums
+    most = 1 + max(0, room // max(1, channels * (two.sheet - one.sheet)))
+    others = max(1, problem.batch) * problem.groups * planes(problem)
+    band, chunk = _spread_out(rows, filters, tile.width, others, threads, min(most, rows))
+    return _over_sheets(problem, tile, band, chunk, tile.width, sums)
+
+
+def pixels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_standard_pixels: bands of whole rows whose sheets and sums fit a seat's scratch."""
+    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+    rows, channels = rows_in_a_plane(problem), problem.channels // problem.groups
+    tile = pixel_tile(problem)
+    one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
+    a_row = channels * (two.sheet - one.sheet) + tile.rows * one.pitch
+    room = scratch_numbers(problem.dtype) - channels * one.sheet - tile.rows * tile.width
+    most = 1 + max(0, room // max(1, a_row))
+    others = max(1, problem.batch) * problem.groups * planes(problem)
+    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows))
+    flat = _ceil(band * one.pitch, tile.width) * tile.width
+    return _over_sheets(problem, tile, band, chunk, tile.rows, tile.rows * flat, slack=tile.width + lanes, sums_pitch=flat)
+
+
+def pixel_tile(problem: Problem) -> TileShape:
+    """The tile that wastes least over planes of sheets."""
+    return min(tiles.pixels_in_lanes(problem.dtype), key=lambda tile: pixels_cycles(problem, tile))
+
+
+def _over_sheets(
+    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, slack: int = LINE, sums_pitch: int = 0
+) -> Division:
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    sheets = Sheets.of(problem, band)
+    rows = rows_in_a_plane(problem)
+    bands, chunks = _ceil(rows, band), _ceil(filters, chunk)
+    sums_at = _ceil(channels * sheets.sheet + slack, LINE) * LINE
+    fields = asdict(sheets) | {
+        "panels": _ceil(filters, unit), "panel": unit * (1 + channels * taps(problem)), "sums_at": sums_at,
+        "sums_pitch": sums_pitch,
+    }  # fmt: skip
+    items = problem.batch * problem.groups * planes(problem) * bands * chunks
+    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, unit, fields)
+
+
+def pixels_in_place(problem: Problem, threads: int) -> Division:
+    """For tiled_pointwise_pixels: bands of strips of an image's pixels, read where they lie."""
+    tile = pointwise_tile(problem)
+    fields = {"panel": tile.rows * (1 + problem.channels)}
+    return _over_pixels(problem, tile, tile.width, tile.rows, 0, threads, fields)
+
+
+def filters_in_place(problem: Problem, threads: int) -> Division:
+    """For tiled_pointwise: bands of pixels whose sums stay in L1."""
+    tile, pixels = lanes_tile(problem), problem.out_space[-1]
+    most = max(1, machine.caches()["L1d"] // 2 // (tile.width * np.dtype(problem.dtype).itemsize) // tile.rows)
+    bands = _ceil(pixels // tile.rows, most)
+    fields = {"panel": tile.width * (1 + problem.channels)}
+    division = _over_pixels(problem, tile, tile.rows, tile.width, bands, threads, fields)
+    longest = division.band + pixels - division.band * division.bands  # the last band takes what is left over
+    return replace(division, scratch=(longest + tile.rows + tile.lanes) * tile.width)
+
+
+def _over_pixels(
+    problem: Problem, tile: TileShape, pixels: int, filters: int, least_bands: int, threads: int, fields: dict[str, Any]
+) -> Division:
+    """Bands of whole strips of so many pixels; the last takes what is left over, so that only its own strips overlap."""
+    strips = max(1, problem.out_space[-1] // pixels)
+    images = max(1, problem.batch)
+    wanted = max(least_bands, _ceil(ITEMS_A_THREAD * threads, images) if threads > 1 else 1)
+    band = max(1, strips // min(strips, wanted))
+    bands = strips // band
+    chunks = 1
+    if threads > 1 and bands * images < 2 * threads:
+        chunks = min(_ceil(problem.filters, filters), _ceil(2 * threads, bands * images))
+    chunk = filters * _ceil(_ceil(problem.filters, filters), chunks)
+    chunks = _ceil(problem.filters, chunk)
+    return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, fields)
+
+
+def pointwise_tile(problem: Problem) -> TileShape:
+    """The tile that wastes least over an image's pixels; one that is not wider than they are many."""
+    shapes = tiles.pixels_in_lanes(problem.dtype)
+    fitting = [shape for shape in shapes if shape.width <= problem.out_space[-1]]
+    return min(fitting, key=lambda tile: in_place_cycles(problem, tile), default=min(shapes, key=lambda s: s.width))
+
+
+def lanes_tile(problem: Problem) -> TileShape:
+    """The tile of filters in lanes whose strips and panels waste least."""
+    fitting = [shape for shape in tiles.filters_in_lanes(problem.dtype) if shape.rows <= problem.out_space[-1] or shape.rows == 1]
+    return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
+
+
+# What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
+
+COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
+
+
+def lanes_cycles(problem: Problem, tile: TileShape) -> float:
+    """Of filters in lanes; taps that a whole strip misses are left out."""
+    taps_b, stride, apart, before = problem.kernel[-1], problem.stride[-1], problem.dilation[-1], problem.pads[-1][0]
+    out_width, width, filters = problem.out_space[-1], problem.space[-1], problem.filters // problem.groups
+    met = 0
+    for first in range(0, out_width, tile.rows):
+        j = max(0, min(first, out_width - tile.rows))
+        at = [j * stride + b * apart - before for b in range(taps_b)]
+        met += sum(u + (tile.rows - 1) * stride >= 0 and u < width for u in at)
+    depth = problem.channels // problem.groups * taps(problem) // taps_b
+    panels, rows = _ceil(filters, tile.width), _rows(problem)
+    put = COPY if problem.data_format == "channels_last" else TURN
+    sums = panels * _ceil(out_width, tile.lanes) * tile.width * put
+    return rows * (panels * met * depth * tiles.update_cycles(tile, tile.vectors) + sums)
+
+
+def pixels_cycles(problem: Problem, tile: TileShape) -> float:
+    """Of pixels in lanes, over planes of sheets."""
+    depth, filters = problem.channels // problem.groups * taps(problem), problem.filters // problem.groups
+    pitch = Sheets.of(problem, 1).pitch
+    strips = _rows(problem) * pitch / tile.width + 0.5
+    put = COPY * filters * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes)
+    return _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
+
+
+def in_place_cycles(problem: Problem, tile: TileShape) -> float:
+    """Of a pointwise layer's pixels in lanes."""
+    strips = problem.batch * _ceil(problem.out_space[-1], tile.width)
+    return _ceil(problem.filters, tile.rows) * strips * problem.channels * tiles.update_cycles(tile, tile.vectors)
+
+
+def _rows(problem: Problem) -> int:
+    """Of all groups' results together."""
+    return problem.batch * problem.groups * planes(problem) * rows_in_a_plane(problem)

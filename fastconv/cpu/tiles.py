@@ -1,0 +1,43 @@
+"""Register tiles: one table for each kind of machine, each size with its reason.
+
+A tile of `rows` x `vectors` sums needs rows * vectors registers, the vectors of one operand and one for a broadcast. Each update
+loads `vectors` vectors and `rows` broadcasts for rows * vectors multiply-adds: two loads a cycle must keep up with one or
+two multiply-adds a cycle, and at least SUMS_IN_FLIGHT sums must be under way to hide their latency.
+"""
+
+from __future__ import annotations
+
+from fastconv.cpu import machine
+from fastconv.cpu.simd import TileShape
+
+# A multiply-add takes 4 cycles, and a core starts at most two a cycle.
+SUMS_IN_FLIGHT = 8
+
+# Filters in lanes, pixels in rows: (vectors, most rows). The rows are chosen to divide a row of the result.
+# Two vectors a row are best; one where a group has few filters, three or four where they divide its number of filters.
+FILTERS_IN_LANES = {
+    32: ((2, 14), (1, 14), (3, 9), (4, 6)),  # 14x2 is 31 registers; 7x4 would be 33, and spills: a third of the speed
+    16: ((2, 6), (1, 8), (3, 4)),  # 6x2 is 15 registers
+}
+# Pixels in lanes, filters in rows: (rows, vectors). Eight rows divide the usual numbers of filters; fewer, with more vectors,
+# are for layers with few filters.
+PIXELS_IN_LANES = {
+    32: ((8, 3), (8, 2), (6, 4), (4, 6), (2, 8), (1, 8)),  # 8x3 is 28 registers
+    16: ((4, 3), (6, 2), (4, 2), (2, 4), (1, 6), (8, 1)),  # 4x3 and 6x2 are 16 and 15 registers
+}
+
+
+def filters_in_lanes(dtype: str) -> list[TileShape]:
+    """Every tile with filters in lanes."""
+    table = FILTERS_IN_LANES[machine.registers()]
+    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for vectors, most in table for rows in range(most, 0, -1)]
+
+
+def pixels_in_lanes(dtype: str) -> list[TileShape]:
+    """Every tile with pixels in lanes."""
+    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in PIXELS_IN_LANES[machine.registers()]]
+
+
+def update_cycles(tile: TileShape, streamed: int) -> float:
+    """Multiply-adds of one rank-1 update, or what it takes if that is more; `streamed` vectors come from L2."""
+    return max(tile.rows * tile.vectors, SUMS_IN_FLIGHT) + streamed / 2
