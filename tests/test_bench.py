@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.bench import LAYERS, MORE_LAYERS, Console, Measurement, bench, best_time, case, find, layer, measure
+from fastconv.bench import LAYERS, MORE_LAYERS, Console, Measurement, bench, best_time, case, find, layer, measure, segment
 from fastconv.problem import Problem
 
 ALL = {**LAYERS, **MORE_LAYERS}
@@ -66,8 +66,10 @@ SMALL = [
 @pytest.mark.parametrize(("text", "function"), SMALL)
 def test_a_case_computes_its_problem(text, function):
     problem = Problem.parse(text)
-    made = case(problem)
+    made, filled = case(problem), segment([problem])
     x, out = made.arguments
+    [convolution] = filled.convolutions
+    np.testing.assert_array_equal(x, filled.x)
     assert made() is out
     assert (x.shape, out.shape, out.dtype.name) == (problem.x_shape, problem.out_shape, problem.dtype)
     options = {"stride": problem.stride, "activation": problem.activation, "data_format": problem.data_format}
@@ -79,7 +81,9 @@ def test_a_case_computes_its_problem(text, function):
         options["padding_mode"] = problem.padding_mode
     if function not in ("pointwise_conv2d", "depthwise_conv2d"):
         options["groups"] = problem.groups
-    expected = getattr(fc.reference, function)(x, made.function.weight, made.function.bias, **options, **made.keywords)
+    if problem.residual:
+        options["residual"] = convolution.residual
+    expected = getattr(fc.reference, function)(x, convolution.weight, convolution.bias, **options)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -96,8 +100,8 @@ def test_a_case_of_a_separable_layer():
 def test_a_case_of_a_weight_gradient():
     problem = Problem.parse("weights2d,n2c4i9f6k3s2p1g2,float64")
     made = case(problem)
-    x, size, gradient = made.arguments[:3]
-    expected = fc.reference.conv2d_weight(x, size, gradient, 2, 1, 1, 2)
+    [x], [convolution] = made.arguments, segment([problem]).convolutions
+    expected = fc.reference.conv2d_weight(x, problem.weight_shape, convolution.weight, 2, 1, 1, 2)
     np.testing.assert_allclose(made(), expected, rtol=1e-9, atol=1e-12)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastconv.bench.chains import Timed
 from fastconv.bench.layers import AnyProblem, case
 from fastconv.cpu.machine import fma_peak
 from fastconv.cpu.threads import get_num_threads
@@ -42,7 +43,7 @@ class Measurement:
     """How long a problem took, and what that means beside the machine's peak."""
 
     name: str
-    problem: AnyProblem
+    problem: Timed
     seconds: float
     threads: int
     peak: float  # GFLOP/s of all these threads
