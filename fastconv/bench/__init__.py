@@ -4,7 +4,7 @@ from fastconv.bench.chains import CHAINS, Chain
 from fastconv.bench.compare import Comparison, best_in_turn, compare
 from fastconv.bench.layers import LAYERS, MORE_LAYERS, OTHER_LAYERS, TABLES, Case, case, find, layer, segment
 from fastconv.bench.peers import PEERS, Peer
-from fastconv.bench.report import Console, bench
+from fastconv.bench.report import QUICK, Console, bench, selected, tune
 from fastconv.bench.timing import Measurement, best_time, measure
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "MORE_LAYERS",
     "OTHER_LAYERS",
     "PEERS",
+    "QUICK",
     "TABLES",
     "Case",
     "Chain",
@@ -29,4 +30,6 @@ __all__ = [
     "layer",
     "measure",
     "segment",
+    "selected",
+    "tune",
 ]

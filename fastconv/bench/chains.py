@@ -60,7 +60,7 @@ def filled(problem: Timed) -> list[Segment]:
     """A problem or a chain with random numbers.
 
     >>> [len(part.layers) for part in filled(CHAINS["resnet18"])]
-    [1, 16, 1, 1, 1]
+    [1, 16, 3]
     """
     return problem.filled() if isinstance(problem, Chain) else [segment([problem])]
 
@@ -86,7 +86,7 @@ def _separable(c: int, size: int, f: int, s: int = 1, inner: str = "relu", outer
 
 
 def _resnet18() -> list[str]:
-    """The stem; the four stages' 3x3 layers; the three 1x1 layers of the shortcuts, each of which is a branch."""
+    """The stem; the four stages' 3x3 layers; last the three 1x1 layers of the shortcuts, whose shapes happen to fit too."""
     texts = [_conv(3, 224, 64, 7, 2)]
     texts += [_conv(64, 56, 64, 3)] * 4
     for c, size in ((64, 56), (128, 28), (256, 14)):

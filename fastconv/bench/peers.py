@@ -286,23 +286,3 @@ PEERS = (
     Peer("onnxruntime", ("onnxruntime", "onnx"), _graph_why_not, _onnxruntime),
     Peer("openvino", ("openvino", "onnx"), _graph_why_not, _openvino),
 )
-
-
-def chosen(names: Sequence[str] = ()) -> tuple[Peer, ...]:
-    """The peers of these names, all if there are none.
-
-    Raises
-    ------
-    ValueError
-        If there is no peer of a name.
-
-    Examples
-    --------
-    >>> [peer.name for peer in chosen(["torch", "openvino"])]
-    ['torch', 'openvino']
-    """
-    known = {peer.name: peer for peer in PEERS}
-    for name in names:
-        if name not in known:
-            raise ValueError(f"peers: got {name!r}, expected some of {', '.join(known)}")
-    return tuple(known[name] for name in names or known)
