@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastconv.bench.layers import AnyProblem, Segment, segment
+from fastconv.bench.layers import AnyProblem, Segment, parts, segment
 from fastconv.problem import Problem
 
 
@@ -63,6 +63,16 @@ def filled(problem: Timed) -> list[Segment]:
     [1, 16, 3]
     """
     return problem.filled() if isinstance(problem, Chain) else [segment([problem])]
+
+
+def convolutions(problem: Timed) -> tuple[Problem, ...]:
+    """Of a layer or of a chain's layers, in order.
+
+    >>> len(convolutions(CHAINS["mobilenet_v1"]))
+    27
+    """
+    problems = problem.problems if isinstance(problem, Chain) else (problem,)
+    return tuple(part for one in problems for part in parts(one))
 
 
 def _segments(problems: list[AnyProblem]) -> tuple[tuple[AnyProblem, ...], ...]:

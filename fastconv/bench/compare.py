@@ -95,8 +95,8 @@ def compare(
     >>> compare(problem, seconds=0.01, peers=()).refused
     {}
     """
+    refused = {peer.name: reason for peer in peers if (reason := peer.missing() or peer.refuses(problem))}
     segments = filled(problem)
-    refused = {peer.name: reason for peer in peers if (reason := peer.missing() or peer.refuses(segments))}
     with num_threads(threads or get_num_threads()), ExitStack() as modes:
         used = get_num_threads()
         calls = {"fastconv": ours(segments)}

@@ -98,7 +98,7 @@ OTHER_LAYERS: dict[str, AnyProblem] = _table("""
     mobile3_7_960_dw5    conv2d,n1c960i7f960k5p2g960,bias,hardswish
     mobile3_7_160_960    conv2d,n1c160i7f960k1,bias,hardswish
     resnext_56_128_g32   conv2d,n1c128i56f128k3p1g32,bias,relu
-    resnext_28_256_g32   conv2d,n1c256i28f256k3p1g32,bias,relu
+    resnext_28_512_s2    conv2d,n1c512i28f512k3s2p1g32,bias,relu
     resnext_14_512_g32   conv2d,n1c512i14f512k3p1g32,bias,relu
     resnext_7_1024_g32   conv2d,n1c1024i7f1024k3p1g32,bias,relu
     resnext_56_256_s2    conv2d,n1c256i56f256k3s2p1g32,bias,relu

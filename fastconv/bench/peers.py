@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.bench.chains import Timed, convolutions
 from fastconv.bench.layers import Array, Convolution, Segment
 from fastconv.epilogue import Activation
 from fastconv.problem import Problem
@@ -56,10 +57,9 @@ class Peer:
             return None
         return f"pip install {' '.join(self.packages)}"
 
-    def refuses(self, segments: Sequence[Segment]) -> str | None:
-        """None, or the reason why the library cannot compute one of the convolutions."""
-        reasons = (self.why_not(c.problem) for segment in segments for c in segment.convolutions)
-        return next(filter(None, reasons), None)
+    def refuses(self, problem: Timed) -> str | None:
+        """None, or the reason why the library cannot compute the problem or one of its parts."""
+        return next(filter(None, map(self.why_not, convolutions(problem))), None)
 
 
 def _imported(name: str) -> Any:

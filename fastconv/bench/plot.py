@@ -81,5 +81,5 @@ def _bars(axes: Any, measured: Sequence[Comparison]) -> None:
     axes.invert_yaxis()
     axes.axvline(max(m.peak for m in measured), color="0.35", linewidth=1)
     axes.set(xlabel="GFLOP/s (the line: multiply-add peak)", title="Beside the peers; the number: best peer's time over fastconv's")
-    axes.margins(y=0.01)
-    axes.legend(loc="lower right")
+    axes.margins(x=0.08, y=0.01)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=len(names), frameon=False)
