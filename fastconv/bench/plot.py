@@ -12,7 +12,7 @@ from fastconv.bench.compare import Comparison
 from fastconv.bench.timing import Measurement, memory_bandwidth
 from fastconv.cpu.machine import cpu_name
 
-BAR = 0.26  # inches of height for one bar, so that names stay readable however many layers there are
+COLUMN = 20  # layers in one column of bars, so that names stay readable however many layers there are
 
 
 def draw(measured: Sequence[Measurement], file: str) -> None:
@@ -29,14 +29,12 @@ def draw(measured: Sequence[Measurement], file: str) -> None:
     from matplotlib.figure import Figure
 
     beside = [m for m in measured if isinstance(m, Comparison) and m.peers]
-    bars = sum(1 + len(m.peers) for m in beside) + 2 * len(beside)
-    figure = Figure(figsize=(18 if beside else 10, max(6.5, BAR * bars * 0.6)), layout="constrained")
+    columns = [beside[i : i + COLUMN] for i in range(0, len(beside), COLUMN)]
+    figure = Figure(figsize=(10 + 7 * len(columns), max(7, 0.7 * max(map(len, columns), default=0))), layout="constrained")
     FigureCanvasAgg(figure)
-    if beside:
-        left, right = figure.subplots(1, 2)
-        _bars(right, beside)
-    else:
-        left = figure.subplots()
+    left, *others = figure.subplots(1, 1 + len(columns), squeeze=False)[0]
+    for axes, column in zip(others, columns, strict=True):
+        _bars(axes, column)
     _roofline(left, measured)
     figure.suptitle(f"{cpu_name()}, threads: {measured[0].threads}")
     figure.savefig(file, dpi=110)
@@ -80,6 +78,6 @@ def _bars(axes: Any, measured: Sequence[Comparison]) -> None:
     axes.set_yticks(places, [m.name for m in measured])
     axes.invert_yaxis()
     axes.axvline(max(m.peak for m in measured), color="0.35", linewidth=1)
-    axes.set(xlabel="GFLOP/s (the line: multiply-add peak)", title="Beside the peers; the number: best peer's time over fastconv's")
+    axes.set(xlabel="GFLOP/s (the line: multiply-add peak)", title="Best peer's time over fastconv's")
     axes.margins(x=0.08, y=0.01)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=len(names), frameon=False)
