@@ -8,6 +8,11 @@ from collections.abc import Sequence
 
 import fastconv
 
+# The choices of `bench`, said again here because fastconv.bench is worth importing only when it runs.
+TABLES = ("tuned", "more", "other")
+CHAINS = ("resnet18", "mobilenet_v1", "mobilenet_v2")
+KINDS = ("standard", "pointwise", "depthwise", "separable", "atrous", "transposed", "weights")
+
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their arguments."""
@@ -28,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seconds", type=_positive, default=0.5, metavar="S", help="time a layer (default: %(default)s)")
     bench.add_argument("--quick", action="store_true", help="time each layer for a moment only")
     bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    bench.add_argument("--peers", action="store_true", help="measure other libraries in turn with each layer")
+    bench.add_argument("--plot", metavar="FILE.png", help="draw a roofline, and bars beside the peers")
+    bench.add_argument("--table", choices=TABLES, help="which layers, if none are named (default: tuned and more)")
+    bench.add_argument("--kind", choices=KINDS, help="only layers of this kind")
+    bench.add_argument("--chain", choices=CHAINS, action="append", default=[], help="time all convolutions of a network in order")
+    bench.add_argument("--tune", action="store_true", help="time every algorithm of each layer; prints, and changes nothing")
     return top
 
 
@@ -36,6 +47,19 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"got {text}, expected a positive number")
     return value
+
+
+def _bench(given: argparse.Namespace) -> None:
+    from fastconv import bench
+
+    if given.tune:
+        found = bench.selected(given.layer, given.table, given.kind)
+        bench.tune(found, threads=given.threads, seconds=bench.QUICK if given.quick else given.seconds)
+        return
+    bench.bench(
+        given.layer, table=given.table, kind=given.kind, chains=given.chain, peers=bench.PEERS if given.peers else (),
+        threads=given.threads, seconds=given.seconds, quick=given.quick, plot=given.plot, as_json=given.json,
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,12 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, value in gather():
                 print(f"{name:<13} {value}")
         else:
-            from fastconv.bench import bench
-
-            bench(
-                given.layer, threads=given.threads, seconds=given.seconds, quick=given.quick, as_json=given.json,
-            )  # fmt: skip
-    except (ImportError, OSError, ValueError) as error:
+            _bench(given)
+    except (ArithmeticError, ImportError, OSError, ValueError) as error:
         print(f"fastconv {given.command}: {error}", file=sys.stderr)
         return 1
     return 0

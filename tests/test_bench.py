@@ -7,10 +7,33 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.bench import LAYERS, MORE_LAYERS, Console, Measurement, bench, best_time, case, find, layer, measure
+from fastconv.bench import (
+    LAYERS,
+    MORE_LAYERS,
+    OTHER_LAYERS,
+    TABLES,
+    Console,
+    Measurement,
+    Peer,
+    bench,
+    best_time,
+    case,
+    find,
+    layer,
+    measure,
+    segment,
+    selected,
+    tune,
+)
+from fastconv.bench.compare import ours
+from fastconv.bench.report import algorithms, progress
+from fastconv.bench.timing import memory_bandwidth
 from fastconv.problem import Problem
 
 ALL = {**LAYERS, **MORE_LAYERS}
+COPYCAT = Peer("copycat", (), lambda problem: None, lambda segments, threads: ours(segments))
+ABSENT = Peer("absent", ("no_such_library",), lambda problem: None, lambda segments, threads: ours(segments))
+PICKY = Peer("picky", (), lambda problem: "wants float64" if problem.dtype == "float32" else None, COPYCAT.build)
 
 
 def test_the_table_is_the_one_that_peers_were_measured_on():
@@ -66,8 +89,10 @@ SMALL = [
 @pytest.mark.parametrize(("text", "function"), SMALL)
 def test_a_case_computes_its_problem(text, function):
     problem = Problem.parse(text)
-    made = case(problem)
+    made, filled = case(problem), segment([problem])
     x, out = made.arguments
+    [convolution] = filled.convolutions
+    np.testing.assert_array_equal(x, filled.x)
     assert made() is out
     assert (x.shape, out.shape, out.dtype.name) == (problem.x_shape, problem.out_shape, problem.dtype)
     options = {"stride": problem.stride, "activation": problem.activation, "data_format": problem.data_format}
@@ -79,7 +104,9 @@ def test_a_case_computes_its_problem(text, function):
         options["padding_mode"] = problem.padding_mode
     if function not in ("pointwise_conv2d", "depthwise_conv2d"):
         options["groups"] = problem.groups
-    expected = getattr(fc.reference, function)(x, made.function.weight, made.function.bias, **options, **made.keywords)
+    if problem.residual:
+        options["residual"] = convolution.residual
+    expected = getattr(fc.reference, function)(x, convolution.weight, convolution.bias, **options)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -96,8 +123,8 @@ def test_a_case_of_a_separable_layer():
 def test_a_case_of_a_weight_gradient():
     problem = Problem.parse("weights2d,n2c4i9f6k3s2p1g2,float64")
     made = case(problem)
-    x, size, gradient = made.arguments[:3]
-    expected = fc.reference.conv2d_weight(x, size, gradient, 2, 1, 1, 2)
+    [x], [convolution] = made.arguments, segment([problem]).convolutions
+    expected = fc.reference.conv2d_weight(x, problem.weight_shape, convolution.weight, 2, 1, 1, 2)
     np.testing.assert_allclose(made(), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -149,3 +176,89 @@ def test_the_report_on_a_terminal():
     Console(terminal).table("[Sizes]", ["name", "size"], [["[a]", "1"]])
     assert "[a]" in terminal.getvalue()
     assert "━" in terminal.getvalue()
+
+
+def test_the_tables_of_layers_share_no_name_and_no_problem():
+    names = [name for table in TABLES.values() for name in table]
+    assert len(set(names)) == len(names)
+    assert not set(OTHER_LAYERS.values()) & set(LAYERS.values())
+    assert {problem.kind for problem in OTHER_LAYERS.values()} == {
+        "standard", "pointwise", "depthwise", "separable", "atrous", "transposed",
+    }  # fmt: skip
+
+
+def test_selected():
+    assert [name for name, _ in selected([])] == [*LAYERS, *MORE_LAYERS]
+    assert [name for name, _ in selected([], "other")] == list(OTHER_LAYERS)
+    assert [name for name, _ in selected(["pw_14_512", "dw_112_32"], kind="depthwise")] == ["dw_112_32"]
+    with pytest.raises(ValueError, match="'atrous'.*dw_112_32"):
+        selected(["dw_112_32"], kind="atrous")
+
+
+def test_the_report_beside_peers():
+    plain = io.StringIO()
+    texts = ["conv2d,n1c4i9f8k1,bias", "conv2d,n1c4i9f4k3g4,float64"]
+    bench(texts, peers=[COPYCAT, PICKY, ABSENT], threads=1, quick=True, console=Console(plain))
+    lines = plain.getvalue().splitlines()
+    assert lines[1].split()[-3:] == ["copycat", "picky", "ratio"]
+    assert lines[3].split()[-2] == "-"
+    assert float(lines[3].split()[-1]) > 0
+    assert "absent: not installed; pip install no_such_library" in lines
+    assert "picky: wants float64: conv2d,n1c4i9x9f8k1x1,bias" in lines
+
+
+def test_the_report_beside_peers_in_json():
+    as_json = io.StringIO()
+    bench(["conv2d,n1c4i9f8k1"], peers=[COPYCAT, PICKY], threads=1, quick=True, as_json=True, console=Console(as_json))
+    [entry] = json.loads(as_json.getvalue())
+    assert set(entry["peers"]) == {"copycat"}
+    assert entry["refused"] == {"picky": "wants float64"}
+    assert entry["best_peer_over_fastconv"] == entry["peers"]["copycat"]["seconds"] / entry["seconds"]
+
+
+def test_the_report_of_a_chain():
+    plain = io.StringIO()
+    bench(chains=["mobilenet_v1"], peers=[COPYCAT], threads=1, quick=True, console=Console(plain))
+    lines = plain.getvalue().splitlines()
+    assert lines[0].startswith("mobilenet_v1: ")
+    assert [line.split()[0] for line in lines[3:5]] == ["fastconv", "copycat"]
+
+
+@pytest.mark.parametrize("peers", [[], [COPYCAT]], ids=["alone", "beside a peer"])
+def test_the_picture(peers, tmp_path):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "roofline.png"
+    texts = ["conv2d,n1c4i9f8k1,bias", "conv2d,n1c4i9f4k3g4,float64"]
+    bench(texts, peers=peers, threads=1, quick=True, plot=str(file), console=Console(io.StringIO()))
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_tune_times_every_algorithm_that_accepts_a_problem():
+    plain = io.StringIO()
+    tune([find("conv2d,n1c4i9f8k1,bias")], threads=1, seconds=0.01, console=Console(plain))
+    _, columns, _, row = plain.getvalue().splitlines()
+    assert columns.split() == ["layer", "kind", "direct", "tiled", "winograd", "auto", "takes", "best", "loss"]
+    assert row.split()[1] == "pointwise"
+
+
+@pytest.mark.parametrize("name", ["pw_14_512", "sep_14_512", "up_28_64_32"])
+def test_algorithms(name):
+    able = algorithms(ALL[name])
+    assert "direct" in able
+    for algorithm, problem in able.items():
+        assert problem.algorithm == algorithm
+        assert problem.out_shape == ALL[name].out_shape
+    assert list(algorithms(find("conv2d,n1c4i9f8k1,direct")[1])) == ["direct"]
+
+
+def test_memory_bandwidth():
+    assert memory_bandwidth(threads=2, seconds=0.01) > 0
+
+
+def test_progress_gives_the_items_on_a_terminal_and_elsewhere(monkeypatch):
+    assert list(progress([1, 2], "counting")) == [1, 2]
+    pytest.importorskip("rich")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert list(progress([1, 2], "counting")) == [1, 2]
+    assert "counting" in terminal.getvalue()

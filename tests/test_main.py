@@ -7,7 +7,9 @@ import sys
 import pytest
 
 import fastconv as fc
-from fastconv.__main__ import main, parser
+from fastconv import bench
+from fastconv.__main__ import CHAINS, KINDS, TABLES, main, parser
+from fastconv.bench import LAYERS
 
 
 def test_info(capsys):
@@ -23,12 +25,30 @@ def test_bench(capsys):
     assert entry["layer"] == "conv2d,n1c4i9x9f8k1x1"
 
 
+def test_bench_beside_whatever_peers_there_are(capsys):
+    assert main(["bench", "conv2d,n1c4i9f8k1", "--threads", "1", "--quick", "--peers"]) == 0
+    assert "ratio: the best peer's time over fastconv's" in capsys.readouterr().out
+
+
+def test_bench_tune(capsys):
+    assert main(["bench", "--table", "tuned", "--kind", "pointwise", "--tune", "--quick", "--threads", "1"]) == 0
+    rows = capsys.readouterr().out.splitlines()[3:]
+    assert [row.split()[0] for row in rows] == [name for name, p in LAYERS.items() if p.kind == "pointwise"]
+
+
+def test_the_choices_of_bench_are_those_that_exist():
+    assert list(TABLES) == list(bench.TABLES)
+    assert list(CHAINS) == list(bench.CHAINS)
+    assert set(KINDS) == {problem.kind for table in bench.TABLES.values() for problem in table.values()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["bench", "no_such_layer"], "no_such_layer"),
         (["bench", "conv2d,n1c4i2f8k3"], "weight"),
         (["bench", "pw_28_192_32", "--threads", "0"], "num_threads"),
+        (["bench", "pw_28_192_32", "--kind", "atrous"], "atrous"),
         (["demo", "--image", "no/such/file.jpg"], "no/such/file.jpg"),
     ],
 )
@@ -40,7 +60,9 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments, said, capsys):
     assert printed.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["bench", "--seconds", "-1"], ["bench", "--seconds", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["bench", "--seconds", "-1"], ["bench", "--seconds", "x"], ["bench", "--chain", "alexnet"]]
+)
 def test_wrong_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -1,19 +1,35 @@
-"""The layers that are timed, and how: `fastconv bench` and the asv suite share it."""
+"""The layers that are timed, and how, beside which other libraries: `fastconv bench` and the asv suite share it."""
 
-from fastconv.bench.layers import LAYERS, MORE_LAYERS, Case, case, find, layer
-from fastconv.bench.report import Console, bench
+from fastconv.bench.chains import CHAINS, Chain
+from fastconv.bench.compare import Comparison, best_in_turn, compare
+from fastconv.bench.layers import LAYERS, MORE_LAYERS, OTHER_LAYERS, TABLES, Case, case, find, layer, segment
+from fastconv.bench.peers import PEERS, Peer
+from fastconv.bench.report import QUICK, Console, bench, selected, tune
 from fastconv.bench.timing import Measurement, best_time, measure
 
 __all__ = [
+    "CHAINS",
     "LAYERS",
     "MORE_LAYERS",
+    "OTHER_LAYERS",
+    "PEERS",
+    "QUICK",
+    "TABLES",
     "Case",
+    "Chain",
+    "Comparison",
     "Console",
     "Measurement",
+    "Peer",
     "bench",
+    "best_in_turn",
     "best_time",
     "case",
+    "compare",
     "find",
     "layer",
     "measure",
+    "segment",
+    "selected",
+    "tune",
 ]

@@ -1,11 +1,14 @@
 """The table of real layers, and how a problem becomes a layer that can be called.
 
-`LAYERS` are those whose speed in other libraries is known; `MORE_LAYERS` are the kinds that the first table lacks.
+`LAYERS` are those that kernels are tuned on; `MORE_LAYERS` are the kinds that the first table lacks; `OTHER_LAYERS` are those
+that show whether the tuning holds elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,10 +58,98 @@ MORE_LAYERS: dict[str, AnyProblem] = _table("""
     gradx_28_128      transposed2d,n1c128i28f128k3p1
 """)
 
+# Layers that nothing here was tuned on, each from a network or odd on purpose.
+OTHER_LAYERS: dict[str, AnyProblem] = _table("""
+    vgg16_224_3          conv2d,n1c3i224f64k3p1,bias,relu
+    vgg16_224_64         conv2d,n1c64i224f64k3p1,bias,relu
+    vgg16_112_128        conv2d,n1c128i112f128k3p1,bias,relu
+    vgg16_56_256         conv2d,n1c256i56f256k3p1,bias,relu
+    vgg16_28_512         conv2d,n1c512i28f512k3p1,bias,relu
+    vgg16_14_512         conv2d,n1c512i14f512k3p1,bias,relu
+    yolo_208_32_s2       conv2d,n1c32i208f64k3s2p1,bias,leaky_relu:0.1
+    yolo_52_128          conv2d,n1c128i52f256k3p1,bias,leaky_relu:0.1
+    yolo_26_512_1x1      conv2d,n1c512i26f256k1,bias,leaky_relu:0.1
+    yolo_13_1024         conv2d,n1c512i13f1024k3p1,bias,leaky_relu:0.1
+    yolo_13_255_1x1      conv2d,n1c1024i13f255k1,bias
+    yolo_80_64_silu      conv2d,n1c64i80f64k3p1,bias,silu
+    unet_188_64          conv2d,n1c64i188f64k3,bias,relu
+    unet_64_256          conv2d,n1c256i64f256k3,bias,relu
+    unet_28_1024         conv2d,n1c512i30f1024k3,bias,relu
+    unet_up_28_1024      transposed2d,n1c1024i28f512k2s2,bias
+    unet_up_104_128      transposed2d,n1c128i104f64k2s2,bias
+    unet_388_2_1x1       conv2d,n1c64i388f2k1,bias
+    squeeze_55_64_16     conv2d,n1c64i55f16k1,bias,relu
+    squeeze_55_16_64     conv2d,n1c16i55f64k3p1,bias,relu
+    squeeze_27_32_128    conv2d,n1c32i27f128k3p1,bias,relu
+    squeeze_13_64_256    conv2d,n1c64i13f256k3p1,bias,relu
+    mobile2_112_16_96    conv2d,n1c16i112f96k1,bias,relu6
+    mobile2_56_144_dw    conv2d,n1c144i56f144k3p1g144,bias,relu6
+    mobile2_56_144_24    conv2d,n1c144i56f24k1,bias
+    mobile2_112_96_dw_s2 conv2d,n1c96i112f96k3s2p1g96,bias,relu6
+    mobile2_14_384_dw    conv2d,n1c384i14f384k3p1g384,bias,relu6
+    mobile2_14_384_64    conv2d,n1c384i14f64k1,bias
+    mobile2_7_960_dw     conv2d,n1c960i7f960k3p1g960,bias,relu6
+    mobile2_7_960_320    conv2d,n1c960i7f320k1,bias
+    mobile3_224_3_s2     conv2d,n1c3i224f16k3s2p1,bias,hardswish
+    mobile3_56_72_dw5_s2 conv2d,n1c72i56f72k5s2p2g72,bias,relu
+    mobile3_28_120_dw5   conv2d,n1c120i28f120k5p2g120,bias,relu
+    mobile3_14_480_dw    conv2d,n1c480i14f480k3p1g480,bias,hardswish
+    mobile3_14_672_dw5   conv2d,n1c672i14f672k5s2p2g672,bias,hardswish
+    mobile3_7_960_dw5    conv2d,n1c960i7f960k5p2g960,bias,hardswish
+    mobile3_7_160_960    conv2d,n1c160i7f960k1,bias,hardswish
+    resnext_56_128_g32   conv2d,n1c128i56f128k3p1g32,bias,relu
+    resnext_28_512_s2    conv2d,n1c512i28f512k3s2p1g32,bias,relu
+    resnext_14_512_g32   conv2d,n1c512i14f512k3p1g32,bias,relu
+    resnext_7_1024_g32   conv2d,n1c1024i7f1024k3p1g32,bias,relu
+    resnext_56_256_s2    conv2d,n1c256i56f256k3s2p1g32,bias,relu
+    deeplab_33_512_r6    conv2d,n1c512i33f256k3p6d6,bias,relu
+    deeplab_33_512_r18   conv2d,n1c512i33f256k3p18d18,bias,relu
+    deeplab_65_256_r2    conv2d,n1c256i65f256k3p2d2,bias,relu
+    deeplab_33_960_dw_r2 conv2d,n1c960i33f960k3p2d2g960,bias,relu
+    efficient_112_16_dw  conv2d,n1c96i112f96k3s2p1g96,bias,silu
+    efficient_28_240_dw5 conv2d,n1c240i28f240k5p2g240,bias,silu
+    efficient_14_112_672 conv2d,n1c112i14f672k1,bias,silu
+    convnext_56_96_dw7   conv2d,n1c96i56f96k7p3g96,bias
+    convnext_14_384_dw7  conv2d,n1c384i14f384k7p3g384,bias
+    convnext_56_96_384   conv2d,n1c96i56f384k1,bias,gelu
+    convnext_224_4x4_s4  conv2d,n1c3i224f96k4s4,bias
+    inception_17_1x7     conv2d,n1c192i17f192k1x7p0x3,bias,relu
+    inception_17_7x1     conv2d,n1c192i17f192k7x1p3x0,bias,relu
+    inception_35_5x5     conv2d,n1c48i35f64k5p2,bias,relu
+    odd_37x53_11         conv2d,n1c11i37x53f17k3p1,bias,relu
+    odd_37x53_11_dw      conv2d,n1c11i37x53f11k3p1g11,bias,relu
+    odd_37x53_11_1x1     conv2d,n1c11i37x53f17k1,bias,relu
+    odd_41x29_s3         conv2d,n1c19i41x29f23k5s3p2,bias,relu
+    odd_31x47_d3         conv2d,n1c13i31x47f29k3p3d3,bias,relu
+    odd_same_lower       conv2d,n1c24i45x45f40k4p2:1,bias,relu
+    multiplier_28_64_m2  conv2d,n1c64i28f128k3p1g64,bias,relu
+    batch8_56_64         conv2d,n8c64i56f64k3p1,bias,relu
+    batch8_14_256        conv2d,n8c256i14f256k3p1,bias,relu
+    batch8_7_512         conv2d,n8c512i7f512k3p1,bias,relu
+    batch8_28_128_1x1    conv2d,n8c128i28f128k1,bias,relu
+    batch8_7_1024_1x1    conv2d,n8c1024i7f1024k1,bias,relu
+    batch8_14_512_dw     conv2d,n8c512i14f512k3p1g512,bias,relu
+    batch8_32_rgb        conv2d,n8c3i32f16k3p1,bias,relu
+    last_56_64           conv2d,n1c64i56f64k3p1,bias,relu,channels_last
+    last_14_512_1x1      conv2d,n1c512i14f512k1,bias,relu,channels_last
+    last_112_32_dw       conv2d,n1c32i112f32k3p1g32,bias,relu,channels_last
+    last_28_256_r2       conv2d,n1c256i28f256k3p2d2,bias,relu,channels_last
+    sep_56_128_s2        conv2d,n1c128i56f128k3s2p1g128,bias,relu+conv2d,n1c128i28f256k1,bias,relu
+    sep_7_1024           conv2d,n1c1024i7f1024k3p1g1024,bias,relu+conv2d,n1c1024i7f1024k1,bias,relu
+    signal_16000_64      conv1d,n1c64i16000f64k3p1,bias,relu
+    signal_4000_dw31     conv1d,n1c256i4000f256k31p15g256,bias
+    volume_16_32         conv3d,n1c32i16f32k3p1,bias,relu
+    volume_8_56_video    conv3d,n1c64i8x56x56f64k1x3x3p0x1x1,bias,relu
+    decoder_7_512_256    transposed2d,n1c512i7f256k4s2p1,bias,relu
+    decoder_56_32_3      transposed2d,n1c32i56f3k4s2p1,bias,tanh
+""")
+
+TABLES: dict[str, dict[str, Any]] = {"tuned": LAYERS, "more": MORE_LAYERS, "other": OTHER_LAYERS}
+
 
 def find(text: str) -> tuple[str, AnyProblem]:
     """A name and its problem, from a name in the tables or a problem's text, which is its own name."""
-    known = {**LAYERS, **MORE_LAYERS}
+    known = {**LAYERS, **MORE_LAYERS, **OTHER_LAYERS}
     if text in known:
         return text, known[text]
     if "," not in text:
@@ -105,16 +196,88 @@ def _keywords(problem: Problem, names: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """One convolution with its numbers; of a gradient with respect to weights, `weight` is the gradient of the result."""
+
+    problem: Problem
+    weight: Array
+    bias: Array | None
+    residual: Array | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Layers of which each takes the result of the one before, and the first one's input.
+
+    A layer is a tuple of convolutions: of one, or of a separable layer's two.
+    """
+
+    x: Array
+    layers: tuple[tuple[Convolution, ...], ...]
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Of all layers, in order."""
+        return sum(self.layers, ())
+
+
+def parts(problem: AnyProblem) -> tuple[Problem, ...]:
+    """The convolutions that make up a layer: itself, or a separable layer's two."""
+    return (problem.depthwise, problem.pointwise) if isinstance(problem, SeparableProblem) else (problem,)
+
+
+def segment(problems: Sequence[AnyProblem], rng: np.random.Generator | None = None) -> Segment:
+    """Layers that follow one another, filled with random numbers that keep the input's scale.
+
+    Examples
+    --------
+    >>> filled = segment([MORE_LAYERS["sep_28_256"]])
+    >>> filled.x.shape, [c.weight.shape for c in filled.convolutions]
+    ((1, 256, 28, 28), [(256, 1, 3, 3), (256, 256, 1, 1)])
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+
+    def random(shape: tuple[int, ...], scale: float = 1.0) -> Array:
+        return (scale * rng.standard_normal(shape, np.float32)).astype(problems[0].dtype)
+
+    def convolution(problem: Problem) -> Convolution:
+        if problem.operation == "weights":
+            return Convolution(problem, random(problem.out_shape), None, None)
+        return Convolution(
+            problem,
+            random(problem.weight_shape, float(np.prod(problem.weight_shape[1:])) ** -0.5),
+            None if problem.bias_shape is None else random(problem.bias_shape),
+            random(problem.out_shape) if problem.residual else None,
+        )
+
+    x = random(problems[0].x_shape)
+    return Segment(x, tuple(tuple(map(convolution, parts(problem))) for problem in problems))
+
+
+def step(convolutions: Sequence[Convolution]) -> Callable[..., Array]:
+    """A layer as a function of x, and of out where it takes one."""
+    problem = convolutions[-1].problem
+    if problem.operation == "weights":
+        size, gradient = problem.weight_shape, convolutions[-1].weight
+        geometry = (problem.stride, problem.pads, problem.dilation, problem.groups)
+        function = getattr(fc.grad, f"conv{problem.dimensions}d_weight")
+        return lambda x: function(x, size, gradient, *geometry, data_format=problem.data_format)
+    whole = SeparableProblem(convolutions[0].problem, problem) if len(convolutions) == 2 else problem
+    made = layer(whole, *(c.weight for c in convolutions), *(c.bias for c in convolutions))
+    residual = convolutions[-1].residual
+    return made if residual is None else partial(made, residual=residual)
+
+
+@dataclass(frozen=True)
 class Case:
-    """A problem with arrays of random numbers: calling it computes the problem once, into the same `out`."""
+    """A problem with arrays of random numbers: calling it computes the problem once."""
 
     problem: AnyProblem
-    function: Any
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
+    function: Callable[..., Array]
+    arguments: tuple[Array, ...]
 
     def __call__(self) -> Array:
-        return self.function(*self.arguments, **self.keywords)
+        return self.function(*self.arguments)
 
 
 def case(problem: AnyProblem) -> Case:
@@ -122,23 +285,7 @@ def case(problem: AnyProblem) -> Case:
 
     Layers write into an `out` of their own; a gradient with respect to weights, which has none, makes its result anew.
     """
-    rng = np.random.default_rng(0)
-
-    def random(shape: tuple[int, ...] | None, scale: float = 1.0) -> Array | None:
-        if shape is None:
-            return None
-        return (scale * rng.standard_normal(shape, np.float32)).astype(problem.dtype)
-
-    def weight(part: Problem) -> Array | None:
-        return random(part.weight_shape, float(np.prod(part.weight_shape[1:])) ** -0.5)  # keeps the input's scale
-
-    x = random(problem.x_shape)
-    if problem.kind == "weights":
-        size, gradient = problem.weight_shape, random(problem.out_shape)
-        geometry = (problem.stride, problem.pads, problem.dilation, problem.groups)
-        function = getattr(fc.grad, f"conv{problem.dimensions}d_weight")
-        return Case(problem, function, (x, size, gradient, *geometry), {"data_format": problem.data_format})
-    parts = (problem.depthwise, problem.pointwise) if isinstance(problem, SeparableProblem) else (problem,)
-    made = layer(problem, *map(weight, parts), *(random(part.bias_shape) for part in parts))
-    keywords = {"residual": random(problem.out_shape)} if problem.residual else {}
-    return Case(problem, made, (x, np.empty(problem.out_shape, problem.dtype)), keywords)
+    filled = segment([problem])
+    [convolutions] = filled.layers
+    out = () if problem.kind == "weights" else (np.empty(problem.out_shape, problem.dtype),)
+    return Case(problem, step(convolutions), (filled.x, *out))

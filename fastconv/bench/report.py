@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
-from fastconv.bench.layers import LAYERS, MORE_LAYERS, find
-from fastconv.bench.timing import measure
+from fastconv.bench.chains import CHAINS, Chain, Timed
+from fastconv.bench.compare import Comparison, best_in_turn, compare
+from fastconv.bench.layers import LAYERS, MORE_LAYERS, TABLES, AnyProblem, case, find, parts
+from fastconv.bench.peers import Peer
+from fastconv.bench.timing import Measurement, measure
 from fastconv.cpu.machine import cpu_name, fma_peak
+from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import get_num_threads, num_threads
+from fastconv.plan import choose
+from fastconv.problem import ALGORITHMS, SeparableProblem
+
+Item = TypeVar("Item")
 
 QUICK = 0.02  # seconds a layer: enough to see that it runs, and about how fast
 
@@ -94,46 +103,188 @@ def time_text(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
+def progress(items: Sequence[Item], words: str) -> Iterable[Item]:
+    """The items, with a bar on standard error while it is a terminal and rich is installed."""
+    if not sys.stderr.isatty():
+        return items
+    try:
+        from rich.console import Console as RichConsole
+        from rich.progress import track
+    except ImportError:
+        return items
+    return track(items, words, console=RichConsole(stderr=True), transient=True)
+
+
+def selected(texts: Sequence[str], table: str | None = None, kind: str | None = None) -> list[tuple[str, AnyProblem]]:
+    """Names and problems: those of the texts, or else of a table, or else of the first two; only one kind's if it is given.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left, or a text is neither a name nor a problem.
+
+    Examples
+    --------
+    >>> [name for name, problem in selected([], "tuned", "atrous")]
+    ['atrous_r2_28_256', 'atrous_r12_33']
+    """
+    names = texts or (TABLES[table] if table else [*LAYERS, *MORE_LAYERS])
+    found = [(name, problem) for name, problem in map(find, names) if kind in (None, problem.kind)]
+    if not found:
+        raise ValueError(f"kind: got {kind!r}, of which there is no layer among {', '.join(names)}")
+    return found
+
+
 def bench(
-    texts: Sequence[str] = (), *, threads: int | None = None, seconds: float = 0.5, quick: bool = False,
-    as_json: bool = False, console: Console | None = None,
+    texts: Sequence[str] = (), *, table: str | None = None, kind: str | None = None, chains: Sequence[str] = (),
+    peers: Sequence[Peer] = (), threads: int | None = None, seconds: float = 0.5, quick: bool = False,
+    plot: str | None = None, as_json: bool = False, console: Console | None = None,
 ) -> None:  # fmt: skip
-    """Time layers and report them.
+    """Time layers or chains of layers, beside other libraries if asked for, and report them.
 
     Parameters
     ----------
     texts : sequence of str
-        Names in the tables of layers, or problems' texts; all of both tables if there are none.
+        Names in the tables of layers, or problems' texts.
+    table : {"tuned", "more", "other"}, optional
+        Whose layers are timed if there are no texts; those of the first two if not given.
+    kind : str, optional
+        Keeps the layers of one kind.
+    chains : sequence of str
+        Names of networks, which are then timed instead.
+    peers : sequence of Peer
+        Libraries to measure beside, such as `fastconv.bench.PEERS`. Without any, layers are called with an `out`; with some,
+        everybody allocates the result.
     threads : int, optional
         How many threads a call may use; as `fastconv.get_num_threads` says if not given.
     seconds : float
-        How long each layer is timed.
+        How long each layer is timed, and each of its peers.
     quick : bool
         Time each for a moment only.
+    plot : str, optional
+        Name of a picture to draw: a roofline, and bars beside the peers.
     as_json : bool
         Write one JSON list instead of a table.
     console : Console, optional
         Where to; standard output if not given.
     """
     console = console or Console()
-    found = [find(text) for text in texts or [*LAYERS, *MORE_LAYERS]]
+    found: list[tuple[str, Timed]] = [(c, CHAINS[c]) for c in chains] or list(selected(texts, table, kind))
     peak = lru_cache(fma_peak)  # of one core, once a dtype
     seconds = QUICK if quick else seconds
+    measured: list[Measurement] = []
     with num_threads(get_num_threads() if threads is None else threads):
-        measured = [measure(name, problem, seconds, peak(problem.dtype)) for name, problem in found]
-        used = get_num_threads()
+        for name, problem in progress(found, "timing"):
+            if peers or isinstance(problem, Chain):
+                measured.append(compare(problem, seconds, peers=peers, name=name, peak=peak(problem.dtype)))
+            else:
+                measured.append(measure(name, problem, seconds, peak(problem.dtype)))
+        if plot:
+            from fastconv.bench.plot import draw
+
+            draw(measured, plot)
     if as_json:
         console.line(json.dumps([m.as_dict() for m in measured], indent=2))
         return
     peaks = ", ".join(f"{peak(dtype):.0f} GFLOP/s a core ({dtype})" for dtype in sorted({p.dtype for _, p in found}))
+    title = f"{cpu_name()}, threads: {measured[0].threads}, multiply-add peak: {peaks}"
+    if chains:
+        _report_chains(console, title, measured)
+    else:
+        _report_layers(console, title, measured, peers)
+    for note in notes(measured, peers):
+        console.line(note)
+
+
+def _report_layers(console: Console, title: str, measured: Sequence[Measurement], peers: Sequence[Peer]) -> None:
+    present = [peer.name for peer in peers if not peer.missing()]
     console.table(
-        f"{cpu_name()}, threads: {used}, multiply-add peak: {peaks}",
-        ["layer", "kind", "MFLOP", "time", "GFLOP/s", "of peak", "GB/s"],
+        title,
+        ["layer", "kind", "MFLOP", "time", "GFLOP/s", "of peak", "GB/s", *present, *(["ratio"] if present else [])],
         [
             [
                 m.name, m.problem.kind, f"{m.problem.operations / 1e6:,.1f}", time_text(m.seconds), f"{m.gflops:.1f}",
-                f"{m.share:.0%}", f"{m.bandwidth:.1f}",
+                f"{m.share:.0%}", f"{m.bandwidth:.1f}", *_beside(m, present),
             ]
             for m in measured
         ],
     )  # fmt: skip
+
+
+def _beside(m: Measurement, present: Sequence[str]) -> list[str]:
+    """The cells of the peers' columns: GFLOP/s each, and how far fastconv is ahead of the best."""
+    if not present or not isinstance(m, Comparison):
+        return []
+    each = [f"{m.gflops_of(name):.1f}" if name in m.peers else "-" for name in present]
+    return [*each, f"{m.ratio:.2f}" if m.peers else "-"]
+
+
+def _report_chains(console: Console, title: str, measured: Sequence[Measurement]) -> None:
+    for m in measured:
+        times = {"fastconv": m.seconds} | (m.peers if isinstance(m, Comparison) else {})
+        console.table(
+            f"{m.name}: {title}",
+            ["library", "time", "GFLOP/s", "time over fastconv's"],
+            [
+                [name, time_text(seconds), f"{m.problem.operations / seconds / 1e9:.1f}", f"{seconds / m.seconds:.2f}"]
+                for name, seconds in times.items()
+            ],
+        )
+
+
+def notes(measured: Sequence[Measurement], peers: Sequence[Peer]) -> list[str]:
+    """What the peers' columns mean, who is missing and how to install it, and who refused what."""
+    if not peers:
+        return []
+    lines = ["Peers in GFLOP/s; ratio: the best peer's time over fastconv's. Everybody allocates the result."]
+    lines += [f"{peer.name}: not installed; {advice}" for peer in peers if (advice := peer.missing())]
+    here = {peer.name for peer in peers if not peer.missing()}
+    refused: dict[tuple[str, str], list[str]] = {}
+    for m in measured:
+        if isinstance(m, Comparison):
+            for peer, reason in m.refused.items():
+                if peer in here:
+                    refused.setdefault((peer, reason), []).append(m.name)
+    return lines + [f"{peer}: {reason}: {', '.join(names)}" for (peer, reason), names in refused.items()]
+
+
+def tune(
+    found: Sequence[tuple[str, AnyProblem]], *, threads: int | None = None, seconds: float = 0.5, console: Console | None = None,
+) -> None:  # fmt: skip
+    """Time every algorithm that can compute each problem, in turn, and say which of them `auto` takes. Changes nothing.
+
+    Parameters
+    ----------
+    found : sequence of (name, problem)
+        As `selected` gives them.
+    threads, seconds, console
+        As in `bench`; so many seconds for each algorithm.
+    """
+    rows = []
+    with num_threads(get_num_threads() if threads is None else threads):
+        for name, problem in progress(found, "tuning"):
+            taken = choose(problem, IMPLEMENTATIONS)[0].algorithm
+            able = algorithms(problem)
+            times = best_in_turn({algorithm: case(asked) for algorithm, asked in able.items()}, seconds)
+            speeds = [f"{problem.operations / times[a] / 1e9:.1f}" if a in times else "-" for a in ALGORITHMS[1:]]
+            best = min(times, key=times.__getitem__)
+            rows.append([name, problem.kind, *speeds, taken, best, f"{times[taken] / times[best]:.2f}"])
+    console = console or Console()
+    title = f"{cpu_name()}, GFLOP/s of each algorithm; loss: the time of what auto takes over the best"
+    console.table(title, ["layer", "kind", *ALGORITHMS[1:], "auto takes", "best", "loss"], rows)
+
+
+def algorithms(problem: AnyProblem) -> dict[str, AnyProblem]:
+    """The algorithms that can compute a problem, each with the problem that asks for it.
+
+    >>> list(algorithms(LAYERS["pw_14_512"]))[0]
+    'direct'
+    """
+
+    def asking(algorithm: str) -> AnyProblem:
+        if isinstance(problem, SeparableProblem):
+            return SeparableProblem(*(replace(part, algorithm=algorithm) for part in parts(problem)))
+        return replace(problem, algorithm=algorithm)
+
+    asked = {algorithm: asking(algorithm) for algorithm in ALGORITHMS[1:] if problem.algorithm in ("auto", algorithm)}
+    return {a: p for a, p in asked.items() if any(i.accepts(p) is None for i in IMPLEMENTATIONS)}

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
+from fastconv.bench.chains import Timed
 from fastconv.bench.layers import AnyProblem, case
 from fastconv.cpu.machine import fma_peak
 from fastconv.cpu.threads import get_num_threads
 
+COPY_BYTES = 64 * 1024**2  # a thread: beyond its share of any last-level cache that we know
 SAMPLE = 2e-4  # seconds: long beside the clock's own 50 ns, short beside what interrupts a process
 
 
@@ -37,12 +42,25 @@ def best_time(call: Callable[[], object], seconds: float = 0.5) -> float:
             return best
 
 
+def memory_bandwidth(threads: int = 1, seconds: float = 0.2) -> float:
+    """Bytes read and written a second, in GB/s, by so many threads that copy what no cache holds.
+
+    >>> memory_bandwidth(seconds=0.01) > 0.1
+    True
+    """
+    sources = [np.ones(COPY_BYTES, np.uint8) for _ in range(threads)]
+    targets = [np.empty_like(source) for source in sources]
+    with ThreadPoolExecutor(threads) as pool:
+        best = best_time(lambda: list(pool.map(np.copyto, targets, sources)), seconds)
+    return 2 * threads * COPY_BYTES / best / 1e9
+
+
 @dataclass(frozen=True)
 class Measurement:
     """How long a problem took, and what that means beside the machine's peak."""
 
     name: str
-    problem: AnyProblem
+    problem: Timed
     seconds: float
     threads: int
     peak: float  # GFLOP/s of all these threads
