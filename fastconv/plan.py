@@ -23,6 +23,7 @@ class Division:
     """How a problem falls into work items: `bands` of `band` rows, `chunks` of `chunk` filters, times whatever else there is.
 
     `tile` is the register tile, None for a kernel without one; `unit` how many filters a panel of its packed weights holds;
+    `fill` is the function that copies an item's part of the image, None where it is read in place;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
     """
 
@@ -34,6 +35,7 @@ class Division:
     scratch: int = 0
     tile: Any = None
     unit: int = 0
+    fill: Any = None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 

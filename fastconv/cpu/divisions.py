@@ -8,14 +8,16 @@ not exist included. Results do not depend on a division, so its bits do not depe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.sheets import LINE, Sheets, planes, rows_in_a_plane, taps
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem
 
@@ -151,7 +153,7 @@ def _over_sheets(
         "sums_pitch": sums_pitch,
     }  # fmt: skip
     items = problem.batch * problem.groups * planes(problem) * bands * chunks
-    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, unit, fields)
+    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, unit, fill_sheets, fields)
 
 
 def pixels_in_place(problem: Problem, threads: int) -> Division:
@@ -186,7 +188,7 @@ def _over_pixels(
         chunks = min(_ceil(problem.filters, filters), _ceil(2 * threads, bands * images))
     chunk = filters * _ceil(_ceil(problem.filters, filters), chunks)
     chunks = _ceil(problem.filters, chunk)
-    return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, fields)
+    return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, None, fields)
 
 
 def pointwise_tile(problem: Problem) -> TileShape:
@@ -200,6 +202,50 @@ def lanes_tile(problem: Problem) -> TileShape:
     """The tile of filters in lanes whose strips and panels waste least."""
     fitting = [shape for shape in tiles.filters_in_lanes(problem.dtype) if shape.rows <= problem.out_space[-1] or shape.rows == 1]
     return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
+
+
+def winograd(outputs: int) -> Callable[[Problem, int], Division]:
+    """For winograd_2x2 and winograd_4x4: bands of rows of tiles whose transforms fit L2."""
+
+    def divide(problem: Problem, threads: int) -> Division:
+        lanes, points = machine.lanes(problem.dtype), outputs + 2
+        channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+        (apart_i, apart_j), (out_height, out_width) = problem.dilation, problem.out_space
+        down = _ceil(_ceil(out_height, apart_i), outputs)
+        across = sum(_ceil(_ceil(out_width - phase, apart_j), outputs) for phase in range(min(apart_j, out_width)))
+        padded = _ceil(channels, lanes) * lanes
+        room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
+        most = max(1, min(down, room // (points**2 * padded * across)))
+        others = max(1, problem.batch) * problem.groups * min(apart_i, out_height)
+        band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most)
+        tile = winograd_tile(problem, band * across)
+        tiles_at_once = _ceil(band * across, tile.rows) * tile.rows
+        pitch = max(
+            apart_j * (outputs * _ceil(_ceil(out_width, apart_j), outputs) + 2),
+            problem.pads[1][0] + _ceil(problem.space[1], lanes) * lanes,
+            _ceil(out_width, lanes) * lanes,
+        )
+        rows_seen = outputs * band + 2
+        columns_at = rows_seen * pitch * lanes
+        values_at = columns_at + points * max(pitch, points) * lanes
+        products_at = values_at + points**2 * padded * tiles_at_once
+        sums_at = products_at + points**2 * tiles_at_once * tile.width
+        fields = {
+            "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across,
+            "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
+            "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + points**2 * padded),
+        }  # fmt: skip
+        bands, chunks = _ceil(down, band), _ceil(filters, chunk)
+        scratch = sums_at + outputs * pitch * tile.width
+        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, lines_of_lanes, fields)
+
+    return divide
+
+
+def winograd_tile(problem: Problem, count: int) -> TileShape:
+    """The tile of two vectors of filters whose rows divide so many tiles best."""
+    shapes = [replace(s, step=s.lanes) for s in tiles.filters_in_lanes(problem.dtype) if s.vectors == 2]
+    return min(shapes, key=lambda s: _ceil(count, s.rows) * tiles.update_cycles(s, 1))
 
 
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
@@ -241,3 +287,24 @@ def in_place_cycles(problem: Problem, tile: TileShape) -> float:
 def _rows(problem: Problem) -> int:
     """Of all groups' results together."""
     return problem.batch * problem.groups * planes(problem) * rows_in_a_plane(problem)
+
+
+# A tile's transforms, for each vector of channels (B' d B and the transposition) and of filters (A' m A).
+GATHER, SCATTER = {2: 120.0, 4: 300.0}, {2: 90.0, 4: 220.0}
+# Bytes of transformed weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
+STREAM = (32.0, 12.0, 4.0)
+
+
+def winograd_cycles(problem: Problem, outputs: int) -> float:
+    """Of Winograd's form: the products, or the stream of transformed weights if that takes longer, and the transforms."""
+    division, points = winograd(outputs)(problem, 1), (outputs + 2) ** 2
+    tile, lanes, count = division.tile, division.tile.lanes, division.fields["tiles"]
+    blocks, filters = _ceil(problem.channels // problem.groups, lanes), problem.filters // problem.groups
+    panels, used = _ceil(filters, tile.width), division.band * division.fields["across"]
+    update = tiles.update_cycles(tile, 1)
+    products = points * panels * blocks * lanes * count // tile.rows * update
+    weights = points * panels * blocks * lanes * tile.width * np.dtype(problem.dtype).itemsize
+    caches = machine.caches()
+    speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
+    transforms = used * (blocks * GATHER[outputs] + panels * tile.vectors * SCATTER[outputs])
+    return division.items * (max(products, weights / speed) + transforms)

@@ -66,6 +66,12 @@ FIELDS: dict[str, tuple[int, str]] = {
     "sheet": (1, "integer"),
     "sums_at": (1, "integer"),  # where a tile's sums begin in a seat's scratch, behind the sheets
     "sums_pitch": (1, "integer"),  # numbers of a row of them
+    "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
+    "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
+    "across": (1, "integer"),  # tiles in a row
+    "columns_at": (1, "integer"),
+    "values_at": (1, "integer"),
+    "products_at": (1, "integer"),
     "last": (1, "integer"),  # 1 if the result is channels last
     "fill_code": (1, "integer"),  # addresses of functions that all tiled kernels call: compiled once, not into each of them
     "finish_code": (1, "integer"),
@@ -192,6 +198,12 @@ def _call(field: str, job: Any, *given: Any) -> Any:
 def fill_sheets(job, sheets, image, plane, line):
     """Copy what the rows from `line` on, in one plane of the result, see of the channels from `image` on: sheets.py."""
     return _call("fill_code", job, sheets, image, plane, line)
+
+
+@method(JobType, "fill_lines")
+def fill_lines(job, lines, image, first, c):
+    """Copy what a band of tiles sees of one block of channels, lane by lane: winograd.py."""
+    return _call("fill_code", job, lines, image, first, c)
 
 
 @method(JobType, "finish_row")

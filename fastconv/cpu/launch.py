@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import gradients, job, packing, rows, sheets, threads
+from fastconv.cpu import gradients, job, packing, rows, threads
 from fastconv.cpu.compiled import address, compiled
-from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
+from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
 from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
@@ -60,7 +60,7 @@ class Bound:
             "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
-            values |= _shared_code(problem.dtype, division.tile.square)
+            values |= _shared_code(problem.dtype, division)
         self._words, self._weights, self._items = job.fill(values), weights, division.items
         self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile))
         self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
@@ -182,15 +182,15 @@ def _epilogue(problem: AnyProblem, weights: Weights, has_residual: bool) -> dict
     }  # fmt: skip
 
 
-def _shared_code(dtype: str, square: TileShape) -> dict[str, int]:
+def _shared_code(dtype: str, division: Division) -> dict[str, int]:
     """Addresses of the functions that tiled kernels call."""
-    _, index, with_square = job.arguments(dtype, square)
+    _, index, with_square = job.arguments(dtype, division.tile.square)
     plain, run = job.arguments(dtype)[2], PointerType(NUMBA_FLOATS[dtype])
     image = PointerType(NUMBA_FLOATS[dtype], only_read=True)
-    return {
-        "fill_code": address(sheets.fill_sheets, with_square, run, image, index, index),
-        "finish_code": address(rows.finish_late, plain, run, index, index, index),
-    }
+    code = {"finish_code": address(rows.finish_late, plain, run, index, index, index)}
+    if division.fill is not None:
+        code["fill_code"] = address(division.fill, with_square, run, image, index, index)
+    return code
 
 
 def _rounded(numbers: int) -> int:

@@ -6,7 +6,7 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
                                                  reference counts: whoever calls the kernel keeps the array alive
     Vector      `lanes` numbers, one register    shape.load(p), .load(p, lo, hi), .splat(v); + - * among them and with numbers,
                                                  v.plus(a, b), v.clip(low, high), v.evens(w), v.odds(w), v.store(p), v.store(p, n)
-    Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, columns]);
+    Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
                                                  t.rank1(a, b), t.rank1_apart(a, step, b), t.clip(low, high), t.transpose(),
                                                  t.store(p, step[, rows, columns])
 

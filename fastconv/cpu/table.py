@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastconv.cpu import atrous, depthwise, divisions, gradients, packing, pointwise, separable, standard, transposed
+from fastconv.cpu import (
+    atrous, depthwise, divisions, gradients, machine, packing, pointwise, separable, standard, transposed, winograd
+)
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem
 
@@ -71,9 +73,43 @@ def _in_place(problem: Problem) -> str | None:
     return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
 
 
+def _transformed(outputs: int) -> Callable[..., Any]:
+    def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        lanes = machine.lanes(problem.dtype)
+        return [winograd.transformed_filters(weights[0], biases[0], problem.groups, unit, lanes, outputs)]
+
+    return pack
+
+
+def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
+    """3x3 windows of stride 1, where that costs less than the other forms."""
+
+    def refuse(problem: Problem) -> str | None:
+        if problem.kernel != (3, 3) or any(s != 1 for s in problem.stride):
+            return "computes 3x3 windows of stride 1"
+        if min(min(pad) for pad in problem.pads) < 0:
+            return "reads the whole image, this one is cropped"
+        if problem.precision == "highest":
+            return "rounds otherwise than the direct loop, and precision='highest' was asked for"
+        own, other = (divisions.winograd_cycles(problem, m) for m in (outputs, 6 - outputs))
+        if other < own:
+            return f"{own:,.0f} vector cycles expected, {other:,.0f} with tiles of {6 - outputs}x{6 - outputs}"
+        return None if problem.algorithm == "winograd" else _cheaper(own, problem)
+
+    return refuse
+
+
 SHEETS = ("columns", "channels")
 DENSE = ("standard", "atrous", "pointwise")
 IMPLEMENTATIONS = (
+    Implementation(
+        "winograd_4x4", "winograd", ("standard", "atrous"),
+        winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits(4), SHEETS,
+    ),
+    Implementation(
+        "winograd_2x2", "winograd", ("standard", "atrous"),
+        winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits(2), SHEETS,
+    ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,

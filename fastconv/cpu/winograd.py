@@ -1,0 +1,290 @@
+"""Winograd convolution F(m x m, 3x3): outputs of a 3x3 filter by fewer multiplications (Lavin and Gray, 2015).
+
+    out tile = A' [ sum over channels of (G w G') * (B' d B) ] A,   d a window of x, w a 3x3 filter, * number by number
+
+A filter of 3 and an output of m meet in a polynomial of degree m + 1, evaluated at m + 2 points. F(4x4) takes 36
+multiplications for 16 outputs instead of 144, at the points 0, +-2/3, +-3/2 and infinity: every coefficient lies within 6 of
+one, and the error stays close to a direct kernel's, where the usual +-1, +-2 lose four to six times as much. F(2x2) takes 16
+for 4 instead of 36, at 0, +-1 and infinity; it is for small images of many channels, whose transformed weights would not fit
+the cache at 36 points. The transforms are sums of neighbours; the work is one matrix product for each pair of points.
+
+An item is a band of `band` rows of tiles, so that their transforms stay in L2; lanes are channels, then filters:
+
+    gather     x -> v[point][block of channels][tile][lane]   windows of one block, transposed in registers, then B' d B
+    multiply   v, u -> m[point][tile][filter]                 tile.rows tiles by tile.width filters, over all channels
+    scatter    m -> out                                       A' m A, clip, transposed back
+
+A dilated layer is dilation^2 interleaved images: an item's rows belong to one phase, its tiles to all phases of columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.packing import aligned_empty
+from fastconv.cpu.standard import put_row
+
+Array = np.ndarray[Any, Any]
+Matrix = list[list[Fraction]]
+P = 2 / 3
+P2, P3, Q, Q2, Q3 = P**2, P**3, 1 / P, 1 / P**2, 1 / P**3
+S = P2 + Q2
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """F(outputs, taps) of Toom and Cook: `points` are the finite ones, infinity comes last.
+
+    A' (G w * B' d) is exactly the correlation of outputs + taps - 1 numbers d with the taps w.
+    """
+
+    outputs: int
+    taps: int
+    points: tuple[Fraction, ...]
+
+    @cached_property
+    def a(self) -> Matrix:
+        """A', outputs x points: powers of the points."""
+        last = self.outputs - 1
+        return [[p**k for p in self.points] + [Fraction(k == last)] for k in range(self.outputs)]
+
+    @cached_property
+    def g(self) -> Matrix:
+        """G, points x taps: values of the taps' polynomial, divided as in Lagrange's formula."""
+        rows = []
+        for p in self.points:
+            divisor = np.prod([p - q for q in self.points if q != p], initial=Fraction(1))
+            rows.append([p**k / divisor for k in range(self.taps)])
+        return [*rows, [Fraction(k == self.taps - 1) for k in range(self.taps)]]
+
+    @cached_property
+    def b(self) -> Matrix:
+        """B', points x numbers: coefficients of the product of (t - q) over all points but the row's own."""
+        numbers = self.outputs + self.taps - 1
+        rows = [_product([q for q in self.points if q != p]) for p in (*self.points, None)]
+        return [row + [Fraction(0)] * (numbers - len(row)) for row in rows]
+
+
+def _product(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of the product of (t - root), the constant first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted, scaled = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
+        coefficients = [s - t for s, t in zip(shifted, scaled, strict=True)]
+    return coefficients
+
+
+SCHEMES = {
+    2: Scheme(2, 3, (Fraction(0), Fraction(1), Fraction(-1))),
+    4: Scheme(4, 3, (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))),
+}
+
+
+# Transforms, the rows of B' and A' written out: of one vector each at p, p + step, ... -----------------------------------
+
+
+@inlined
+def to_six(tile, p, step, out, apart):
+    """B' d of F(4), to out, out + apart, ..."""
+    d0, d1, d2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
+    d3, d4, d5 = tile.load(p + 3 * step), tile.load(p + 4 * step), tile.load(p + 5 * step)
+    even_p, odd_p = d4 - Q2 * d2, P * d3 - Q * d1
+    even_q, odd_q = d4 - P2 * d2, Q * d3 - P * d1
+    (d0 - S * d2 + d4).store(out)
+    (even_p + odd_p).store(out + apart)
+    (even_p - odd_p).store(out + 2 * apart)
+    (even_q + odd_q).store(out + 3 * apart)
+    (even_q - odd_q).store(out + 4 * apart)
+    (d1 - S * d3 + d5).store(out + 5 * apart)
+
+
+@inlined
+def from_six(tile, p, step):
+    """A' m of F(4)."""
+    m0, m1, m2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
+    m3, m4, m5 = tile.load(p + 3 * step), tile.load(p + 4 * step), tile.load(p + 5 * step)
+    even_p, odd_p, even_q, odd_q = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    return m0 + even_p + even_q, P * odd_p + Q * odd_q, P2 * even_p + Q2 * even_q, P3 * odd_p + Q3 * odd_q + m5
+
+
+@inlined
+def to_four(tile, p, step, out, apart):
+    """B' d of F(2), to out, out + apart, ..."""
+    d0, d1, d2, d3 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step), tile.load(p + 3 * step)
+    (d2 - d0).store(out)
+    (d1 + d2).store(out + apart)
+    (d2 - d1).store(out + 2 * apart)
+    (d3 - d1).store(out + 3 * apart)
+
+
+@inlined
+def from_four(tile, p, step):
+    """A' m of F(2)."""
+    m0, m1, m2, m3 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step), tile.load(p + 3 * step)
+    return m0 + m1 + m2, m1 - m2 + m3
+
+
+@inlined
+def put(values, out, apart):
+    """The vectors to out, out + apart, ..."""
+    for value in values:
+        value.store(out)
+        out += apart
+
+
+@inlined
+def put_sums(values, start, job, out, apart):
+    """The vectors plus the bias, clipped, to out, out + apart, ..."""
+    for value in values:
+        (value + start).clip(job.least, job.most).store(out)
+        out += apart
+
+
+# The three steps ------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def lines_of_lanes(job, lines, image, first, c):
+    """lines[k][column][lane] = x[c + lane, first + k * dilation, column - before], zeros around the image, for job.rows_seen rows."""
+    square, pitch, lanes = job.square, job.pitch, job.square.lanes
+    height, width, step = job.space[1], job.space[2], job.x_steps
+    channels, before, zero = job.channels - c, job.before[2], square.splat(0)
+    for k in range(job.rows_seen):
+        line, i = lines + k * pitch * lanes, first + k * job.dilation[1]
+        row, filled = image + (c * job.x_channel + i * step[1]), 0
+        for column in range(before):
+            zero.store(line + column * lanes)
+        if 0 <= i and i < height:
+            if step[2] == 1:
+                for column in range(0, width, lanes):
+                    there = line + (before + column) * lanes
+                    if channels >= lanes and width - column >= lanes:
+                        square.load_tile(row + column, job.x_channel).transpose().store(there, lanes)
+                    else:
+                        square.load_tile(row + column, job.x_channel, channels, width - column).transpose().store(there, lanes)
+                    filled = column + lanes
+            else:
+                for column in range(width):
+                    square.load(row + column * step[2], 0, channels).store(line + (before + column) * lanes)
+                filled = width
+        for column in range(before + filled, pitch):
+            zero.store(line + column * lanes)
+
+
+@inlined
+def gather(tile, job, transform, outputs, lines, columns, v, apart):
+    """v[point][t] = B' d B for one row of tiles; `columns` is scratch for B' d."""
+    points, lanes, pitch, dilation = outputs + 2, tile.lanes, job.pitch * tile.lanes, job.dilation[2]
+    for column in range(job.pitch):
+        transform(tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
+    for i in range(points):
+        t = 0
+        for phase in range(dilation):
+            for j in range(phase, job.out_space[2], outputs * dilation):
+                window = columns + (i * pitch + j * lanes)
+                transform(tile, window, dilation * lanes, v + (i * points * apart + t * lanes), apart)
+                t += 1
+
+
+@inlined
+def multiply(tile, points, v, u, m, blocks, tiles):
+    """m[point][t][filter] = sum over channels of v[point][t][channel] * u[point][channel][filter]."""
+    for point in range(points):
+        for t in range(0, tiles, tile.rows):
+            acc, window, w = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes, u
+            for _ in range(blocks):
+                for c in range(tile.lanes):
+                    acc = acc.rank1(window + c, w)
+                    w += tile.width
+                window += tiles * tile.lanes
+            acc.store(m + (point * tiles + t) * tile.width, tile.width)
+        u += blocks * tile.lanes * tile.width
+
+
+@inlined
+def scatter(tile, job, transform, outputs, m, apart, start, columns, sums):
+    """sums[row][column][lane] = clip(A' m A + bias): `outputs` rows of the result of one row of tiles, one vector of filters."""
+    points, dilation, pitch = outputs + 2, job.dilation[2], job.pitch * tile.width
+    for phase in range(dilation):
+        for j in range(phase, job.out_space[2], outputs * dilation):
+            for k in range(points):
+                put(transform(tile, m + k * apart, points * apart), columns + k * tile.lanes, points * tile.lanes)
+            for i in range(outputs):
+                there = sums + (i * pitch + j * tile.width)
+                put_sums(transform(tile, columns + i * points * tile.lanes, tile.lanes), start, job, there, dilation * tile.width)
+            m += tile.width
+
+
+@inlined
+def convolve(item, seat, job, to_points, from_points, outputs):
+    """One band of rows of tiles, of one phase of rows, one chunk of a group's filters. Weights from transformed_filters."""
+    tile, points, (_, apart, _), (_, out_height, _) = job.tile, (outputs + 2) ** 2, job.dilation, job.out_space
+    band, chunk = item % job.bands, item // job.bands % job.chunks
+    phase, image = item // (job.bands * job.chunks) % apart, item // (job.bands * job.chunks * apart)
+    g, n, blocks, tiles = image % job.groups, image // job.groups, (job.channels + tile.lanes - 1) // tile.lanes, job.tiles
+    lines = job.scratch + seat * job.scratch_size
+    columns, v = lines + job.columns_at, lines + job.values_at
+    m, sums = lines + job.products_at, lines + job.sums_at
+    x = job.x + (n * job.x_image + g * job.channels * job.x_channel)
+    begin = band * job.band
+    down = min(job.band, ((out_height - phase + apart - 1) // apart + outputs - 1) // outputs - begin)
+    if down <= 0:  # a phase with fewer rows than the first
+        return
+    for c in range(blocks):
+        first = phase + begin * outputs * apart - job.before[1]
+        job.fill_lines(lines, x, first, c * tile.lanes)
+        for r in range(down):
+            line, there = lines + r * outputs * job.pitch * tile.lanes, v + (c * tiles + r * job.across) * tile.lanes
+            gather(tile, job, to_points, outputs, line, columns, there, blocks * tiles * tile.lanes)
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
+        panel = job.weight + (g * job.panels + f // tile.width) * job.panel
+        multiply(tile, points, v, panel + tile.width, m, blocks, tiles)
+        for r in range(down):
+            for k in range(0, tile.width, tile.lanes):
+                start, row = tile.load(panel + k), m + (r * job.across * tile.width + k)
+                scatter(tile, job, from_points, outputs, row, tiles * tile.width, start, columns, sums + k)
+            for i in range(outputs):
+                row_out = phase + ((begin + r) * outputs + i) * apart
+                if row_out < out_height:
+                    here = sums + i * job.pitch * tile.width
+                    put_row(tile, job, here, n, g, f, row_out * job.out_space[2], job.out_space[2])
+
+
+@compiled
+def winograd_4x4(item, seat, job):
+    """F(4x4, 3x3)."""
+    convolve(item, seat, job, to_six, from_six, 4)
+
+
+@compiled
+def winograd_2x2(item, seat, job):
+    """F(2x2, 3x3)."""
+    convolve(item, seat, job, to_four, from_four, 2)
+
+
+# Weights --------------------------------------------------------------------------------------------------------------
+
+
+def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, outputs: int) -> Array:
+    """[group][panel][bias, then point, channel][filter]: G w G', rounded once; channels filled up with zeros to whole vectors."""
+    g = np.array(SCHEMES[outputs].g, float)
+    points, (filters, channels) = len(g), weight.shape[:2]
+    panels, padded = -(-filters // groups // width), -(-channels // lanes) * lanes
+    u = np.zeros((groups, panels * width, points**2, padded), weight.dtype.newbyteorder("="))
+    taps = weight.reshape(groups, filters // groups, channels, 9)
+    u[:, : filters // groups, :, :channels] = np.einsum("pt,gfct->gfpc", np.kron(g, g), taps, optimize=True)
+    out = aligned_empty((groups, panels, 1 + points**2 * padded, width), u.dtype)
+    out[:, :, 0] = 0
+    if bias is not None and bias.ndim == 1:
+        starts = np.zeros((groups, panels * width), u.dtype)
+        starts[:, : filters // groups] = bias.reshape(groups, -1)
+        out[:, :, 0] = starts.reshape(groups, panels, width)
+    by_panel = u.reshape(groups, panels, width, points**2 * padded)
+    out[:, :, 1:] = by_panel.transpose(0, 1, 3, 2)
+    return out
