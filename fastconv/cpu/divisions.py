@@ -25,6 +25,8 @@ from fastconv.problem import Problem, SeparableProblem
 ITEM_OPERATIONS = 100_000
 # Share of L2 for a seat's scratch: the packed weights need the rest.
 SCRATCH_SHARE = 0.5
+# Pixels whose sums, of a tile's width of filters, stay in L1 until they are put where they belong.
+RUN = 112
 # Items for each thread: with fewer, threads wait for the slowest.
 ITEMS_A_THREAD = 4
 
@@ -112,12 +114,13 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
     tile = lanes_tile(problem)
     channels = problem.channels // problem.groups
     one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
-    sums = (out_width + max(lanes, tile.rows)) * tile.width
+    run = max(1, RUN // out_width)
+    sums = (run * out_width + max(lanes, tile.rows)) * tile.width
     room = scratch_numbers(problem.dtype) - channels * one.sheet - sums
     most = 1 + max(0, room // max(1, channels * (two.sheet - one.sheet)))
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.width, others, threads, min(most, rows))
-    return _over_sheets(problem, tile, band, chunk, tile.width, sums)
+    return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run})
 
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
@@ -132,7 +135,7 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows))
     flat = _ceil(band * one.pitch, tile.width) * tile.width
-    return _over_sheets(problem, tile, band, chunk, tile.rows, tile.rows * flat, slack=tile.width + lanes, sums_pitch=flat)
+    return _over_sheets(problem, tile, band, chunk, tile.rows, tile.rows * flat, {"sums_pitch": flat}, tile.width)
 
 
 def pixel_tile(problem: Problem) -> TileShape:
@@ -141,16 +144,15 @@ def pixel_tile(problem: Problem) -> TileShape:
 
 
 def _over_sheets(
-    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, slack: int = LINE, sums_pitch: int = 0
+    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, fields: dict[str, int], slack: int = LINE
 ) -> Division:
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     sheets = Sheets.of(problem, band)
     rows = rows_in_a_plane(problem)
     bands, chunks = _ceil(rows, band), _ceil(filters, chunk)
     sums_at = _ceil(channels * sheets.sheet + slack, LINE) * LINE
-    fields = asdict(sheets) | {
+    fields = fields | asdict(sheets) | {
         "panels": _ceil(filters, unit), "panel": unit * (1 + channels * taps(problem)), "sums_at": sums_at,
-        "sums_pitch": sums_pitch,
     }  # fmt: skip
     items = problem.batch * problem.groups * planes(problem) * bands * chunks
     return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, unit, fill_sheets, fields)
@@ -216,7 +218,7 @@ def winograd(outputs: int) -> Callable[[Problem, int], Division]:
         padded = _ceil(channels, lanes) * lanes
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
         most = max(1, min(down, room // (points**2 * padded * across)))
-        others = max(1, problem.batch) * problem.groups * min(apart_i, out_height)
+        others = max(1, problem.batch) * problem.groups * apart_i
         band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most)
         tile = winograd_tile(problem, band * across)
         tiles_at_once = _ceil(band * across, tile.rows) * tile.rows

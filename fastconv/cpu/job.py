@@ -65,6 +65,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "phase_size": (1, "integer"),
     "sheet": (1, "integer"),
     "sums_at": (1, "integer"),  # where a tile's sums begin in a seat's scratch, behind the sheets
+    "run": (1, "integer"),  # rows of the result that are put together
     "sums_pitch": (1, "integer"),  # numbers of a row of them
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused

@@ -15,7 +15,6 @@ A dilated (atrous) convolution is this kernel with its taps further apart: no ze
 
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inside, start_pixel, start_row
-from fastconv.cpu.sheets import copy_row
 
 
 @compiled
@@ -117,15 +116,19 @@ def tiled_standard(item, seat, job):
     sums = sheets + job.sums_at
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
     planes = inside(plane * job.stride[0] - job.before[0], job.dilation[0], job.kernel[0], depth)
+    end = min(line + job.band, out_height)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
-        for i in range(line, min(line + job.band, out_height)):
-            lines = inside(i * job.stride[1] - job.before[1], job.dilation[1], job.kernel[1], height)
-            for first in range(0, out_width, tile.rows):
-                j = max(0, min(first, out_width - tile.rows))  # the last strip overlaps its neighbour
-                acc = strip(tile, sheets + ((i - line) * job.pitch + j), panel, job, planes, lines, j)
-                acc.clip(job.least, job.most).store(sums + j * tile.width, tile.width)
-            put_row(tile, job, sums, n, g, f, (plane * out_height + i) * out_width, out_width)
+        for begin in range(line, end, job.run):
+            rows = min(job.run, end - begin)
+            for i in range(begin, begin + rows):
+                lines = inside(i * job.stride[1] - job.before[1], job.dilation[1], job.kernel[1], height)
+                row = sums + (i - begin) * out_width * tile.width
+                for first in range(0, out_width, tile.rows):
+                    j = max(0, min(first, out_width - tile.rows))  # the last strip overlaps its neighbour
+                    acc = strip(tile, sheets + ((i - line) * job.pitch + j), panel, job, planes, lines, j)
+                    acc.clip(job.least, job.most).store(row + j * tile.width, tile.width)
+            put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
 
 
 @inlined
@@ -154,10 +157,11 @@ def put_row(tile, job, sums, n, g, f, pixel, count):
 def turn_sums(tile, square, sums, out, pixels, filters, count):
     """out[filter][column] = sums[column][filter], a square at a time."""
     for k in range(0, filters, square.lanes):
-        for column in range(0, count, square.lanes):
+        for first in range(0, count, square.lanes):
+            column = max(0, min(first, count - square.lanes))  # the last square overlaps its neighbour: masks are slow
             block = square.load_tile(sums + (column * tile.width + k), tile.width).transpose()
             there = out + (k * pixels + column)
-            if filters - k >= square.lanes and count - column >= square.lanes:
+            if filters - k >= square.lanes and count >= square.lanes:
                 block.store(there, pixels)
             else:
                 block.store(there, pixels, filters - k, count - column)
@@ -199,7 +203,12 @@ def put_plane(tile, job, sums, n, f, line, rows):
     width, pixels = job.out_space[2], job.out_space[0] * job.out_space[1] * job.out_space[2]
     image, place = n * job.groups * job.filters * pixels, f * pixels + line * width
     for i in range(rows):
-        row = job.out + (image + place + i * width)
-        copy_row(tile, sums + i * job.pitch, width, 0, 1, row, width)
+        row, here = job.out + (image + place + i * width), sums + i * job.pitch
+        for first in range(0, width, tile.lanes):
+            j = max(0, min(first, width - tile.lanes))
+            if width >= tile.lanes:
+                tile.load(here + j).store(row + j)
+            else:
+                tile.load(here).store(row, width)
         if job.late:
             job.finish_row(row, width, image, place + i * width)
