@@ -637,6 +637,18 @@ def result_shape(problem: AnyProblem, x: Array) -> tuple[int, ...]:
     return problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
 
 
+def fits(shape: tuple[int, ...], dtype: Any, out: Any, x: Array, residual: Array | None) -> bool:
+    """Whether `out` will do, by the quickest look; if not, `check_out` has the last word."""
+    return (
+        type(out) is np.ndarray
+        and out.shape == shape
+        and out.dtype is dtype
+        and out.flags.carray
+        and not np.may_share_memory(out, x)
+        and residual is None
+    )
+
+
 def check_out(problem: AnyProblem, x: Array, out: Array, *inputs: Array | None) -> None:
     """Refuse an `out` that the result does not fit, or that shares memory with an input."""
     check_arrays(out=out)

@@ -14,6 +14,7 @@ A dilated (atrous) convolution is this kernel with its taps further apart: no ze
 """
 
 from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inside, start_pixel, start_row
 
 
@@ -76,9 +77,6 @@ def direct_standard_last(item, seat, job):
 
 
 # Tiled: the sums of a register tile, over sheets (sheets.py) -----------------------------------------------------------
-
-BLOCK = 16  # channels whose rows stay in L1 while all taps pass over them: 16 x 3 rows x 2 lines are 6 KB
-
 
 @inlined
 def strip(tile, window, panel, job, planes, lines, j):

@@ -31,7 +31,7 @@ def _in_order(*orders: Callable[[Any, int], Any]) -> Callable[..., Any]:
 
 
 def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, standard.BLOCK)]
+    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, machine.lanes(problem.dtype))]
 
 
 def _in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:

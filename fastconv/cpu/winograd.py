@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.cpu import packing
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.packing import aligned_empty
+from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.standard import put_row
 
 Array = np.ndarray[Any, Any]
@@ -268,23 +269,70 @@ def winograd_2x2(item, seat, job):
     convolve(item, seat, job, to_four, from_four, 2)
 
 
-# Weights --------------------------------------------------------------------------------------------------------------
+# Weights: the rows of G written out, and G w G' -----------------------------------------------------------------------
+
+G4 = [[float(number) for number in row] for row in SCHEMES[4].g]
+EVEN_P0, ODD_P, EVEN_P2, EVEN_Q0, ODD_Q, EVEN_Q2 = *G4[1], *G4[3]
+
+
+@inlined
+def taps_to_six(tile, p, step, out, apart):
+    """G w of F(4), to out, out + apart, ..."""
+    w0, w1, w2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
+    even_p, odd_p, even_q, odd_q = EVEN_P0 * w0 + EVEN_P2 * w2, ODD_P * w1, EVEN_Q0 * w0 + EVEN_Q2 * w2, ODD_Q * w1
+    put((w0, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, w2), out, apart)
+
+
+@inlined
+def taps_to_four(tile, p, step, out, apart):
+    """G w of F(2), to out, out + apart, ..."""
+    w0, w1, w2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
+    even, odd = 0.5 * w0 + 0.5 * w2, 0.5 * w1
+    put((tile.splat(0) - w0, even + odd, even - odd, w2), out, apart)
+
+
+@inlined
+def transform_filters(square, transform, points, weight, room, out, panels, width, sizes):
+    """u of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
+    (groups, filters, channels, padded), lanes = sizes, square.lanes
+    turned, source = pointer(room), pointer(weight)
+    columns = turned + (9 + lanes) * lanes
+    for g in range(groups):
+        for f in range(0, filters, lanes):
+            u = pointer(out) + ((g * panels + f // width) * (1 + points * points * padded) + 1) * width + f % width
+            for c in range(channels):
+                taps = source + ((g * filters + f) * channels + c) * 9
+                for q in range(0, 9, lanes):
+                    block = square.load_tile(taps + q, channels * 9, filters - f, 9 - q)
+                    block.transpose().store(turned + q * lanes, lanes)
+                for b in range(3):
+                    transform(square, turned + b * lanes, 3 * lanes, columns + b * lanes, 3 * lanes)
+                for i in range(points):
+                    transform(square, columns + 3 * i * lanes, lanes, u + (i * points * padded + c) * width, padded * width)
+
+
+@compiled
+def transform_filters_4x4(square, weight, room, out, panels, width, sizes):
+    """For winograd_4x4."""
+    transform_filters(square, taps_to_six, 6, weight, room, out, panels, width, sizes)
+
+
+@compiled
+def transform_filters_2x2(square, weight, room, out, panels, width, sizes):
+    """For winograd_2x2."""
+    transform_filters(square, taps_to_four, 4, weight, room, out, panels, width, sizes)
 
 
 def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, outputs: int) -> Array:
-    """[group][panel][bias, then point, channel][filter]: G w G', rounded once; channels filled up with zeros to whole vectors."""
-    g = np.array(SCHEMES[outputs].g, float)
-    points, (filters, channels) = len(g), weight.shape[:2]
-    panels, padded = -(-filters // groups // width), -(-channels // lanes) * lanes
-    u = np.zeros((groups, panels * width, points**2, padded), weight.dtype.newbyteorder("="))
-    taps = weight.reshape(groups, filters // groups, channels, 9)
-    u[:, : filters // groups, :, :channels] = np.einsum("pt,gfct->gfpc", np.kron(g, g), taps, optimize=True)
-    out = aligned_empty((groups, panels, 1 + points**2 * padded, width), u.dtype)
-    out[:, :, 0] = 0
-    if bias is not None and bias.ndim == 1:
-        starts = np.zeros((groups, panels * width), u.dtype)
-        starts[:, : filters // groups] = bias.reshape(groups, -1)
-        out[:, :, 0] = starts.reshape(groups, panels, width)
-    by_panel = u.reshape(groups, panels, width, points**2 * padded)
-    out[:, :, 1:] = by_panel.transpose(0, 1, 3, 2)
+    """[group][panel][bias, then point, channel][filter]: G w G'; channels filled up with zeros to whole vectors."""
+    points, (filters, channels) = outputs + 2, weight.shape[:2]
+    padded = -(-channels // lanes) * lanes
+    out = packing.panels(weight, bias, groups, width, 1 + points**2 * padded)
+    if padded > channels:
+        out[:, :, 1:].reshape(groups, -1, points**2, padded, width)[:, :, :, channels:] = 0
+    room = packing.aligned_empty(((9 + lanes + 3 * points) * lanes,), out.dtype)
+    transform = transform_filters_4x4 if outputs == 4 else transform_filters_2x2
+    sizes = (groups, filters // groups, channels, padded)
+    square = TileShape(lanes, 1, lanes, 1, out.dtype.name)
+    transform(square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
     return out
