@@ -71,7 +71,7 @@ class _Layer:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._plans: dict[Any, _Plan] = {}
-        self._packed: dict[Any, launch.Weights] = {}
+        self._packed: dict[Any, list[Array | None]] = {}
 
     def __getattr__(self, name: str) -> Any:
         for held in ("_arrays", "_arguments"):
@@ -144,7 +144,9 @@ class _Layer:
                 weights, biases = self._weights_and_biases()
                 self._packed[packed_for] = launch.pack(choice, weights, biases)
                 _forget_oldest(self._packed, MOST_PACKED)
-            bound = launch.Bound(choice, x, self._packed[packed_for], residual is not None) if problem.batch else None
+            bound = None
+            if problem.batch:
+                bound = launch.Bound(choice, x, residual is not None).with_weights(self._packed[packed_for])
             plan = _Plan(problem, functional.result_shape(problem, x), np.dtype(problem.dtype), bound)
             self._plans[key] = plan
             _forget_oldest(self._plans, MOST_PLANS)

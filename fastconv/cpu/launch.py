@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,24 +21,16 @@ from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
 X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
+WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
+BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
 KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A layer's arrays in the order in which one implementation reads them; the second ones are a separable layer's."""
-
-    weight: Array
-    bias: Array | None = None
-    outer_weight: Array | None = None
-    outer_bias: Array | None = None
-
-
-def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> Weights:
-    """The weights and biases of a problem for one implementation."""
+def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array | None]:
+    """The weights and biases of a problem in the order in which one implementation reads them: weight, bias, and again."""
     packed = choice.implementation.pack(choice.problem, choice.division.unit, weights, biases)
-    copied = [None if b is None else packing.aligned_copy(b) for b in biases]
-    return Weights(packed[0], copied[0], *packed[1:], *copied[1:])
+    copied = [None if b is None else packing.contiguous(b) for b in biases]
+    return [array for pair in zip(packed, copied, strict=True) for array in pair]
 
 
 class Bound:
@@ -48,24 +39,32 @@ class Bound:
     Good for every x that lies in memory as the first one did, of which only the shape and the strides are looked at.
     """
 
-    def __init__(self, choice: Choice, x: Array, weights: Weights, has_residual: bool) -> None:
+    def __init__(self, choice: Choice, x: Array, has_residual: bool) -> None:
         self._problem, self._implementation, division = choice
         problem, first = self._problem, _first(self._problem)
         image = self._prepared(x)
         self._as_it_lies = _at(image) == _at(x)
-        values = _geometry(first, image) | dict(division.fields) | _epilogue(problem, weights, has_residual)
         self._table = np.array(division.fields.get("table", ()), np.int64)
+        values = _geometry(first, image) | dict(division.fields) | _epilogue(problem, has_residual)
         values |= {
-            "weight": _at(weights.weight), "bands": division.bands, "band": division.band, "chunks": division.chunks,
-            "chunk": division.chunk, "scratch_size": _rounded(division.scratch), "table": _at(self._table),
-            "last": problem.data_format == "channels_last",
+            "bands": division.bands, "band": division.band, "chunks": division.chunks, "chunk": division.chunk,
+            "scratch_size": _rounded(division.scratch), "table": _at(self._table), "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
             values |= _shared_code(problem.dtype, division)
-        self._words, self._weights, self._items = job.fill(values), weights, division.items
+        self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
         self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile))
         self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
+
+    def with_weights(self, weights: list[Array | None]) -> Bound:
+        """The same with weights and biases, from `pack`."""
+        bound = object.__new__(Bound)  # copy.copy takes 2 us
+        bound.__dict__.update(self.__dict__, _words=self._words.copy(), _weights=weights)
+        for place, array in zip(WEIGHT if len(weights) == 2 else BOTH_WEIGHTS, weights, strict=True):
+            if array is not None:
+                bound._words[place] = packing.address_of(array)
+        return bound
 
     def __call__(self, x: Array, residual: Array | None, out: Array) -> None:
         """Compute the problem into `out`; `residual` is contiguous."""
@@ -175,21 +174,19 @@ def _scratch(size: int) -> tuple[Array | None, int]:
 # The job's words ------------------------------------------------------------------------------------------------------
 
 
-def _epilogue(problem: AnyProblem, weights: Weights, has_residual: bool) -> dict[str, Any]:
-    first, last, outer = problem, problem, {}
-    bias = weights.bias
+def _epilogue(problem: AnyProblem, has_residual: bool) -> dict[str, Any]:
+    last, inner = problem, {}
     if isinstance(problem, SeparableProblem):
-        first, last, bias = problem.depthwise, problem.pointwise, weights.outer_bias
-        outer = {
-            "outer_weight": _at(weights.outer_weight), "outer_filters": problem.filters,
-            "inner_bias": _at(weights.bias), "inner_bias_kind": job.BIAS[first.bias],
+        first, last = problem.depthwise, problem.pointwise
+        inner = {
+            "outer_filters": problem.filters, "inner_bias_kind": job.BIAS[first.bias],
             "inner_activation": first.activation.code, "inner_low": first.activation.low, "inner_high": first.activation.high,
         }  # fmt: skip
     activation = last.activation
     late = has_residual or last.bias == "pixel" or activation.name not in ("identity", "clip")
     clips = activation.name == "clip" and not late
-    return outer | {
-        "bias": _at(bias), "bias_kind": job.BIAS[last.bias], "has_residual": has_residual,
+    return inner | {
+        "bias_kind": job.BIAS[last.bias], "has_residual": has_residual,
         "activation": activation.code, "low": activation.low, "high": activation.high,
         "late": late, "least": activation.low if clips else -math.inf, "most": activation.high if clips else math.inf,
     }  # fmt: skip

@@ -62,7 +62,7 @@ def bordered(x: Array, pads: tuple[tuple[int, int], ...], mode: str, data_format
 
 def as_they_come(weight: Array, groups: int) -> Array:
     """No change of order."""
-    return aligned_copy(weight)
+    return contiguous(weight)
 
 
 def filters_last(weight: Array, groups: int) -> Array:
@@ -153,6 +153,9 @@ def pack_rows(weight, out, panels, rows, sizes):
     source = pointer(weight)
     for g in range(groups):
         for f in range(filters):
-            panel, w = pointer(out) + ((g * panels + f // rows) * (1 + depth) + 1) * rows + f % rows, source + (g * filters + f) * depth
+            panel, w = (
+                pointer(out) + ((g * panels + f // rows) * (1 + depth) + 1) * rows + f % rows,
+                source + (g * filters + f) * depth,
+            )
             for q in range(depth):
                 panel[q * rows] = w[q]

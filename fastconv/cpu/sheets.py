@@ -125,7 +125,14 @@ def copy_row(square, x, job, first, out):
     In whole vectors: what is written past the end belongs to the next row, which is written next. Channels are innermost, so
     that a mask is made once for all of them: made for each vector, it took 20 cycles, a quarter of a grouped layer's time.
     """
-    lanes, channels, sheet, x_channel, width, stride = square.lanes, job.channels, job.sheet, job.x_channel, job.space[2], job.stride[2]
+    lanes, channels, sheet, x_channel, width, stride = (
+        square.lanes,
+        job.channels,
+        job.sheet,
+        job.x_channel,
+        job.space[2],
+        job.stride[2],
+    )
     for column in range(0, job.pitch, lanes):
         j = first + column * stride
         if stride == 1:

@@ -78,6 +78,7 @@ def direct_standard_last(item, seat, job):
 
 # Tiled: the sums of a register tile, over sheets (sheets.py) -----------------------------------------------------------
 
+
 @inlined
 def strip(tile, window, panel, job, planes, lines, j):
     """Sums of tile.rows neighbouring outputs, tile.width filters, over every tap that lies inside the image for some of them."""

@@ -11,7 +11,17 @@ from collections.abc import Callable
 from typing import Any
 
 from fastconv.cpu import (
-    atrous, depthwise, divisions, gradients, machine, packing, pointwise, separable, standard, transposed, winograd
+    atrous,
+    depthwise,
+    divisions,
+    gradients,
+    machine,
+    packing,
+    pointwise,
+    separable,
+    standard,
+    transposed,
+    winograd,
 )
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem

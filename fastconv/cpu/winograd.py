@@ -293,7 +293,7 @@ def taps_to_four(tile, p, step, out, apart):
 
 @inlined
 def transform_filters(square, transform, points, weight, room, out, panels, width, sizes):
-    """u of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
+    """U of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
     (groups, filters, channels, padded), lanes = sizes, square.lanes
     turned, source = pointer(room), pointer(weight)
     columns = turned + (9 + lanes) * lanes
