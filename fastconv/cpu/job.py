@@ -100,9 +100,16 @@ def fill(values: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(words, np.int64)
 
 
+def _loaded(builder: Any, job: Any, place: Any) -> Any:
+    """A word, which no kernel writes: LLVM need not load it again after each store into a result."""
+    word = builder.load(builder.gep(job, [place]))
+    word.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return word
+
+
 @intrinsic
 def _word(typing, job, place):
-    return types.int64(job, types.intp), lambda context, b, signature, args: b.load(b.gep(args[0], [args[1]]))
+    return types.int64(job, types.intp), lambda context, builder, signature, args: _loaded(builder, *args)
 
 
 @intrinsic
@@ -120,7 +127,7 @@ def _input(typing, job, place):
 def _address_at(result: Any) -> Any:
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(builder.load(builder.gep(args[0], [args[1]])), context.get_value_type(result))
+        return builder.inttoptr(_loaded(builder, *args), context.get_value_type(result))
 
     return build
 
@@ -128,7 +135,7 @@ def _address_at(result: Any) -> Any:
 @intrinsic
 def _number(typing, job, place):
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        double = builder.bitcast(builder.load(builder.gep(args[0], [args[1]])), ir.DoubleType())
+        double = builder.bitcast(_loaded(builder, *args), ir.DoubleType())
         return context.cast(builder, double, types.float64, job.dtype)
 
     return job.dtype(job, types.intp), build

@@ -143,10 +143,12 @@ def _inputs(builder: Any) -> Any:
     return builder.module.add_metadata([builder.module.add_metadata(["fastconv inputs", domain])])
 
 
+# `inbounds`: p itself and p + i lie in the array, if anything is read or written there. Then LLVM knows that an address does
+# not wrap around, and turns loops over every other number into loads and shuffles: a gather each is 2.5 times as slow.
 @intrinsic
 def _read(typing, p, i):
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = builder.load(builder.gep(args[0], [args[1]]))
+        value = builder.load(builder.gep(args[0], [args[1]], inbounds=True))
         value.set_metadata("alias.scope" if p.only_read else "noalias", _inputs(builder))
         return value
 
@@ -159,7 +161,7 @@ def _write(typing, p, i, value):
         raise TypingError("an input is only read")
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], builder.gep(args[0], [args[1]])).set_metadata("noalias", _inputs(builder))
+        builder.store(args[2], builder.gep(args[0], [args[1]], inbounds=True)).set_metadata("noalias", _inputs(builder))
         return context.get_dummy_value()
 
     return types.void(p, types.intp, p.dtype), build
