@@ -62,8 +62,8 @@ def by_row(problem: SeparableProblem) -> Division:
 
 
 def by_weight(problem: Problem) -> Division:
-    """An item is a filter and one of its channels."""
-    return Division(problem.filters * problem.channels // problem.groups)
+    """An item is a filter and one of its channels; its scratch a sum for each column of the gradient."""
+    return Division(problem.filters * problem.channels // problem.groups, scratch=problem.out_space[-1])
 
 
 FIRST, LAST = "channels_first", "channels_last"
