@@ -121,7 +121,7 @@ def test_flags(dispatcher):
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 instructions")
 @pytest.mark.skipif("+fma" not in machine._target_features().split(","), reason="the target has no fma")
-@pytest.mark.parametrize("implementation", [i for i in IMPLEMENTATIONS if i.kind != "weights"], ids=lambda i: i.name)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda i: i.name)
 def test_direct_kernels_are_packed_fmas(implementation):
     arguments = job.ARGUMENTS["float32"]
     fresh = njit(fastmath={"contract"}, **compiled.FLAGS)(implementation.kernel.py_func)  # cached code has no text
