@@ -665,14 +665,12 @@ def compute(
 def call_of(problem: AnyProblem, x: Array, residual: Array | None) -> Call:
     """Plan the calls of a checked problem, or give the problem to `explain`, if that is who asks."""
     answer_if_asked(problem)
-    planned = replace(problem, algorithm="direct") if _is_tiny(problem) else problem
+    planned: AnyProblem = problem
+    if isinstance(problem, Problem) and problem.algorithm == "auto" and problem.operations < TINY:
+        planned = replace(problem, algorithm="direct")
     choice = choose(planned, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
     bound = launch.Bound(choice, x, residual is not None) if problem.batch else None
     return Call(problem, choice, bound, result_shape(problem, x), np.dtype(problem.dtype))
-
-
-def _is_tiny(problem: AnyProblem) -> bool:
-    return isinstance(problem, Problem) and problem.algorithm == "auto" and problem.operations < TINY
 
 
 def run(call: Call, x: Array, weights: list[Array], biases: list[Array | None], residual: Array | None, out: Array | None) -> Array:

@@ -84,8 +84,8 @@ def by_row(problem: SeparableProblem, threads: int) -> Division:
 
 
 def by_weight(problem: Problem, threads: int) -> Division:
-    """An item is a filter and one of its channels."""
-    return Division(problem.filters * problem.channels // problem.groups)
+    """An item is a filter and one of its channels; its scratch a sum for each column of the gradient."""
+    return Division(problem.filters * problem.channels // problem.groups, scratch=problem.out_space[-1])
 
 
 # Tiled kernels --------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_standard_pixels: bands of whole rows whose sheets and sums fit a seat's scratch."""
-    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+    filters = problem.filters // problem.groups
     rows, channels = rows_in_a_plane(problem), problem.channels // problem.groups
     tile = pixel_tile(problem)
     one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)

@@ -128,12 +128,15 @@ def weight_gradient(
         return
     x, grad = packing.readable(x), packing.readable(grad)
     image, channel, steps = _steps(grad, problem.data_format)
+    seats, size = threads.seats(), _rounded(division.scratch)
+    scratch = _scratch(seats * size * x.itemsize)
     values = _geometry(problem, x) | {
-        "x": _at(x), "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps, "out": _at(out),
+        "scratch": scratch[1], "scratch_size": size, "x": _at(x), "out": _at(out),
+        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
     words = job.fill(values)
     code = address(implementation.kernel, *job.arguments(problem.dtype))
-    threads.run(code, _at(words), division.items, float(problem.operations))
+    threads.run(code, _at(words), division.items, float(problem.operations), seats)
 
 
 def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
@@ -154,7 +157,8 @@ def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
 
 
 class _Kept(threading.local):
-    size, memory = 0, (None, 0)
+    size = 0
+    memory: tuple[Array | None, int] = (None, 0)
 
 
 _kept = _Kept()

@@ -245,10 +245,12 @@ def _inputs(builder: Any) -> Any:
     return builder.module.add_metadata([builder.module.add_metadata(["fastconv inputs", domain])])
 
 
+# `inbounds`: p itself and p + i lie in the array, if anything is read or written there. Then LLVM knows that an address does
+# not wrap around, and turns loops over every other number into loads and shuffles: a gather each is 2.5 times as slow.
 @operation(operator.getitem, PointerType, types.Integer)
 def _read(p, i):
     def build(builder: Any, place: Any, i: Any) -> Any:
-        value = builder.load(_at(builder, place, i))
+        value = builder.load(builder.gep(place, [i], inbounds=True))
         value.set_metadata("alias.scope" if p.only_read else "noalias", _inputs(builder))
         return value
 
@@ -261,7 +263,7 @@ def _write(p, i, value):
         raise TypingError("an input is only read")
 
     def build(builder: Any, place: Any, i: Any, value: Any) -> None:
-        builder.store(value, _at(builder, place, i)).set_metadata("noalias", _inputs(builder))
+        builder.store(value, builder.gep(place, [i], inbounds=True)).set_metadata("noalias", _inputs(builder))
 
     return types.void(p, types.intp, p.dtype), build
 

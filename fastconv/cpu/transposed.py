@@ -15,19 +15,7 @@ one owner: nothing is scattered, no zeros are inserted. `direct_transposed`, out
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inside, start_pixel, start_row
-
-
-@compiled
-def add_spread(row, stride, line, line_apart, weight, weight_apart, count, step, first, last):
-    """row[u*stride] += sum over c of weight[c] * line[c][u*step] for u in first..last."""
-    if stride == 1:
-        add_lines(row, line, line_apart, weight, weight_apart, count, step, first, last)
-    else:
-        for c in range(count):
-            x, w = line + c * line_apart, weight[c * weight_apart]
-            for u in range(first, last):
-                row[u * stride] += w * x[u * step]
+from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
 
 
 @inlined
@@ -63,7 +51,11 @@ def direct_transposed(item, seat, job):
                     for b in range(taps_b):
                         w, j = weights + ((e * taps_a + a) * taps_b + b), b * apart_j - before_j
                         first, last = inside(j, stride_j, width, out_width)
-                        add_spread(row + j, stride_j, across, x_channel, w, filters * taps, channels, step[2], first, last)
+                        hit, x = row + (j + first * stride_j), across + first * step[2]
+                        if stride_j == 1:
+                            add_strided_lines(hit, x, x_channel, step[2], w, filters * taps, channels, last - first)
+                        else:
+                            add_lines(hit, stride_j, x, x_channel, step[2], w, filters * taps, channels, last - first)
         finish_row(row, out_width, finish, n * all_filters * rows * out_width + place)
 
 
@@ -93,5 +85,5 @@ def direct_transposed_last(item, seat, job):
                         if plane >= 0 and y >= 0 and u >= 0:
                             pixel = image + (plane * step[0] + y * step[1] + u * step[2])
                             w = weights + ((e * taps_a + a) * taps_b + b) * channels * filters
-                            add_lines(row, w, filters, pixel, x_channel, channels, 1, 0, filters)
+                            add_lines(row, 1, w, filters, 1, pixel, x_channel, channels, filters)
             finish_row(row, filters, finish, n * rows * out_width * all_filters + place)

@@ -19,6 +19,7 @@ A dilated layer is dilation^2 interleaved images: an item's rows belong to one p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -60,7 +61,7 @@ class Scheme:
         """G, points x taps: values of the taps' polynomial, divided as in Lagrange's formula."""
         rows = []
         for p in self.points:
-            divisor = np.prod([p - q for q in self.points if q != p], initial=Fraction(1))
+            divisor = math.prod((p - q for q in self.points if q != p), start=Fraction(1))
             rows.append([p**k / divisor for k in range(self.taps)])
         return [*rows, [Fraction(k == self.taps - 1) for k in range(self.taps)]]
 
@@ -152,7 +153,7 @@ def put_sums(values, start, job, out, apart):
 
 @compiled
 def lines_of_lanes(job, lines, image, first, c):
-    """lines[k][column][lane] = x[c + lane, first + k * dilation, column - before], zeros around the image, for job.rows_seen rows."""
+    """lines[k][column][lane] = x[c + lane, first + k * dilation, column - before] for job.rows_seen rows, zeros around x."""
     square, pitch, lanes = job.square, job.pitch, job.square.lanes
     height, width, step = job.space[1], job.space[2], job.x_steps
     channels, before, zero = job.channels - c, job.before[2], square.splat(0)
