@@ -315,16 +315,24 @@ def largest(problem, given):
     return sums.max(axis=(-3, -2) if last else (-2, -1), keepdims=True)
 
 
-def same_result(problem, given, got, want, *others):
-    """`same_bits`, unless winograd_4x4 computes the problem, of given["x"] or of one of the other images.
+def error(problem, given, *others):
+    """How far off each number of the result may be, before the activation.
 
-    Its coefficients are no binary fractions. Then the results differ by two errors at most, times the activation's slope.
+    Nothing, unless winograd_4x4 computes the problem, of given["x"] or of one of the other images: its coefficients are no
+    binary fractions.
     """
     if all(kernel(problem, x) != "winograd_4x4" for x in (given["x"], *others)):
+        return np.zeros(1)
+    share = winograd.error_bound(4, problem.channels // problem.groups, problem.dtype)
+    return share * largest(problem, given).astype(np.float64)
+
+
+def same_result(problem, given, got, want, *others):
+    """`same_bits`, unless there may be an error: then two of them apart at most, times the activation's slope."""
+    bound = 2 * STEEPEST * error(problem, given, *others)
+    if not bound.any():
         same_bits(got, want)
         return
-    share = winograd.error_bound(4, problem.channels // problem.groups, problem.dtype)
-    bound = 2 * STEEPEST * share * largest(problem, given).astype(np.float64)
     assert got.dtype == want.dtype and got.shape == want.shape
     wrong = np.abs(got.astype(np.float64) - want) > bound
     assert not wrong.any(), f"{problem}: {wrong.sum()} numbers beyond the bound of winograd_4x4"

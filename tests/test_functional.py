@@ -9,7 +9,7 @@ from pathlib import Path
 import cases
 import numpy as np
 import pytest
-from cases import CASES, arrays, bare, call, depth, parse, parts, rounded, same_bits
+from cases import CASES, arrays, bare, call, depth, parse, parts, rounded, same_bits, same_result
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
