@@ -263,7 +263,7 @@ def tune(
     rows = []
     with num_threads(get_num_threads() if threads is None else threads):
         for name, problem in progress(found, "tuning"):
-            taken = choose(problem, IMPLEMENTATIONS)[0].algorithm
+            taken = choose(problem, IMPLEMENTATIONS, get_num_threads()).implementation.algorithm
             able = algorithms(problem)
             times = best_in_turn({algorithm: case(asked) for algorithm, asked in able.items()}, seconds)
             speeds = [f"{problem.operations / times[a] / 1e9:.1f}" if a in times else "-" for a in ALGORITHMS[1:]]

@@ -135,7 +135,8 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows))
     flat = _ceil(band * one.pitch, tile.width) * tile.width
-    return _over_sheets(problem, tile, band, chunk, tile.rows, tile.rows * flat, {"sums_pitch": flat}, tile.width)
+    sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
+    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, tile.width)
 
 
 def pixel_tile(problem: Problem) -> TileShape:

@@ -101,6 +101,9 @@ def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
             return "reads the whole image, this one is cropped"
         if problem.precision == "highest":
             return "rounds otherwise than the direct loop, and precision='highest' was asked for"
+        error = winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
+        if error > winograd.HIGH:
+            return f"may be {error:.1e} off, and precision={problem.precision!r} promises {winograd.HIGH:.0e}"
         own, other = (divisions.winograd_cycles(problem, m) for m in (outputs, 6 - outputs))
         if other < own:
             return f"{own:,.0f} vector cycles expected, {other:,.0f} with tiles of {6 - outputs}x{6 - outputs}"
