@@ -297,6 +297,7 @@ def same_bits(got, want):
 
 STEEPEST = 1.5  # slope of an activation: hardswish's
 
+
 def kernel(problem, x):
     """The name of the kernel that computes a problem whose image lies in memory as x does."""
     return choose(problem, IMPLEMENTATIONS, fastconv.get_num_threads(), neighbours(x, problem)).implementation.name

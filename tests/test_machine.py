@@ -50,7 +50,11 @@ def test_lanes_can_be_narrowed(features, asked, vector, monkeypatch):
 
 @pytest.mark.parametrize(
     ("features", "asked", "expected"),
-    [("+avx2", "16", "4 or 8"), ("", "8", "4"), *(("+avx512f", bad, "4 or 8 or 16") for bad in ("2", "12", "x", "-8", "8.0", " 8"))],
+    [
+        ("+avx2", "16", "4 or 8"),
+        ("", "8", "4"),
+        *(("+avx512f", bad, "4 or 8 or 16") for bad in ("2", "12", "x", "-8", "8.0", " 8")),
+    ],
 )
 def test_other_lanes_are_refused(features, asked, expected, monkeypatch):
     monkeypatch.setattr(machine, "_target_features", lambda: features)

@@ -7,6 +7,7 @@ last. It stays in L1 while it is summed up. All of these loops are vectorised by
 from collections import namedtuple
 
 from fastconv import epilogue
+from fastconv.cpu.activations import clip, gelu, hardswish, leaky_relu, sigmoid, silu, tanh
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.job import BIAS
 
@@ -15,7 +16,6 @@ A_CHANNEL, A_PIXEL = BIAS["channel"], BIAS["pixel"]
 CLIP, LEAKY_RELU, SIGMOID, TANH, SILU, HARDSWISH, GELU = (
     epilogue.CODES[name] for name in ("clip", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish", "gelu")
 )
-clip, leaky_relu, sigmoid, tanh, silu, hardswish, gelu = map(compiled, epilogue.FUNCTIONS[1:])
 
 
 @inlined

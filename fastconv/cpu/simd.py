@@ -279,6 +279,20 @@ def prefetch(p, n):
     return types.void(p, types.intp), build
 
 
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def power_of_two(typing, n):
+    """2^n in float32, for an int32 n from -126 to 127: its exponent, set."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        exponent = builder.shl(builder.add(args[0], NARROW(127)), NARROW(23))
+        return builder.bitcast(exponent, ir.FloatType())
+
+    return types.float32(types.int32), build
+
+
 # Vectors --------------------------------------------------------------------------------------------------------------
 
 
