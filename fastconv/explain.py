@@ -113,7 +113,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
         problem = what
     else:
         raise TypeError(f"what: got {type(what).__name__}, expected a function of fastconv, a Problem or its text")
-    _, implementation, division = choose(problem, IMPLEMENTATIONS, threads.get_num_threads())
+    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads())
     return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS)))
 
 

@@ -32,7 +32,7 @@ def written(text, *options):
 def test_every_kind_has_kernels(text, kind, data_format, dtype):
     for algorithm in ("auto", "direct"):
         problem = written(text, data_format, dtype, algorithm)
-        task, implementation, division = choose(problem, IMPLEMENTATIONS, 2)
+        task, implementation, division, _ = choose(problem, IMPLEMENTATIONS, 2)
         assert kind in implementation.kinds
         assert kind == problem.kind == task.kind
         assert implementation.accepts(task, "any") is None
@@ -84,7 +84,7 @@ def test_bands_cover_the_rows(text, size):
     text = text.replace("i16", f"i{size + 4}").replace("i14", f"i{size + 2}")
     for data_format in ("channels_first", "channels_last"):
         problem = written(text, data_format, "direct")
-        task, _, division = choose(problem, IMPLEMENTATIONS, 2)
+        task, _, division, _ = choose(problem, IMPLEMENTATIONS, 2)
         rows = math.prod(task.out_space[:-1])
         assert division.bands * division.band >= rows > (division.bands - 1) * division.band
         assert division.items % division.bands == 0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
@@ -137,6 +137,57 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     flat = _ceil(band * one.pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
     return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, tile.width)
+
+
+def transposed(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed: bands of rows whose part of the image fits a seat's scratch."""
+    out_space, kernel, stride, dilation = map(three, (problem.out_space, problem.kernel, problem.stride, problem.dilation))
+    crop = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads]
+    lanes, channels, filters = machine.lanes(problem.dtype), problem.channels // problem.groups, problem.filters // problem.groups
+    tile = transposed_tile(problem)
+    # Rows of the image that reach `band` rows of the result; for columns, all of them, from the first that is reached on.
+    spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    first = -((spans[2] - crop[2]) // stride[2])
+    pitch = (out_space[2] - 1 + crop[2]) // stride[2] - first + 1
+    depth = spans[0] // stride[0] + 1
+
+    def sheet(band: int) -> int:
+        size = depth * pitch * sheet_rows(band, spans[1], stride[1])
+        return LINE * (_ceil(size + LINE, LINE) | 1)
+
+    run = max(1, RUN // out_space[2])
+    sums = (run * out_space[2] + max(lanes, tile.rows * stride[2])) * tile.width
+    room = scratch_numbers(problem.dtype) - sums
+    most = max(1, room * out_space[1] // (channels * sheet(out_space[1])))
+    others = max(1, problem.batch) * problem.groups * out_space[0]
+    band, chunk = _spread_out(out_space[1], filters, tile.width, others, threads, min(most, out_space[1]))
+    bands, chunks = _ceil(out_space[1], band), _ceil(filters, chunk)
+    sums_at = _ceil(channels * sheet(band) + tile.rows + LINE, LINE) * LINE
+    ones = (1, 1, 1)
+    fields = {
+        "spread": stride, "apart": dilation, "crop": crop, "reach": crop[2] - first * stride[2], "run": run,
+        "stride": ones, "dilation": ones, "before": (0, 0, -first), "phases": (depth, 1, 1),
+        "table": (0,) * (taps(problem) + 2), "pitch": pitch, "phase_size": sheet_rows(band, spans[1], stride[1]) * pitch,
+        "sheet": sheet(band), "sums_at": sums_at, "panels": _ceil(filters, tile.width),
+        "panel": tile.width * (1 + channels * taps(problem)),
+    }  # fmt: skip
+    scratch = sums_at + sums
+    return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
+
+
+def sheet_rows(band: int, span: int, stride: int) -> int:
+    """Rows of the image that reach a band of rows of a transposed convolution's result."""
+    return (band - 1 + span) // stride + 1
+
+
+def transposed_tile(problem: Problem) -> TileShape:
+    """The tile whose strips of a phase, and panels, waste least."""
+    columns, filters = _ceil(problem.out_space[-1], problem.stride[-1]), problem.filters // problem.groups
+
+    def cycles(tile: TileShape) -> float:
+        return _ceil(columns, tile.rows) * _ceil(filters, tile.width) * tiles.update_cycles(tile, tile.vectors)
+
+    return min(tiles.filters_in_lanes(problem.dtype), key=cycles)
 
 
 def pixel_tile(problem: Problem) -> TileShape:

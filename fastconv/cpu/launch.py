@@ -28,6 +28,8 @@ KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next cal
 
 def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array | None]:
     """The weights and biases of a problem in the order in which one implementation reads them: weight, bias, and again."""
+    if choice.mirrored:
+        weights = [packing.mirrored(weights[0], choice.problem.groups)]
     packed = choice.implementation.pack(choice.problem, choice.division.unit, weights, biases)
     copied = [None if b is None else packing.contiguous(b) for b in biases]
     return [array for pair in zip(packed, copied, strict=True) for array in pair]
@@ -40,7 +42,7 @@ class Bound:
     """
 
     def __init__(self, choice: Choice, x: Array, has_residual: bool) -> None:
-        self._problem, self._implementation, division = choice
+        self._problem, self._implementation, division, _ = choice
         problem, first = self._problem, _first(self._problem)
         image = self._prepared(x)
         self._as_it_lies = _at(image) == _at(x)

@@ -79,6 +79,18 @@ def transposed_filters_last(weight: Array, groups: int) -> Array:
     return aligned_copy(w.transpose(0, 3, 1, 2))
 
 
+def exchanged(weight: Array, groups: int) -> Array:
+    """(filters, channels / groups, *kernel), from the weight of a transposed convolution."""
+    channels, filters, *kernel = weight.shape
+    by_group = weight.reshape(groups, channels // groups, filters, *kernel).swapaxes(1, 2)
+    return by_group.reshape(groups * filters, channels // groups, *kernel)
+
+
+def mirrored(weight: Array, groups: int) -> Array:
+    """The weight of the convolution that computes a transposed one of stride 1."""
+    return np.flip(exchanged(weight, groups), axis=tuple(range(2, weight.ndim)))
+
+
 def taps_first(weight: Array, groups: int) -> Array:
     """[tap][filter], from the weight of a depthwise convolution."""
     return aligned_copy(weight.reshape(weight.shape[0], -1).T)

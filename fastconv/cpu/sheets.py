@@ -46,7 +46,7 @@ class Sheets:
     def of(problem: Problem, band: int) -> Sheets:
         """For a problem whose padding is zeros."""
         (depth, taps_a, taps_b), (_, stride_i, stride_j), (_, apart_i, apart_j) = map(
-            _three, (problem.kernel, problem.stride, problem.dilation)
+            three, (problem.kernel, problem.stride, problem.dilation)
         )
         rows_at, columns_at = [a * apart_i for a in range(taps_a)], [b * apart_j for b in range(taps_b)]
         of_rows, of_columns = sorted({y % stride_i for y in rows_at}), sorted({u % stride_j for u in columns_at})
@@ -65,7 +65,8 @@ class Sheets:
         return Sheets((*table, *of_rows, *of_columns), (depth, len(of_rows), len(of_columns)), pitch, phase_size, sheet)
 
 
-def _three(sizes: tuple[int, ...]) -> tuple[int, ...]:
+def three(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Of depth, height and width, from fewer of them."""
     return (1,) * (3 - len(sizes)) + sizes
 
 

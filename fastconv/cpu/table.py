@@ -44,6 +44,10 @@ def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]
     return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, machine.lanes(problem.dtype))]
 
 
+def _exchanged_in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return _in_lanes(problem, unit, [packing.exchanged(weights[0], problem.groups)], biases)
+
+
 def _in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.row_panels(weights[0], biases[0], problem.groups, unit)]
 
@@ -77,6 +81,13 @@ def _pixels_in_place_suit(problem: Problem) -> str | None:
 def _cheaper(pixels: float, problem: Problem) -> str | None:
     filters = divisions.lanes_cycles(problem, divisions.lanes_tile(problem))
     return None if pixels <= filters else f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes"
+
+
+def _wide_enough(problem: Problem) -> str | None:
+    filters = problem.filters // problem.groups
+    if problem.algorithm == "auto" and filters * 4 <= machine.lanes(problem.dtype):
+        return f"has filters in lanes, and a group has {filters} of them"
+    return None
 
 
 def _in_place(problem: Problem) -> str | None:
@@ -183,6 +194,10 @@ IMPLEMENTATIONS = (
     Implementation(
         "direct_standard_last", "direct", ("standard",),
         standard.direct_standard_last, _in_order(packing.filters_last), divisions.by_group, FILTERS, _unless(LAST),
+    ),
+    Implementation(
+        "tiled_transposed", "tiled", ("transposed",),
+        transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
     ),
     Implementation(
         "direct_transposed", "direct", ("transposed",),
