@@ -63,6 +63,8 @@ class Implementation:
         From a problem of these kinds to None, or the reason why this implementation does not compute it.
     reads : tuple of {"columns", "channels", "any"}
         Images in which these are neighbours in memory; others are copied first.
+    tiles : callable
+        From a dtype to every register tile that a division may choose: for each there is machine code of its own.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Implementation:
     vectorised: str
     refuse: Callable[[Any], str | None]
     reads: tuple[str, ...] = ("columns", "channels", "any")
+    tiles: Callable[[str], Sequence[Any]] = lambda dtype: (None,)
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
         """None, or the reason why this implementation does not compute the problem; see `choose` for `neighbours`."""

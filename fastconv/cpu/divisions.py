@@ -298,8 +298,7 @@ def winograd(outputs: int) -> Callable[[Problem, int], Division]:
 
 def winograd_tile(problem: Problem, count: int) -> TileShape:
     """The tile of two vectors of filters whose rows divide so many tiles best."""
-    shapes = [replace(s, step=s.lanes) for s in tiles.filters_in_lanes(problem.dtype) if s.vectors == 2]
-    return min(shapes, key=lambda s: _ceil(count, s.rows) * tiles.update_cycles(s, 1))
+    return min(tiles.winograd_products(problem.dtype), key=lambda s: _ceil(count, s.rows) * tiles.update_cycles(s, 1))
 
 
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------

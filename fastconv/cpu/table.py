@@ -20,6 +20,7 @@ from fastconv.cpu import (
     pointwise,
     separable,
     standard,
+    tiles,
     transposed,
     winograd,
 )
@@ -129,29 +130,32 @@ IMPLEMENTATIONS = (
     Implementation(
         "winograd_4x4", "winograd", ("standard", "atrous"),
         winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits(4), SHEETS,
+        tiles.winograd_products,
     ),
     Implementation(
         "winograd_2x2", "winograd", ("standard", "atrous"),
         winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits(2), SHEETS,
+        tiles.winograd_products,
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
-        ("columns",),
+        ("columns",), tiles.pixels_in_lanes,
     ),
     Implementation(
         "tiled_pointwise", "tiled", ("pointwise",),
         pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
+        tiles=tiles.filters_in_lanes,
     ),
     Implementation(
         "tiled_standard_pixels", "tiled", DENSE,
         standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
-        SHEETS,
+        SHEETS, tiles.pixels_in_lanes,
     ),
     Implementation(
         "tiled_standard", "tiled", DENSE,
         standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _never,
-        SHEETS,
+        SHEETS, tiles.filters_in_lanes,
     ),
     Implementation(
         "direct_pointwise", "direct", ("pointwise",),
@@ -198,6 +202,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
         transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
+        tiles.filters_in_lanes,
     ),
     Implementation(
         "direct_transposed", "direct", ("transposed",),
