@@ -48,7 +48,7 @@ def bound(choice, given, weights=None):
     """The kernel with a problem's arrays."""
     weights = weights or pack(choice, [given["weight"]], [given.get("bias")])
     computed["problems"] += 1
-    return Bound(choice, given["x"], weights, "residual" in given)
+    return Bound(choice, given["x"], "residual" in given).with_weights(weights)
 
 
 def result(choice, given, out=None):
@@ -60,16 +60,16 @@ def result(choice, given, out=None):
 
 
 def item_by_item(choice, given):
-    """Yield a function that computes one item into an array of its own."""
+    """A function that computes one item into an array."""
     ready, problem = bound(choice, given), choice.problem
     image = ready._prepared(given["x"])
     code = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(ready._code)
     scratch = np.full(ready._scratch // image.itemsize + 1, np.nan, problem.dtype)
-    words = ready._words.copy()
-    if "residual" in given:
-        words[launch.RESIDUAL] = given["residual"].ctypes.data
 
     def compute(item, out):
+        words = ready._words.copy()
+        if "residual" in given:
+            words[launch.RESIDUAL] = given["residual"].ctypes.data
         words[launch.X], words[launch.OUT], words[launch.SCRATCH] = image.ctypes.data, out.ctypes.data, scratch.ctypes.data
         scratch[...] = np.nan  # what an item reads of it, it must have written
         code(item, 0, words.ctypes.data)
@@ -167,3 +167,28 @@ def agree(name, line, given, got):
 def share(outputs, problem):
     """Of conv(|x|, |weight|), that Winograd's error may reach."""
     return winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
+
+
+# Images that lie in memory in every way ---------------------------------------------------------------------------------
+
+
+def _apart(a):
+    room = np.full([2 * size + 1 for size in a.shape], np.nan, a.dtype)
+    view = room[tuple(slice(1, None, 2) for _ in a.shape)]
+    view[...] = a
+    return view
+
+
+def _backwards(a):
+    flip = (slice(None, None, -1),) * a.ndim
+    return np.ascontiguousarray(a[flip])[flip]
+
+
+VIEWS = {
+    "channels last": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1),
+    "channels first": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, -1, 1)), 1, -1),
+    "apart": _apart,
+    "backwards": _backwards,
+    "Fortran": np.asfortranarray,
+    "part of a larger image": lambda a: np.pad(a, [(0, 1)] * a.ndim, constant_values=np.nan)[tuple(slice(size) for size in a.shape)],
+}
