@@ -32,6 +32,11 @@ PICKS = {
 }
 
 
+def sizes(name, dtype):
+    """Of the tiles to try: of float64 one, for each is compiled."""
+    return PICKS[name][1][: None if dtype == "float32" else 1]
+
+
 def tile_of(name, dtype, rows, vectors):
     lanes = machine.lanes(dtype)
     return TileShape(rows, vectors, lanes, lanes if name.startswith("winograd") else 1, dtype)
@@ -87,8 +92,8 @@ def around(*sizes):
 
 
 ENDINGS = [
-    "", "bias", "bias,relu", "pixelbias", "residual,bias,relu6", "bias,clip:-3.0:5.0", "residual", "pixelbias,residual,leaky_relu:0.25",
-    "bias,hardswish",
+    "", "bias", "bias,relu", "pixelbias", "residual,bias,relu6", "bias,clip:-3.0:5.0", "residual",
+    "pixelbias,residual,leaky_relu:0.25", "bias,hardswish",
 ]  # fmt: skip
 
 
@@ -100,7 +105,7 @@ def drawn(rng, traits):
 def problems(name, tile, count, seed=0):
     """Lines of `count` problems that a kernel can compute with the tile."""
     rng, lines = np.random.default_rng(seed), []
-    pointwise, pixels, winograd = "pointwise" in name, name.endswith("pixels"), name.startswith("winograd")
+    pointwise, pixels = "pointwise" in name, name.endswith("pixels")
     widths = around(tile.width if pixels else tile.rows, tile.lanes) + [31]
     traits = {
         "n": (1, 1, 2, 3), "g": (1, 1, 1, 2, 3), "c": around(tile.lanes, BLOCK) + [1, 2, 3],
@@ -109,7 +114,7 @@ def problems(name, tile, count, seed=0):
         "p": ("0", "1", "1:0x2:1", "0:2x0:1", "4x7", "2"), "d": ("1", "1", "1", "2", "1x3", "3x2"), "end": ENDINGS,
         "format": ("",) if pixels else ("", "channels_last"), "dimensions": (1, 2, 2, 2, 3),
     }  # fmt: skip
-    if winograd:
+    if name.startswith("winograd"):
         traits |= {"k": ("3",), "s": ("1",), "dimensions": (2,), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
@@ -184,11 +189,15 @@ def _backwards(a):
     return np.ascontiguousarray(a[flip])[flip]
 
 
+def _part(a):
+    return np.pad(a, [(0, 1)] * a.ndim, constant_values=np.nan)[tuple(slice(size) for size in a.shape)]
+
+
 VIEWS = {
     "channels last": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1),
     "channels first": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, -1, 1)), 1, -1),
     "apart": _apart,
     "backwards": _backwards,
     "Fortran": np.asfortranarray,
-    "part of a larger image": lambda a: np.pad(a, [(0, 1)] * a.ndim, constant_values=np.nan)[tuple(slice(size) for size in a.shape)],
+    "part of a larger image": _part,
 }
