@@ -1,5 +1,6 @@
 """The tiled kernels of pointwise layers, picked by name, with tiles of their own: exact on whole numbers."""
 
+import numpy as np
 import pytest
 import tiled
 
@@ -45,3 +46,11 @@ def test_views(name, view):
 def test_the_chosen_tiles(name):
     for line in ("conv2d,n1c16i14x14f32k1,bias", "conv2d,n1c5i7x7f40k1,bias", "conv2d,n1c40i5x25f3k1"):
         tiled.check(name, line)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_and_infinity(name, special):
+    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+    for line in tiled.problems(name, tile, 60, seed=6):
+        tiled.check(name, line, tile, special=special)

@@ -184,7 +184,7 @@ def test_tile_operations(name, size, lanes, dtype):
 
     shape, rng = TileShape(*size, lanes, 1, dtype), np.random.default_rng(0)
     given, a = room(shape.rows, shape.width, dtype, np.nan)
-    out, result = room(shape.rows, shape.width, dtype, -99)
+    out, _ = room(shape.rows, shape.width, dtype, -99)
     wanted, want = room(shape.rows, shape.width, dtype, -99)
     a[...] = rng.integers(-9, 10, a.shape)
     b = rng.integers(-9, 10, max(shape.width, 2 * shape.rows)).astype(dtype)

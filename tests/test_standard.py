@@ -5,8 +5,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import tiled
-from cases import parse
+from cases import arrays, parse, same_bits
 
+import fastconv as fc
 from fastconv.cpu import divisions
 
 NAMES = ["tiled_standard", "tiled_standard_pixels"]
@@ -71,6 +72,28 @@ def test_the_chosen_tiles(name):
     """What the cost model takes, for a few of each."""
     for line in ("conv2d,n1c5i9x14f16k3p1,bias", "conv2d,n1c5i9x7f40k3p1,bias", "conv2d,n1c3i12x25f64k3s2p1"):
         tiled.check(name, line)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_and_infinity(name, special):
+    """They reach the outputs whose windows see them, and no others."""
+    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+    for line in tiled.problems(name, tile, 60, seed=6):
+        tiled.check(name, line, tile, special=special)
+
+
+@pytest.mark.parametrize("line", ["conv2d,n1c3i15x20f4k3p-1", "conv2d,n2c3i15x40f4k3s2p-1:2x-3:-4"])
+@pytest.mark.parametrize("name", NAMES)
+def test_cropped_images(line, name):
+    """A gradient's padding may be negative: so much of the image is not seen."""
+    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+    problem = parse(line)
+    given = arrays(problem, np.random.default_rng(0))
+    got = tiled.result(tiled.chosen(name, problem, tile), given)
+    inside = tuple(slice(max(0, -before), size - max(0, -after)) for size, (before, after) in zip(problem.space, problem.pads))
+    pads = [(max(before, 0), max(after, 0)) for before, after in problem.pads]
+    same_bits(got, fc.reference.conv2d(given["x"][(..., *inside)], given["weight"], None, problem.stride, pads))
 
 
 @pytest.mark.parametrize("name", NAMES)
