@@ -109,7 +109,7 @@ def check_one_tiled(name, tile, line, flush):
     given = {key: guarded(array, flush, kept) for key, array in plain.items()}
     choice = tiled.chosen(name, problem, tile)
     packed = launch.pack(choice, [plain["weight"]], [plain.get("bias")])
-    weights = launch.Weights(*(a if a is None else guarded(a, flush, kept) for a in (packed.weight, packed.bias)))
+    weights = [array if array is None else guarded(array, flush, kept) for array in packed]
     scratch = guarded(np.full(choice.division.scratch, np.nan, problem.dtype), flush, kept)
     out = guarded(np.full(choice.problem.out_shape, np.nan, problem.dtype), flush, kept)
     with patch.object(launch, "_scratch", lambda size: (scratch, scratch.ctypes.data)), fc.num_threads(1):

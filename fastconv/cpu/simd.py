@@ -276,7 +276,7 @@ def prefetch(p, n):
         there = builder.bitcast(_at(builder, place, n), ir.IntType(8).as_pointer())
         _called(builder, "llvm.prefetch.p0", ir.VoidType(), [there, NARROW(0), NARROW(3), NARROW(1)])
 
-    return types.void(p, types.intp), build
+    return types.void(types.intp), build
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -366,6 +366,8 @@ def _arithmetic(function: Any, instruction: str) -> None:
 
     @operation(function, VectorType, VectorType)
     def both(a, b):
+        if a != b:
+            return None
         return a(a, b), lambda builder, a, b: getattr(builder, instruction)(a, b, flags=CONTRACT)
 
     @operation(function, types.Number, VectorType)

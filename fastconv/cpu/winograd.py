@@ -346,9 +346,9 @@ HIGH = 1e-5
 # Rounding errors that many of their standard deviations from nothing are met once in 4e13 numbers (Hoeffding: 2 exp(-k^2 / 2)).
 CONFIDENCE = 8.0
 # Errors of half a unit in the last place that one product meets on its way through G w G', B' d B and A' m A, bias included.
-# A pass of B' rounds a coefficient, its product and two sums, one of A' one sum more. In float64 the coefficients carry up to
-# six errors themselves, and so does G w G' twelve; in float32 it is rounded once.
-ROUNDINGS = {"float32": 1 + 2 * 4 + 2 * 5 + 1, "float64": 12 + 2 * 9 + 2 * 10 + 1}
+# A pass of G or B' rounds a coefficient, its product and two sums, one of A' a sum more; in float64 the coefficients of B' and
+# A' carry up to six errors themselves.
+ROUNDINGS = {"float32": 2 * 4 + 2 * 4 + 2 * 5 + 1, "float64": 2 * 4 + 2 * 9 + 2 * 10 + 1}
 
 
 def error_bound(outputs: int, channels: int, dtype: str) -> float:
