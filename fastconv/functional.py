@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import AnyProblem, Choice, choose
-from fastconv.problem import Problem, as_pointwise, check_result, dtype_of, of_conv, of_depthwise, of_separable, of_transposed
+from fastconv.problem import as_pointwise, check_result, dtype_of, of_conv, of_depthwise, of_separable, of_transposed
 
 Array = np.ndarray[Any, Any]
 
@@ -634,7 +633,6 @@ class Call(NamedTuple):
 
 
 MOST_CALLS = 512  # that are remembered: callers may come with ever new shapes
-TINY = 30_000  # operations below which packing weights takes longer than the direct kernel, which reads them as they are
 _calls: dict[Any, Call] = {}
 
 
@@ -665,10 +663,7 @@ def compute(
 def call_of(problem: AnyProblem, x: Array, residual: Array | None) -> Call:
     """Plan the calls of a checked problem, or give the problem to `explain`, if that is who asks."""
     answer_if_asked(problem)
-    planned: AnyProblem = problem
-    if isinstance(problem, Problem) and problem.algorithm == "auto" and problem.operations < TINY:
-        planned = replace(problem, algorithm="direct")
-    choice = choose(planned, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
+    choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
     bound = launch.Bound(choice, x, residual is not None) if problem.batch else None
     return Call(problem, choice, bound, result_shape(problem, x), np.dtype(problem.dtype))
 

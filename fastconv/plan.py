@@ -15,14 +15,23 @@ from typing import Any, NamedTuple
 
 from fastconv.problem import Problem, SeparableProblem
 
+# Operations below which a function call spends more time on packing weights than the direct kernel takes, which reads them as
+# they are.
+TINY = 10_000
+# Operations below which nothing is gained, 10 us or less, that would be worth another rounding than the direct loop's: small
+# whole numbers give whole numbers there.
+SMALL = 1_000_000
 AnyProblem = Problem | SeparableProblem
+# What each precision promises: an error below this share of conv(|x|, |weight|), beyond that of the direct loop.
+ERRORS = {"high": 1e-5, "highest": 0.0}
 
 
 @dataclass(frozen=True)
 class Division:
     """How a problem falls into work items: `bands` of `band` rows, `chunks` of `chunk` filters, times whatever else there is.
 
-    `tile` is the register tile, None for a kernel without one; `unit` how many filters a panel of its packed weights holds;
+    `tile` is the register tile and `scheme` that of Toom and Cook, None for a kernel without one; `unit` how many filters
+    a panel of its packed weights holds;
     `fill` is the function that copies an item's part of the image, None where it is read in place;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
     """
@@ -34,6 +43,7 @@ class Division:
     chunk: int = 1
     scratch: int = 0
     tile: Any = None
+    scheme: Any = None
     unit: int = 0
     fill: Any = None
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -63,6 +73,8 @@ class Implementation:
         From a problem of these kinds to None, or the reason why this implementation does not compute it.
     reads : tuple of {"columns", "channels", "any"}
         Images in which these are neighbours in memory; others are copied first.
+    error : callable
+        From a problem to a bound of its error, as a share of conv(|x|, |weight|); 0 where it rounds like the direct loop.
     tiles : callable
         From a dtype to every register tile that a division may choose: for each there is machine code of its own.
     """
@@ -77,6 +89,7 @@ class Implementation:
     refuse: Callable[[Any], str | None]
     reads: tuple[str, ...] = ("columns", "channels", "any")
     tiles: Callable[[str], Sequence[Any]] = lambda dtype: (None,)
+    error: Callable[[Any], float] = lambda problem: 0.0
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
         """None, or the reason why this implementation does not compute the problem; see `choose` for `neighbours`."""
@@ -86,7 +99,12 @@ class Implementation:
             return f"computes {' and '.join(self.kinds)} layers, this one is {problem.kind}"
         if neighbours not in self.reads and neighbours != "any":
             return f"reads images whose {' or '.join(self.reads)} are neighbours in memory, here {neighbours} are"
-        return self.refuse(problem)
+        refusal = self.refuse(problem)
+        if refusal is None and problem.algorithm == "auto" and problem.operations < SMALL and self.error(problem) > 0:
+            return f"rounds otherwise than the direct loop, for the sake of {problem.operations:,} operations"
+        if refusal is None and (error := self.error(problem)) > ERRORS[problem.precision]:
+            return f"may be {error:.1e} off, and precision={problem.precision!r} allows {ERRORS[problem.precision]:.0e}"
+        return refusal
 
 
 class Choice(NamedTuple):
@@ -101,9 +119,11 @@ class Choice(NamedTuple):
 def simplified(problem: AnyProblem) -> AnyProblem:
     """The same sums in the simplest geometry, unless the direct kernels were asked for.
 
-    A transposed convolution of stride 1 is an ordinary one with its weight mirrored, and a pointwise layer of stride 1 does
-    not know where a row of pixels ends.
+    Tiny problems are left to them too. A transposed convolution of stride 1 is an ordinary one with its weight mirrored, and
+    a pointwise layer of stride 1 does not know where a row of pixels ends.
     """
+    if problem.algorithm == "auto" and problem.operations < TINY:
+        return problem.directly()
     if isinstance(problem, Problem) and problem.operation == "transposed" and problem.algorithm != "direct":
         if all(s == 1 for s in problem.stride):
             problem = problem.mirrored()

@@ -205,6 +205,10 @@ class Problem:
         )
         return replace(self, operation="conv", pads=pads, output_padding=())
 
+    def directly(self) -> Problem:
+        """The same with `algorithm="direct"`."""
+        return replace(self, algorithm="direct")
+
     def weights(self) -> Problem:
         """The problem that computes a convolution's gradient with respect to its weights."""
         bare = replace(self, bias="none", residual=False, activation=Activation(), padding_mode="zeros")
@@ -307,6 +311,10 @@ class SeparableProblem:
     def bytes(self) -> int:
         """Least memory traffic: the depthwise result never goes to memory."""
         return self.depthwise.bytes + self.pointwise.bytes - self.saved_bytes
+
+    def directly(self) -> SeparableProblem:
+        """The same with `algorithm="direct"`."""
+        return SeparableProblem(self.depthwise.directly(), self.pointwise.directly())
 
     @property
     def saved_bytes(self) -> int:

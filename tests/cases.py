@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 import fastconv
-from fastconv.cpu import packing, winograd
+from fastconv.cpu import packing
 from fastconv.cpu.launch import neighbours
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.epilogue import LEAKY_SLOPE, Activation
@@ -298,9 +298,14 @@ def same_bits(got, want):
 STEEPEST = 1.5  # slope of an activation: hardswish's
 
 
-def kernel(problem, x):
-    """The name of the kernel that computes a problem whose image lies in memory as x does."""
-    return choose(problem, IMPLEMENTATIONS, fastconv.get_num_threads(), neighbours(x, problem)).implementation.name
+def chosen(problem, x):
+    """What computes a problem whose image lies in memory as x does."""
+    return choose(problem, IMPLEMENTATIONS, fastconv.get_num_threads(), neighbours(x, problem))
+
+
+def is_exact(implementation):
+    """On whole numbers: the coefficients of winograd_2x2 are binary fractions, those of the other schemes are not."""
+    return implementation.algorithm != "winograd" or implementation.name == "winograd_2x2"
 
 
 def largest(problem, given):
@@ -319,13 +324,15 @@ def largest(problem, given):
 def error(problem, given, *others):
     """How far off each number of the result may be, before the activation.
 
-    Nothing, unless winograd_4x4 computes the problem, of given["x"] or of one of the other images: its coefficients are no
-    binary fractions.
+    Nothing, if kernels that are exact compute the problem, of given["x"] and of each of the other images.
     """
-    if all(kernel(problem, x) != "winograd_4x4" for x in (given["x"], *others)):
+    choices = [choice for x in (given["x"], *others) if not is_exact((choice := chosen(problem, x)).implementation)]
+    if not choices:
         return np.zeros(1)
-    share = winograd.error_bound(4, problem.channels // problem.groups, problem.dtype)
-    return share * largest(problem, given).astype(np.float64)
+    task = choices[0].problem
+    weight = packing.mirrored(given["weight"], task.groups) if choices[0].mirrored else given["weight"]
+    share = max(choice.implementation.error(task) for choice in choices)
+    return share * largest(task, {"x": given["x"], "weight": weight}).astype(np.float64)
 
 
 def same_result(problem, given, got, want, *others):
@@ -336,4 +343,4 @@ def same_result(problem, given, got, want, *others):
         return
     assert got.dtype == want.dtype and got.shape == want.shape
     wrong = np.abs(got.astype(np.float64) - want) > bound
-    assert not wrong.any(), f"{problem}: {wrong.sum()} numbers beyond the bound of winograd_4x4"
+    assert not wrong.any(), f"{problem}: {wrong.sum()} numbers beyond their bound"

@@ -117,7 +117,7 @@ def test_pickling(text, called):
 def test_prepare_and_explain(text):
     problem, given, layer = made(text)
     assert layer.prepare(problem.x_shape) is None
-    assert len(layer._packed) == 1
+    assert len(layer._packed) <= layers.MOST_PACKED
     told = layer.explain(problem.x_shape)
     assert str(told) == str(fc.explain(text))
     same_bits(layer(given["x"]), call(fc, problem, given))
@@ -260,7 +260,7 @@ def test_many_threads_share_a_layer(text):
     for thread in threads:
         thread.join(60)
     assert not wrong and not any(thread.is_alive() for thread in threads)
-    assert len(layer._packed) == 1
+    assert len(layer._packed) <= layers.MOST_PACKED
 
 
 def test_caches_are_bounded():

@@ -9,10 +9,11 @@ import tiled
 from numba import njit
 
 import fastconv as fc
+from fastconv import plan
 from fastconv.cpu import machine, winograd
 from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.table import IMPLEMENTATIONS
-from fastconv.cpu.winograd import HIGH, SCHEMES, error_bound, transformed_filters, worst_error
+from fastconv.cpu.winograd import SCHEMES, error_bound, transformed_filters, worst_error
 from fastconv.plan import choose, refusals
 
 DTYPES = ["float32", "float64"]
@@ -210,7 +211,7 @@ def test_adverse_numbers_stay_within_the_worst(outputs, dtype):
 def test_the_bounds_keep_the_promise(outputs, dtype):
     """Less than 1e-5 for any number of channels, falling as they grow more; the worst case lies above it."""
     bounds = [error_bound(outputs, channels, dtype) for channels in CHANNELS]
-    assert HIGH == 1e-5 and max(bounds) < HIGH and bounds == sorted(bounds, reverse=True)
+    assert plan.ERRORS["high"] == 1e-5 > max(bounds) and bounds == sorted(bounds, reverse=True)
     assert all(worst_error(outputs, channels, dtype) > bound for channels, bound in zip(CHANNELS, bounds))
     assert error_bound(2, 16, dtype) < error_bound(4, 16, dtype)
 
@@ -218,8 +219,8 @@ def test_the_bounds_keep_the_promise(outputs, dtype):
 @pytest.mark.parametrize("name", NAMES.values())
 def test_the_plan_refuses_what_breaks_the_promise(name, monkeypatch):
     problem = cases.parse("conv2d,n1c64i28x28f64k3p1,winograd")
-    monkeypatch.setattr(winograd, "HIGH", 1e-9)
-    assert dict(refusals(problem, IMPLEMENTATIONS))[name].endswith("off, and precision='high' promises 1e-09")
+    monkeypatch.setitem(plan.ERRORS, "high", 1e-9)
+    assert dict(refusals(problem, IMPLEMENTATIONS))[name].endswith("off, and precision='high' allows 1e-09")
 
 
 def test_highest_precision_never_takes_it():

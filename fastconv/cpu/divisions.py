@@ -17,6 +17,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.toom import Scheme
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem
@@ -172,7 +173,7 @@ def transposed(problem: Problem, threads: int) -> Division:
         "panel": tile.width * (1 + channels * taps(problem)),
     }  # fmt: skip
     scratch = sums_at + sums
-    return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
+    return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, None, tile.width, fill_sheets, fields)
 
 
 def sheet_rows(band: int, span: int, stride: int) -> int:
@@ -188,6 +189,65 @@ def transposed_tile(problem: Problem) -> TileShape:
         return _ceil(columns, tile.rows) * _ceil(filters, tile.width) * tiles.update_cycles(tile, tile.vectors)
 
     return min(tiles.filters_in_lanes(problem.dtype), key=cycles)
+
+
+def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
+    """For winograd_columns: bands of rows of tiles whose sheets, points and products fit L2."""
+
+    def divide(problem: Problem, threads: int) -> Division:
+        lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+        channels, count, outputs = problem.channels // problem.groups, len(scheme.points) + 1, scheme.outputs
+        down = _ceil(problem.out_space[0], outputs)
+        tile = columns_tile(problem, scheme)
+        room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
+
+        def layout(band: int) -> tuple[dict[str, Any], int]:
+            sheets = Sheets.of(problem, band * outputs)
+            phases = sheets.phases[1] * sheets.phases[2]
+            rows_of_taps = [row * sheets.phases[2] for row in range(sheets.phases[1])]
+            plane = _ceil(band * sheets.pitch, tile.width) * tile.width + sheets.pitch + lanes
+            (_, stride_j), (_, apart_j), (_, taps_b) = problem.stride, problem.dilation, problem.kernel
+            slots = sorted({b * apart_j % stride_j for b in range(taps_b)})
+            table = [
+                (row + slots.index(b * apart_j % stride_j)) * plane + b * apart_j // stride_j
+                for row in rows_of_taps
+                for b in range(taps_b)
+            ]
+            kept = sheets.table[taps(problem) :]
+            values_at = _ceil(channels * sheets.sheet + outputs * sheets.pitch + LINE, LINE) * LINE
+            products_at = values_at + count * channels * phases * plane
+            fields = asdict(sheets) | {
+                "table": (*table, *(0,) * (taps(problem) - len(table)), *kept), "down": band, "plane": plane,
+                "values_at": values_at, "products_at": products_at, "panels": _ceil(filters, tile.rows),
+                "panel": tile.rows * (1 + count * channels * len(table)),
+            }  # fmt: skip
+            return fields, products_at + count * tile.rows * plane
+
+        band = max([b for b in range(1, down + 1) if layout(b)[1] <= room], default=1)
+        others = max(1, problem.batch) * problem.groups
+        band, chunk = _spread_out(down, filters, tile.rows, others, threads, band)
+        bands, chunks = _ceil(down, band), _ceil(filters, chunk)
+        fields, scratch = layout(band)
+        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, scheme, tile.rows, fill_sheets, fields)
+
+    return divide
+
+
+def columns_tile(problem: Problem, scheme: Scheme) -> TileShape:
+    """The tile of pixels in lanes that wastes least."""
+    return min(tiles.pixels_in_lanes(problem.dtype), key=lambda tile: columns_cycles(problem, scheme, tile))
+
+
+def columns_cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
+    """Of winograd_columns: products, and transforms of a vector for each number read and made."""
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    sheets, down, count = Sheets.of(problem, 1), _ceil(problem.out_space[0], scheme.outputs), len(scheme.points) + 1
+    depth, strips = channels * sheets.phases[1] * problem.kernel[1], down * sheets.pitch / tile.width + 0.5
+    products = count * _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors)
+    vectors = down * _ceil(sheets.pitch, tile.lanes)
+    into = vectors * channels * sheets.phases[1] * sheets.phases[2] * count * (scheme.outputs + scheme.taps) / 2
+    outof = vectors * filters * count * (scheme.outputs + 2) / 2
+    return max(1, problem.batch) * problem.groups * (products + into + outof)
 
 
 def pixel_tile(problem: Problem) -> TileShape:
@@ -207,7 +267,7 @@ def _over_sheets(
         "panels": _ceil(filters, unit), "panel": unit * (1 + channels * taps(problem)), "sums_at": sums_at,
     }  # fmt: skip
     items = problem.batch * problem.groups * planes(problem) * bands * chunks
-    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, unit, fill_sheets, fields)
+    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, None, unit, fill_sheets, fields)
 
 
 def pixels_in_place(problem: Problem, threads: int) -> Division:
@@ -242,7 +302,7 @@ def _over_pixels(
         chunks = min(_ceil(problem.filters, filters), _ceil(2 * threads, bands * images))
     chunk = filters * _ceil(_ceil(problem.filters, filters), chunks)
     chunks = _ceil(problem.filters, chunk)
-    return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, None, fields)
+    return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, None, filters, None, fields)
 
 
 def pointwise_tile(problem: Problem) -> TileShape:
@@ -291,7 +351,9 @@ def winograd(outputs: int) -> Callable[[Problem, int], Division]:
         }  # fmt: skip
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         scratch = sums_at + outputs * pitch * tile.width
-        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, lines_of_lanes, fields)
+        return Division(
+            others * bands * chunks, bands, band, chunks, chunk, scratch, tile, None, tile.width, lines_of_lanes, fields
+        )
 
     return divide
 

@@ -6,7 +6,8 @@ code and C. `FIELDS` is the layout; in compiled code `job.stride` is three int64
 
 Geometry is always three-dimensional: a plane has depth 1, a line height 1 too. Steps are distances in numbers between
 neighbours in memory, by which any strided view is read where it lies. The register tile of a tiled kernel is in the job's
-type, as `job.tile`, and so is `job.square`, the tile that it transposes with: each shape has machine code of its own.
+type, as `job.tile`, and so are `job.square`, the tile that it transposes with, and `job.scheme` (toom.py): each has machine
+code of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from llvmlite import ir
 from numba import types
 
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
+from fastconv.cpu.toom import Scheme, SchemeType
 from fastconv.cpu.values import attribute, held_as, method
 
 WORD = ir.IntType(64)
@@ -74,6 +76,8 @@ FIELDS: dict[str, tuple[int, str]] = {
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row
+    "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase
+    "plane": (1, "integer"),
     "columns_at": (1, "integer"),
     "values_at": (1, "integer"),
     "products_at": (1, "integer"),
@@ -102,20 +106,21 @@ PLACES = dict(zip(FIELDS, np.cumsum([0, *(words for words, _ in FIELDS.values())
 
 
 class JobType(types.Type):  # type: ignore[misc]
-    """One type for each dtype of the arrays, and for each tile."""
+    """One type for each dtype of the arrays, each tile and each scheme."""
 
-    def __init__(self, dtype: Any, tile: TileShape | None) -> None:
+    def __init__(self, dtype: Any, tile: TileShape | None, scheme: Scheme | None) -> None:
         self.dtype, self.tile = dtype, tile and replace(tile)  # a copy without its cached type: the disk cache pickles types
-        super().__init__(f"Job({dtype}, {tile})")
+        self.scheme = None if scheme is None else SchemeType(scheme)
+        super().__init__(f"Job({dtype}, {tile}, {self.scheme})")
 
 
 held_as(JobType, lambda t: WORD.as_pointer())
 
 
 @lru_cache(maxsize=1024)  # as many as there are tiles
-def arguments(dtype: str, tile: TileShape | None = None) -> tuple[Any, Any, JobType]:
+def arguments(dtype: str, tile: TileShape | None = None, scheme: Scheme | None = None) -> tuple[Any, Any, JobType]:
     """The types of (item, seat, job)."""
-    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile)
+    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile, scheme)
 
 
 def fill(values: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -181,6 +186,7 @@ def _shape(name: str, of: Callable[[TileShape], TileShape]) -> None:
     attribute(JobType, name, rule)
 
 
+attribute(JobType, "scheme", lambda job: (job.scheme, lambda builder, value: ir.IntType(8).as_pointer()(None)))
 _shape("tile", lambda tile: tile)
 _shape("square", lambda tile: tile.square)
 

@@ -139,21 +139,21 @@ for _field in ("rows", "vectors", "lanes", "step", "width"):
 # LLVM: the handful of instructions that everything is made of -------------------------------------------------------------
 
 
-def _at(builder: Any, p: Any, offset: Any) -> Any:
+def at(builder: Any, p: Any, offset: Any) -> Any:
     return builder.gep(p, [offset if isinstance(offset, ir.Value) else INDEX(offset)])
 
 
-def _load(builder: Any, p: Any, kind: Any) -> Any:
+def load_vector(builder: Any, p: Any, kind: Any) -> Any:
     value = builder.load(builder.bitcast(p, _vector(kind).as_pointer()))
     value.align = BYTES[kind.dtype]
     return value
 
 
-def _store(builder: Any, value: Any, p: Any, kind: Any) -> None:
+def store_vector(builder: Any, value: Any, p: Any, kind: Any) -> None:
     builder.store(value, builder.bitcast(p, value.type.as_pointer())).align = BYTES[kind.dtype]
 
 
-def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
+def splat_number(builder: Any, scalar: Any, lanes: int) -> Any:
     empty = ir.VectorType(scalar.type, lanes)(ir.Undefined)
     one = builder.insert_element(empty, scalar, NARROW(0))
     return builder.shuffle_vector(one, empty, ir.VectorType(NARROW, lanes)(None))
@@ -186,7 +186,7 @@ def _clipped(builder: Any, value: Any, low: Any, high: Any) -> Any:
 def _between(builder: Any, lanes: int, low: Any, high: Any) -> Any:
     """A mask of the lanes l with low <= l < high, compared as int32: as bits AVX2 would make it anew at every use."""
     count = ir.VectorType(NARROW, lanes)([NARROW(lane) for lane in range(lanes)])
-    bounds = [_splat(builder, builder.trunc(_clamped(builder, bound, lanes), NARROW), lanes) for bound in (low, high)]
+    bounds = [splat_number(builder, builder.trunc(_clamped(builder, bound, lanes), NARROW), lanes) for bound in (low, high)]
     return builder.and_(builder.icmp_signed(">=", count, bounds[0]), builder.icmp_signed("<", count, bounds[1]))
 
 
@@ -234,7 +234,7 @@ def _pointer(array):
 @operation(operator.add, PointerType, types.Integer)
 @operation(operator.iadd, PointerType, types.Integer)
 def _moved(p, n):
-    return p(p, types.intp), _at
+    return p(p, types.intp), at
 
 
 def _inputs(builder: Any) -> Any:
@@ -273,7 +273,7 @@ def prefetch(p, n):
     """Ask for the cache line of p[n]; any address may be asked for."""
 
     def build(builder: Any, place: Any, n: Any) -> None:
-        there = builder.bitcast(_at(builder, place, n), ir.IntType(8).as_pointer())
+        there = builder.bitcast(at(builder, place, n), ir.IntType(8).as_pointer())
         _called(builder, "llvm.prefetch.p0", ir.VoidType(), [there, NARROW(0), NARROW(3), NARROW(1)])
 
     return types.void(types.intp), build
@@ -305,7 +305,7 @@ def load(shape, p, low=None, high=None):
     """p[0:lanes]; with low and high, zero in the lanes outside low..high, whose memory is not touched."""
     v = _vector_of(shape)
     if low is None:
-        return v(p), lambda builder, shape, p: _load(builder, p, v)
+        return v(p), lambda builder, shape, p: load_vector(builder, p, v)
 
     def between(builder: Any, shape: Any, p: Any, low: Any, high: Any) -> Any:
         return _load_masked(builder, p, _between(builder, v.lanes, low, high), v)
@@ -317,7 +317,7 @@ def load(shape, p, low=None, high=None):
 def splat(shape, number):
     """The number in every lane."""
     v: Any = _vector_of(shape)
-    return v(NUMBA_FLOATS[v.dtype]), lambda builder, shape, number: _splat(builder, number, v.lanes)
+    return v(NUMBA_FLOATS[v.dtype]), lambda builder, shape, number: splat_number(builder, number, v.lanes)
 
 
 @method(VectorType, "plus")
@@ -332,7 +332,7 @@ def clip(v, low, high):
     number = NUMBA_FLOATS[v.dtype]
 
     def build(builder: Any, value: Any, *bounds: Any) -> Any:
-        return _clipped(builder, value, *(_splat(builder, bound, v.lanes) for bound in bounds))
+        return _clipped(builder, value, *(splat_number(builder, bound, v.lanes) for bound in bounds))
 
     return v(number, number), build
 
@@ -353,7 +353,7 @@ def odds(v, w):
 def store(v, p, n=None):
     """To p[0:lanes]; with n, only the first n lanes."""
     if n is None:
-        return types.void(p), lambda builder, value, p: _store(builder, value, p, v)
+        return types.void(p), lambda builder, value, p: store_vector(builder, value, p, v)
 
     def first(builder: Any, value: Any, p: Any, n: Any) -> None:
         _store_masked(builder, value, p, _between(builder, v.lanes, INDEX(0), n), v)
@@ -373,7 +373,7 @@ def _arithmetic(function: Any, instruction: str) -> None:
     @operation(function, types.Number, VectorType)
     def scaled(number, v):
         def build(builder: Any, number: Any, value: Any) -> Any:
-            return getattr(builder, instruction)(_splat(builder, number, v.lanes), value, flags=CONTRACT)
+            return getattr(builder, instruction)(splat_number(builder, number, v.lanes), value, flags=CONTRACT)
 
         return v(NUMBA_FLOATS[v.dtype], v), build
 
@@ -403,7 +403,7 @@ def _tile_of(builder: Any, shape: TileShape, register: Callable[[int, int], Any]
 
 def _register_at(builder: Any, shape: TileShape, p: Any, step: Any, row: int, vector: int) -> Any:
     """Where a register's numbers lie in a matrix whose rows are `step` apart."""
-    return _at(builder, _at(builder, p, builder.mul(step, INDEX(row))), vector * shape.lanes)
+    return at(builder, at(builder, p, builder.mul(step, INDEX(row))), vector * shape.lanes)
 
 
 def _inside(builder: Any, shape: TileShape, rows: Any, columns: Any, row: int, vector: int) -> Any:
@@ -414,9 +414,9 @@ def _inside(builder: Any, shape: TileShape, rows: Any, columns: Any, row: int, v
 
 
 def _updated(builder: Any, shape: TileShape, acc: Any, left: Callable[[int], Any], b: Any) -> Any:
-    right = [_load(builder, _at(builder, b, v * shape.lanes), shape) for v in range(shape.vectors)]
+    right = [load_vector(builder, at(builder, b, v * shape.lanes), shape) for v in range(shape.vectors)]
     for row in range(shape.rows):  # each broadcast just before its multiply-adds: LLVM spills tall tiles otherwise
-        number = _splat(builder, builder.load(left(row)), shape.lanes)
+        number = splat_number(builder, builder.load(left(row)), shape.lanes)
         for vector in range(shape.vectors):
             place = row * shape.vectors + vector
             total = _fma(builder, number, right[vector], builder.extract_value(acc, place), shape)
@@ -436,7 +436,7 @@ def from_rows(shape, p):
     s = shape.shape
 
     def build(builder: Any, shape: Any, p: Any) -> Any:
-        rows = [_splat(builder, builder.load(_at(builder, p, row)), s.lanes) for row in range(s.rows)]
+        rows = [splat_number(builder, builder.load(at(builder, p, row)), s.lanes) for row in range(s.rows)]
         return _tile_of(builder, s, lambda row, vector: rows[row])
 
     return TileType(s)(p), build
@@ -448,7 +448,7 @@ def from_columns(shape, p):
     s = shape.shape
 
     def build(builder: Any, shape: Any, p: Any) -> Any:
-        columns = [_load(builder, _at(builder, p, vector * s.lanes), s) for vector in range(s.vectors)]
+        columns = [load_vector(builder, at(builder, p, vector * s.lanes), s) for vector in range(s.vectors)]
         return _tile_of(builder, s, lambda row, vector: columns[vector])
 
     return TileType(s)(p), build
@@ -461,7 +461,7 @@ def load_tile(shape, p, step, rows=None, columns=None):
     if rows is None:
 
         def whole(builder: Any, shape: Any, p: Any, step: Any) -> Any:
-            return _tile_of(builder, s, lambda *place: _load(builder, _register_at(builder, s, p, step, *place), s))
+            return _tile_of(builder, s, lambda *place: load_vector(builder, _register_at(builder, s, p, step, *place), s))
 
         return TileType(s)(p, types.intp), whole
 
@@ -478,7 +478,7 @@ def load_tile(shape, p, step, rows=None, columns=None):
 def rank1(tile, a, b):
     """tile[r, :] + a[r * tile's step] * b[0:width]: one multiply-add a register."""
     s = tile.shape
-    return tile(a, b), lambda builder, acc, a, b: _updated(builder, s, acc, lambda row: _at(builder, a, row * s.step), b)
+    return tile(a, b), lambda builder, acc, a, b: _updated(builder, s, acc, lambda row: at(builder, a, row * s.step), b)
 
 
 @method(TileType, "rank1_apart")
@@ -486,7 +486,7 @@ def rank1_apart(tile, a, step, b):
     """tile[r, :] + a[r * step] * b[0:width], for a step known at run time only."""
 
     def build(builder: Any, acc: Any, a: Any, step: Any, b: Any) -> Any:
-        return _updated(builder, tile.shape, acc, lambda row: _at(builder, a, builder.mul(step, INDEX(row))), b)
+        return _updated(builder, tile.shape, acc, lambda row: at(builder, a, builder.mul(step, INDEX(row))), b)
 
     return tile(a, types.intp, b), build
 
@@ -497,7 +497,7 @@ def clip_tile(tile, low, high):
     s, number = tile.shape, NUMBA_FLOATS[tile.shape.dtype]
 
     def build(builder: Any, acc: Any, *bounds: Any) -> Any:
-        vectors = [_splat(builder, bound, s.lanes) for bound in bounds]
+        vectors = [splat_number(builder, bound, s.lanes) for bound in bounds]
         clipped = [_clipped(builder, builder.extract_value(acc, place), *vectors) for *_, place in _places(s)]
         return _tile_of(builder, s, lambda row, vector: clipped[row * s.vectors + vector])
 
@@ -535,7 +535,7 @@ def store_tile(tile, p, step, rows=None, columns=None):
 
         def whole(builder: Any, acc: Any, p: Any, step: Any) -> None:
             for row, vector, place in _places(s):
-                _store(builder, builder.extract_value(acc, place), _register_at(builder, s, p, step, row, vector), s)
+                store_vector(builder, builder.extract_value(acc, place), _register_at(builder, s, p, step, row, vector), s)
 
         return types.void(p, types.intp), whole
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastconv.cpu import (
     atrous,
+    columns,
     depthwise,
     divisions,
     gradients,
@@ -24,6 +25,7 @@ from fastconv.cpu import (
     transposed,
     winograd,
 )
+from fastconv.cpu.toom import Scheme
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem
 
@@ -103,6 +105,14 @@ def _transformed(outputs: int) -> Callable[..., Any]:
     return pack
 
 
+def _winograd_error(outputs: int) -> Callable[[Problem], float]:
+    return lambda problem: winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
+
+
+def _columns_error(scheme: Scheme) -> Callable[[Problem], float]:
+    return lambda problem: columns.error_bound(problem, scheme)
+
+
 def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
     """3x3 windows of stride 1, where that costs less than the other forms."""
 
@@ -111,11 +121,6 @@ def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
             return "computes 3x3 windows of stride 1"
         if min(min(pad) for pad in problem.pads) < 0:
             return "reads the whole image, this one is cropped"
-        if problem.precision == "highest":
-            return "rounds otherwise than the direct loop, and precision='highest' was asked for"
-        error = winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
-        if error > winograd.HIGH:
-            return f"may be {error:.1e} off, and precision={problem.precision!r} promises {winograd.HIGH:.0e}"
         own, other = (divisions.winograd_cycles(problem, m) for m in (outputs, 6 - outputs))
         if other < own:
             return f"{own:,.0f} vector cycles expected, {other:,.0f} with tiles of {6 - outputs}x{6 - outputs}"
@@ -124,18 +129,51 @@ def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
     return refuse
 
 
+def _transformed_columns(scheme: Scheme) -> Callable[..., Any]:
+    def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        return [columns.transformed_columns(weights[0], biases[0], problem.groups, unit, problem.stride[0], scheme)]
+
+    return pack
+
+
+def _columns_suit(scheme: Scheme) -> Callable[[Problem], str | None]:
+    """Few channels: their sums need no transposition, and rows, not columns, are transformed."""
+
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 2 or problem.dilation[0] != 1 or -(-problem.kernel[0] // problem.stride[0]) != scheme.taps:
+            return f"computes planes whose windows have {scheme.taps} rows, a stride apart"
+        own = min(
+            (divisions.columns_cycles(problem, s, divisions.columns_tile(problem, s)), s.outputs)
+            for s in columns.SCHEMES
+            if s.taps == scheme.taps
+        )  # fmt: skip
+        if own[1] != scheme.outputs:
+            return f"tiles of {own[1]} rows are expected to be faster"
+        return _unless(FIRST)(problem) or (None if problem.algorithm == "winograd" else _cheaper(own[0], problem))
+
+    return refuse
+
+
 SHEETS = ("columns", "channels")
 DENSE = ("standard", "atrous", "pointwise")
 IMPLEMENTATIONS = (
+    *(
+        Implementation(
+            f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
+            columns.winograd_columns, _transformed_columns(scheme), divisions.columns(scheme), PIXELS, _columns_suit(scheme),
+            SHEETS, tiles.pixels_in_lanes, _columns_error(scheme),
+        )
+        for scheme in columns.SCHEMES
+    ),
     Implementation(
         "winograd_4x4", "winograd", ("standard", "atrous"),
         winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits(4), SHEETS,
-        tiles.winograd_products,
+        tiles.winograd_products, _winograd_error(4),
     ),
     Implementation(
         "winograd_2x2", "winograd", ("standard", "atrous"),
         winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits(2), SHEETS,
-        tiles.winograd_products,
+        tiles.winograd_products, _winograd_error(2),
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),

@@ -19,73 +19,23 @@ A dilated layer is dilation^2 interleaved images: an item's rows belong to one p
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import packing
+from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.standard import put_row
+from fastconv.cpu.toom import F2, F4
 
 Array = np.ndarray[Any, Any]
-Matrix = list[list[Fraction]]
 P = 2 / 3
 P2, P3, Q, Q2, Q3 = P**2, P**3, 1 / P, 1 / P**2, 1 / P**3
 S = P2 + Q2
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """F(outputs, taps) of Toom and Cook: `points` are the finite ones, infinity comes last.
-
-    A' (G w * B' d) is exactly the correlation of outputs + taps - 1 numbers d with the taps w.
-    """
-
-    outputs: int
-    taps: int
-    points: tuple[Fraction, ...]
-
-    @cached_property
-    def a(self) -> Matrix:
-        """A', outputs x points: powers of the points."""
-        last = self.outputs - 1
-        return [[p**k for p in self.points] + [Fraction(k == last)] for k in range(self.outputs)]
-
-    @cached_property
-    def g(self) -> Matrix:
-        """G, points x taps: values of the taps' polynomial, divided as in Lagrange's formula."""
-        rows = []
-        for p in self.points:
-            divisor = math.prod((p - q for q in self.points if q != p), start=Fraction(1))
-            rows.append([p**k / divisor for k in range(self.taps)])
-        return [*rows, [Fraction(k == self.taps - 1) for k in range(self.taps)]]
-
-    @cached_property
-    def b(self) -> Matrix:
-        """B', points x numbers: coefficients of the product of (t - q) over all points but the row's own."""
-        numbers = self.outputs + self.taps - 1
-        rows = [_product([q for q in self.points if q != p]) for p in (*self.points, None)]
-        return [row + [Fraction(0)] * (numbers - len(row)) for row in rows]
-
-
-def _product(roots: list[Fraction]) -> list[Fraction]:
-    """Coefficients of the product of (t - root), the constant first."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        shifted, scaled = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
-        coefficients = [s - t for s, t in zip(shifted, scaled, strict=True)]
-    return coefficients
-
-
-SCHEMES = {
-    2: Scheme(2, 3, (Fraction(0), Fraction(1), Fraction(-1))),
-    4: Scheme(4, 3, (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))),
-}
+SCHEMES = {2: F2, 4: F4}
 
 
 # Transforms, the rows of B' and A' written out: of one vector each at p, p + step, ... -----------------------------------
@@ -341,56 +291,12 @@ def transformed_filters(weight: Array, bias: Array | None, groups: int, width: i
 
 # Errors ---------------------------------------------------------------------------------------------------------------
 
-# What precision="high" promises: an error below this share of conv(|x|, |weight|).
-HIGH = 1e-5
-# Rounding errors that many of their standard deviations from nothing are met once in 4e13 numbers (Hoeffding: 2 exp(-k^2 / 2)).
-CONFIDENCE = 8.0
-# Errors of half a unit in the last place that one product meets on its way through G w G', B' d B and A' m A, bias included.
-# A pass of G or B' rounds a coefficient, its product and two sums, one of A' a sum more; in float64 the coefficients of B' and
-# A' carry up to six errors themselves.
-ROUNDINGS = {"float32": 2 * 4 + 2 * 4 + 2 * 5 + 1, "float64": 2 * 4 + 2 * 9 + 2 * 10 + 1}
-
 
 def error_bound(outputs: int, channels: int, dtype: str) -> float:
-    """Bound of the error, as a share of conv(|x|, |weight|), that holds for numbers without a common trend.
-
-    `channels` are those of a group; the share is of an image's and filter's largest value, over all places where a window
-    meets the image. An output is a sum over points of A' times m, m a sum over channels of u * v. Take image and weights to
-    be independent, of mean 0 and normal, and rounding errors too, uniform within half a unit in the last place (Higham and
-    Mary 2019). Then squares add up, over points, channels and errors alike: the sum of the first k products is of size sqrt(k),
-    so that adding C of them has a mean square error of 1 + ... + C = C (C + 1) / 2 units, and their N other ROUNDINGS one of
-    N C. Coefficients amplify it by the sum of the squares of A' G B', which is squared by the second dimension. The scale is
-    9 C 2/pi for the same numbers, and so the share does not grow with C.
-
-    It is what the plan holds against HIGH. Numbers with a common trend, constant images under constant filters above all,
-    may pass it in any kernel, the direct one before this one, which adds nine times as many of them; for them `worst_error` holds.
-    """
-    spread = float(_terms(outputs, 2).sum((1, 2)).max())
-    errors = math.sqrt((channels + 1) / 2 / channels + ROUNDINGS[dtype] / channels)
-    return CONFIDENCE * _unit(dtype) / math.sqrt(3) * spread * errors / (9 * 2 / math.pi)
+    """`toom.error_bound` of this scheme in two dimensions; `channels` are those of a group."""
+    return toom.error_bound(SCHEMES[outputs], 2, channels, 9 * channels, dtype)
 
 
 def worst_error(outputs: int, channels: int, dtype: str) -> float:
-    """Bound of the same share that holds for any numbers: every error the largest, all of one sign.
-
-    |error| <= gamma_n |A'| (sum over c of |G||w||G'| * |B'||d||B|) |A|, gamma_n = n u / (1 - n u), n = C + ROUNDINGS (Higham
-    2002, section 3.1). The tap t meets the number s in the window at s - t, inside the tile or not. Of a place's terms the
-    largest coefficient counts for all, and all places for as much as the largest value.
-    """
-    places = range(1 - SCHEMES[outputs].taps, outputs + 2)
-    spread = max(sum(np.diagonal(of_taps, place).max() for place in places) for of_taps in _terms(outputs, 1))
-    n = (ROUNDINGS[dtype] + channels) * _unit(dtype)
-    return float(spread**2 * n / (1 - n))
-
-
-@lru_cache(maxsize=4)
-def _terms(outputs: int, power: int) -> Array:
-    """[output][tap][number]: coefficients of A' G B', each taken to this power, summed over the points."""
-    scheme = SCHEMES[outputs]
-    a, g, b = (np.abs(np.array(matrix, float)) ** power for matrix in (scheme.a, scheme.g, scheme.b))
-    return np.einsum("ip,pt,ps->its", a, g, b)
-
-
-def _unit(dtype: str) -> float:
-    """The unit roundoff."""
-    return float(np.finfo(dtype).eps) / 2
+    """`toom.worst_error` of this scheme in two dimensions; `channels` are those of a group."""
+    return toom.worst_error(SCHEMES[outputs], 2, channels, dtype)

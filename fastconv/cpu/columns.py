@@ -1,0 +1,127 @@
+"""Toom and Cook's scheme down the columns: F(m x 1), for layers with few channels or few filters a group.
+
+    out[m rows of a tile, j] = A' [ sum over channels, b of (G w[:, b]) * (B' x[rows of the tile, j + b]) ]
+
+Only rows are transformed, each number with those above and below it, so lanes are pixels of a row throughout, no lane ever
+moves, and any number of channels will do. F(4, 3) takes 6 products for 12, F(4, 4) 7 for 16 and F(7, 4) 10 for 28; the taps
+across stay direct. With stride s the rows of a window fall into s phases, each a convolution of stride 1 with every s-th
+tap; all phases use the same points, and add into the same sums. An item is a band of rows of tiles:
+
+    sheets      x -> sheet[channel][phase i][phase j][row][column]      sheets.py
+    points      -> v[point][channel][phases][row of tiles][column]      B' d; rows of tiles lie end to end
+    products    -> m[point][filter][row of tiles][column]               tile.rows filters by tile.width pixels in registers
+    rows        -> out                                                  A' m, bias, clip
+
+Lavin and Gray (2015) have the scheme in two dimensions: winograd.py, for many channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu import packing, toom
+from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.toom import F4, F4_4, F7_4, Scheme
+from fastconv.problem import Problem
+
+Array = np.ndarray[Any, Any]
+SCHEMES = (F4, F4_4, F7_4)
+
+
+@inlined
+def points_of_sheets(tile, job, scheme, sheets, v):
+    """v[point][channel][phases][t][column] = B' of the rows of one row of tiles, for all of them."""
+    planes, pitch, plane = job.channels * job.phases[1] * job.phases[2], job.pitch, job.plane
+    for c in range(job.channels):
+        for phase in range(job.phases[1] * job.phases[2]):
+            there = v + (c * job.phases[1] * job.phases[2] + phase) * plane
+            for t in range(job.down):
+                rows = sheets + (c * job.sheet + phase * job.phase_size + t * scheme.outputs * pitch)
+                for column in range(0, pitch, tile.lanes):
+                    scheme.to_points(tile, rows + column, pitch, there + (t * pitch + column), planes * plane)
+
+
+@inlined
+def products(tile, job, scheme, v, u, m, numbers):
+    """m[point][filter][p] = sum over channels, phases of rows and taps across of u[point][...][filter] * v[point][...][p + tap]."""
+    table, apart, taps = job.table, job.phases[1] * job.phases[2] * job.plane, job.phases[1] * job.kernel[2]
+    for point in range(scheme.count):
+        for p in range(0, numbers, tile.width):
+            acc, w, x = tile.zeros(), u, v + p
+            for _ in range(job.channels):
+                for tap in range(taps):
+                    acc = acc.rank1(w, x + table[tap])
+                    w += tile.rows
+                x += apart
+            acc.store(m + (point * tile.rows * job.plane + p), job.plane)
+        u += job.channels * taps * tile.rows
+        v += job.channels * apart
+
+
+@inlined
+def put_rows(tile, job, scheme, m, start, out, rows):
+    """`rows` rows of one filter's result: A' m + bias, clipped, where a row of tiles begins."""
+    width = job.out_space[2]
+    for first in range(0, width, tile.lanes):
+        j = max(0, min(first, width - tile.lanes))  # the last vector overlaps its neighbour
+        values, row = scheme.from_points(tile, m + j, tile.rows * job.plane), out + j
+        for k in range(min(rows, scheme.outputs)):
+            value = (values[k] + start).clip(job.least, job.most)
+            if width >= tile.lanes:
+                value.store(row)
+            else:
+                value.store(row, width)
+            row += width
+
+
+@compiled
+def winograd_columns(item, seat, job):
+    """One band of rows of tiles, one chunk of a group's filters. Weights from transformed_columns."""
+    tile, scheme, (_, height, width) = job.tile, job.scheme, job.out_space
+    band, chunk, image = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    g, n, line = image % job.groups, image // job.groups, band * job.band * scheme.outputs
+    sheets = job.scratch + seat * job.scratch_size
+    v, m, down = (
+        sheets + job.values_at,
+        sheets + job.products_at,
+        min(job.band, (height - line + scheme.outputs - 1) // scheme.outputs),
+    )
+    job.fill_sheets(sheets, job.x + (n * job.x_image + g * job.channels * job.x_channel), 0, line)
+    points_of_sheets(tile, job, scheme, sheets, v)
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.rows):
+        panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
+        products(tile, job, scheme, v, panel + tile.rows, m, down * job.pitch)
+        for k in range(min(tile.rows, job.filters - f)):
+            start, place = tile.splat(panel[k]), (g * job.filters + f + k) * height * width
+            image_at = n * job.groups * job.filters * height * width
+            for t in range(down):
+                row, i = m + (k * job.plane + t * job.pitch), line + t * scheme.outputs
+                out, rows = job.out + (image_at + place + i * width), min(scheme.outputs, height - i)
+                put_rows(tile, job, scheme, row, start, out, rows)
+                if job.late:
+                    for r in range(rows):
+                        job.finish_row(out + r * width, width, image_at, place + (i + r) * width)
+
+
+def error_bound(problem: Problem, scheme: Scheme) -> float:
+    """`toom.error_bound` of a problem's columns."""
+    channels, (taps_a, taps_b) = problem.channels // problem.groups, problem.kernel
+    depth = channels * taps_b * min(problem.stride[0], taps_a)
+    return toom.error_bound(scheme, 1, depth, channels * taps_a * taps_b, problem.dtype)
+
+
+def transformed_columns(weight: Array, bias: Array | None, groups: int, rows: int, stride: int, scheme: Scheme) -> Array:
+    """[group][panel][bias, then point, channel, phase, tap across][filter]: G of every stride-th row of taps."""
+    filters, channels, taps_a, taps_b = weight.shape
+    phases = min(stride, taps_a)
+    by_phase = np.zeros((filters, channels, phases, scheme.taps, taps_b))
+    for phase in range(phases):
+        taps = weight[:, :, phase::stride]
+        by_phase[:, :, phase, : taps.shape[2]] = taps
+    u = np.einsum("pa,fcsab->fpcsb", np.array(scheme.g, float), by_phase).reshape(groups, filters // groups, -1)
+    out = packing.panels(weight, bias, groups, rows, 1 + u.shape[2])
+    padded = np.pad(u, ((0, 0), (0, -u.shape[1] % rows), (0, 0)))
+    out[:, :, 1:] = padded.reshape(groups, -1, rows, u.shape[2]).swapaxes(2, 3)
+    return out

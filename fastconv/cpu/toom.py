@@ -1,0 +1,241 @@
+"""Toom and Cook's schemes: outputs of a filter from fewer multiplications, and their transforms as kernels compute them.
+
+A correlation of a few taps w with numbers d is a product of polynomials, known by its values at as many points as it has
+coefficients: A' (G w * B' d), * number by number. B' d and A' m are sums of a few vectors with constant coefficients, computed
+exactly from the points with rational numbers. In compiled code a job's scheme (`job.scheme`) makes them:
+
+    scheme.to_points(tile, p, step, out, apart)       B' d of the vectors at p, p + step, ..., to out, out + apart, ...
+    scheme.from_points(tile, p, step)                 a tuple, A' m of the vectors at p, p + step, ...
+
+Points come in pairs +-t, whose rows of B' and columns of A' differ in signs only: half of the products serve both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from fastconv.cpu.simd import CONTRACT, LLVM_FLOATS, VectorType, at, load_vector, splat_number, store_vector
+from fastconv.cpu.values import attribute, held_as, method
+
+Matrix = list[list[Fraction]]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """F(outputs, taps) of Toom and Cook: `points` are the finite ones, infinity comes last.
+
+    A' (G w * B' d) is exactly the correlation of outputs + taps - 1 numbers d with the taps w.
+    """
+
+    outputs: int
+    taps: int
+    points: tuple[Fraction, ...]
+
+    @cached_property
+    def a(self) -> Matrix:
+        """A', outputs x points: powers of the points."""
+        last = self.outputs - 1
+        return [[p**k for p in self.points] + [Fraction(k == last)] for k in range(self.outputs)]
+
+    @cached_property
+    def g(self) -> Matrix:
+        """G, points x taps: values of the taps' polynomial, divided as in Lagrange's formula."""
+        rows = []
+        for p in self.points:
+            divisor = math.prod((p - q for q in self.points if q != p), start=Fraction(1))
+            rows.append([p**k / divisor for k in range(self.taps)])
+        return [*rows, [Fraction(k == self.taps - 1) for k in range(self.taps)]]
+
+    @cached_property
+    def b(self) -> Matrix:
+        """B', points x numbers: coefficients of the product of (t - q) over all points but the row's own."""
+        numbers = self.outputs + self.taps - 1
+        rows = [_product([q for q in self.points if q != p]) for p in (*self.points, None)]
+        return [row + [Fraction(0)] * (numbers - len(row)) for row in rows]
+
+
+def _product(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of the product of (t - root), the constant first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        shifted, scaled = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
+        coefficients = [s - t for s, t in zip(shifted, scaled, strict=True)]
+    return coefficients
+
+
+def _points(*pairs: str) -> tuple[Fraction, ...]:
+    """0, and plus and minus each."""
+    return Fraction(0), *(sign * Fraction(p) for p in pairs for sign in (1, -1))
+
+
+# Points and their inverses: every coefficient stays near one. F4 loses a quarter of the usual +-1, +-2.
+F2 = Scheme(2, 3, _points("1"))
+F4 = Scheme(4, 3, _points("2/3", "3/2"))
+F4_4 = Scheme(4, 4, (*_points("1/2", "1"), Fraction(2)))
+F7_4 = Scheme(7, 4, _points("1/2", "3/4", "4/3", "2"))
+
+
+# Rounding errors that many of their standard deviations from nothing are met once in 4e13 numbers (Hoeffding: 2 exp(-k^2 / 2)).
+CONFIDENCE = 8.0
+# Errors of half a unit in the last place that one product meets on its way through G w G', B' d B and A' m A, bias included.
+# A pass of G or B' rounds a coefficient, its product and two sums, one of A' a sum more; in float64 the coefficients of B' and
+# A' carry up to six errors themselves.
+ROUNDINGS = {"float32": 4 + 4 + 5, "float64": 4 + 9 + 10}
+
+
+def error_bound(scheme: Scheme, dimensions: int, depth: int, terms: int, dtype: str) -> float:
+    """Bound of the error, as a share of conv(|x|, |weight|), that holds for numbers without a common trend.
+
+    `dimensions` are transformed, `depth` products are added up at each point, `terms` in the direct sum. The share is of an
+    image's and filter's largest value, over all places where a window meets the image. An output is a sum over points of A'
+    times m, m a sum of u * v. Take image and weights to be independent, of mean 0 and normal, and rounding errors too, uniform
+    within half a unit in the last place (Higham and Mary 2019). Then squares add up, over points, products and errors alike:
+    the sum of the first k products is of size sqrt(k), so that adding D of them has a mean square error of 1 + ... + D =
+    D (D + 1) / 2 units, and their N other ROUNDINGS one of N D. Coefficients amplify it by the sum of the squares of A' G B',
+    which is squared by a second dimension. The scale is 2/pi a term for the same numbers.
+
+    It is what the plan holds against `plan.ERRORS`. Numbers with a common trend, constant images under constant filters above all,
+    may pass it in any kernel, the direct one before this one, which adds more of them; for them `worst_error` holds.
+    """
+    spread = float(_terms(scheme, 2).sum((1, 2)).max()) ** dimensions
+    errors = math.sqrt(spread * depth * ((depth + 1) / 2 + dimensions * ROUNDINGS[dtype] + 1))
+    return CONFIDENCE * _unit(dtype) / math.sqrt(3) * errors / (terms * 2 / math.pi)
+
+
+def worst_error(scheme: Scheme, dimensions: int, depth: int, dtype: str) -> float:
+    """Bound of the same share that holds for any numbers: every error the largest, all of one sign.
+
+    |error| <= gamma_n |A'| (sum over c of |G||w||G'| * |B'||d||B|) |A|, gamma_n = n u / (1 - n u), n = D + ROUNDINGS (Higham
+    2002, section 3.1). The tap t meets the number s in the window at s - t, inside the tile or not. Of a place's terms the
+    largest coefficient counts for all, and all places for as much as the largest value.
+    """
+    places = range(1 - scheme.taps, scheme.outputs + scheme.taps - 1)
+    spread = max(sum(np.diagonal(of_taps, place).max() for place in places) for of_taps in _terms(scheme, 1))
+    n = (dimensions * ROUNDINGS[dtype] + 1 + depth) * _unit(dtype)
+    return float(spread**dimensions * n / (1 - n))
+
+
+@lru_cache(maxsize=16)
+def _terms(scheme: Scheme, power: int) -> Any:
+    """[output][tap][number]: coefficients of A' G B', each taken to this power, summed over the points."""
+    a, g, b = (np.abs(np.array(matrix, float)) ** power for matrix in (scheme.a, scheme.g, scheme.b))
+    return np.einsum("ip,pt,ps->its", a, g, b)
+
+
+def _unit(dtype: str) -> float:
+    """The unit roundoff."""
+    return float(np.finfo(dtype).eps) / 2
+
+
+# In compiled code -----------------------------------------------------------------------------------------------------
+
+
+class SchemeType(types.Type):  # type: ignore[misc]
+    """One type for each scheme."""
+
+    def __init__(self, scheme: Scheme) -> None:
+        self.scheme = Scheme(scheme.outputs, scheme.taps, scheme.points)
+        super().__init__(f"Scheme({scheme.outputs}, {scheme.taps}, {', '.join(map(str, scheme.points))})")
+
+
+held_as(SchemeType, lambda t: ir.IntType(8).as_pointer())
+for _name in ("outputs", "taps"):
+    attribute(
+        SchemeType,
+        _name,
+        lambda t, name=_name: (types.intp, lambda builder, value: ir.IntType(64)(getattr(t.scheme, name))),
+    )
+attribute(SchemeType, "count", lambda t: (types.intp, lambda builder, value: ir.IntType(64)(len(t.scheme.points) + 1)))
+
+
+def _combined(builder: Any, coefficients: list[Fraction], vectors: list[Any]) -> Any:
+    """The sum of coefficient * vector; coefficients 0, 1 and -1 cost no product."""
+    total = None
+    for c, vector in sorted(zip(coefficients, vectors, strict=True), key=lambda pair: abs(pair[0]) != 1):
+        if c == 0:
+            continue
+        if abs(c) == 1:
+            term, sign = vector, c
+        else:
+            number = LLVM_FLOATS["float32" if isinstance(vector.type.element, ir.FloatType) else "float64"](float(c))
+            term, sign = builder.fmul(splat_number(builder, number, vector.type.count), vector, flags=CONTRACT), Fraction(1)
+        if total is None:
+            total = term if sign == 1 else builder.fsub(vector.type(None), term, flags=CONTRACT)
+        else:
+            total = (builder.fadd if sign == 1 else builder.fsub)(total, term, flags=CONTRACT)
+    return vectors[0].type(None) if total is None else total
+
+
+def _rows_in_pairs(builder: Any, matrix: Matrix, vectors: list[Any]) -> list[Any]:
+    """Matrix @ vectors, where neighbouring rows may differ in signs only: even + odd and even - odd."""
+    results: list[Any] = []
+    while len(results) < len(matrix):
+        row = matrix[len(results)]
+        other = matrix[len(results) + 1] if len(results) + 1 < len(matrix) else None
+        if other is not None and all(abs(a) == abs(b) for a, b in zip(row, other, strict=True)) and row != other:
+            same = [a if a == b else Fraction(0) for a, b in zip(row, other, strict=True)]
+            flipped = [a if a != b else Fraction(0) for a, b in zip(row, other, strict=True)]
+            even, odd = _combined(builder, same, vectors), _combined(builder, flipped, vectors)
+            results += [builder.fadd(even, odd, flags=CONTRACT), builder.fsub(even, odd, flags=CONTRACT)]
+        else:
+            results.append(_combined(builder, row, vectors))
+    return results
+
+
+def _columns_in_pairs(builder: Any, matrix: Matrix, vectors: list[Any]) -> list[Any]:
+    """Matrix @ vectors, where neighbouring columns may differ in signs only: of the sum or the difference of two vectors."""
+    columns = [list(column) for column in zip(*matrix, strict=True)]
+    results: list[list[tuple[Fraction, Any]]] = [[] for _ in matrix]
+    k = 0
+    while k < len(columns):
+        pair = k + 1 < len(columns) and all(abs(a) == abs(b) for a, b in zip(columns[k], columns[k + 1], strict=True))
+        if pair:
+            both = (
+                builder.fadd(vectors[k], vectors[k + 1], flags=CONTRACT),
+                builder.fsub(vectors[k], vectors[k + 1], flags=CONTRACT),
+            )
+        for row, terms in enumerate(results):
+            same = not pair or columns[k][row] == columns[k + 1][row]
+            terms.append((columns[k][row], both[0 if same else 1] if pair else vectors[k]))
+        k += 2 if pair else 1
+    return [_combined(builder, [c for c, _ in terms], [v for _, v in terms]) for terms in results]
+
+
+def _vectors(builder: Any, kind: Any, p: Any, step: Any, count: int) -> list[Any]:
+    return [load_vector(builder, at(builder, p, builder.mul(step, ir.IntType(64)(k))), kind) for k in range(count)]
+
+
+@method(SchemeType, "to_points")
+def to_points(scheme, tile, p, step, out, apart):
+    """B' d of the vectors at p, p + step, ..., to out, out + apart, ..."""
+    kind, s = tile.shape, scheme.scheme
+
+    def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any, out: Any, apart: Any) -> None:
+        values = _rows_in_pairs(builder, s.b, _vectors(builder, kind, p, step, s.outputs + s.taps - 1))
+        for k, value in enumerate(values):
+            store_vector(builder, value, at(builder, out, builder.mul(apart, ir.IntType(64)(k))), kind)
+
+    return types.void(tile, p, types.intp, out, types.intp), build
+
+
+@method(SchemeType, "from_points")
+def from_points(scheme, tile, p, step):
+    """A tuple, A' m of the vectors at p, p + step, ..."""
+    kind, s = tile.shape, scheme.scheme
+
+    def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any) -> Any:
+        values = _columns_in_pairs(builder, s.a, _vectors(builder, kind, p, step, len(s.points) + 1))
+        made = ir.ArrayType(values[0].type, s.outputs)(ir.Undefined)
+        for k, value in enumerate(values):
+            made = builder.insert_value(made, value, k)
+        return made
+
+    return types.UniTuple(VectorType(kind.lanes, kind.dtype), s.outputs)(tile, p, types.intp), build
