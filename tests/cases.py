@@ -309,10 +309,12 @@ def largest(problem, given):
     if problem.padding_mode != "zeros":
         x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)
     last = problem.data_format == "channels_last"
-    pads = tuple((step * (size - 1),) * 2 for step, size in zip(problem.dilation, problem.kernel))
-    sums = fastconv.reference.conv2d(
-        x, weight, padding=pads, dilation=problem.dilation, groups=problem.groups, data_format=problem.data_format
-    )
+    sizes = {"dilation": problem.dilation, "groups": problem.groups, "data_format": problem.data_format}
+    if problem.operation == "transposed":  # of stride 1, and uncropped
+        sums = fastconv.reference.conv_transpose2d(x, weight, **sizes)
+    else:
+        pads = tuple((step * (size - 1),) * 2 for step, size in zip(problem.dilation, problem.kernel))
+        sums = fastconv.reference.conv2d(x, weight, padding=pads, **sizes)
     return sums.max(axis=(-3, -2) if last else (-2, -1), keepdims=True)
 
 
