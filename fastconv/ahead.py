@@ -76,7 +76,7 @@ def compile_all(wanted: Sequence[Variant], report: Callable[[str], None]) -> Non
 
 
 def _compile(share: Sequence[Variant]) -> Sequence[Variant]:
-    kernels = {i.name: i.kernel for i in IMPLEMENTATIONS}
+    by_name = {i.name: i for i in IMPLEMENTATIONS}
     for name, dtype, tile in share:
-        address(kernels[name], *job.arguments(dtype, tile))
+        address(by_name[name].kernel, *job.arguments(dtype, tile, by_name[name].scheme))
     return share

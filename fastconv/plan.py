@@ -30,8 +30,7 @@ ERRORS = {"high": 1e-5, "highest": 0.0}
 class Division:
     """How a problem falls into work items: `bands` of `band` rows, `chunks` of `chunk` filters, times whatever else there is.
 
-    `tile` is the register tile and `scheme` that of Toom and Cook, None for a kernel without one; `unit` how many filters
-    a panel of its packed weights holds;
+    `tile` is the register tile, None for a kernel without one; `unit` how many filters a panel of its packed weights holds;
     `fill` is the function that copies an item's part of the image, None where it is read in place;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
     """
@@ -43,7 +42,6 @@ class Division:
     chunk: int = 1
     scratch: int = 0
     tile: Any = None
-    scheme: Any = None
     unit: int = 0
     fill: Any = None
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +75,8 @@ class Implementation:
         From a problem to a bound of its error, as a share of conv(|x|, |weight|); 0 where it rounds like the direct loop.
     tiles : callable
         From a dtype to every register tile that a division may choose: for each there is machine code of its own.
+    scheme : Scheme or None
+        Of Toom and Cook, if the kernel has one.
     """
 
     name: str
@@ -89,6 +89,7 @@ class Implementation:
     refuse: Callable[[Any], str | None]
     reads: tuple[str, ...] = ("columns", "channels", "any")
     tiles: Callable[[str], Sequence[Any]] = lambda dtype: (None,)
+    scheme: Any = None
     error: Callable[[Any], float] = lambda problem: 0.0
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:

@@ -125,7 +125,7 @@ def test_flags(dispatcher):
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda i: i.name)
 def test_kernels_are_packed_fmas(implementation):
     tile = None if implementation.algorithm == "direct" else TileShape(4, 2, machine.lanes("float32"))
-    arguments = job.arguments("float32", tile)
+    arguments = job.arguments("float32", tile, implementation.scheme)
     fresh = njit(fastmath={"contract"}, **compiled.FLAGS)(implementation.kernel.py_func)  # cached code has no text
     if "reassoc" in (implementation.kernel.targetoptions["fastmath"] or ()):
         fresh = njit(fastmath={"contract", "reassoc", "nsz"}, **compiled.FLAGS)(implementation.kernel.py_func)

@@ -173,7 +173,7 @@ def transposed(problem: Problem, threads: int) -> Division:
         "panel": tile.width * (1 + channels * taps(problem)),
     }  # fmt: skip
     scratch = sums_at + sums
-    return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, None, tile.width, fill_sheets, fields)
+    return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
 
 
 def sheet_rows(band: int, span: int, stride: int) -> int:
@@ -228,7 +228,7 @@ def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
         band, chunk = _spread_out(down, filters, tile.rows, others, threads, band)
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         fields, scratch = layout(band)
-        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, scheme, tile.rows, fill_sheets, fields)
+        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.rows, fill_sheets, fields)
 
     return divide
 
@@ -267,14 +267,16 @@ def _over_sheets(
         "panels": _ceil(filters, unit), "panel": unit * (1 + channels * taps(problem)), "sums_at": sums_at,
     }  # fmt: skip
     items = problem.batch * problem.groups * planes(problem) * bands * chunks
-    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, None, unit, fill_sheets, fields)
+    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, unit, fill_sheets, fields)
 
 
 def pixels_in_place(problem: Problem, threads: int) -> Division:
     """For tiled_pointwise_pixels: bands of strips of an image's pixels, read where they lie."""
     tile = pointwise_tile(problem)
     fields = {"panel": tile.rows * (1 + problem.channels)}
-    return _over_pixels(problem, tile, tile.width, tile.rows, 0, threads, fields)
+    # What is done late is done to a whole band, which should still lie in L2.
+    bands = _ceil(math.prod(problem.out_space) * problem.filters, scratch_numbers(problem.dtype))
+    return _over_pixels(problem, tile, tile.width, tile.rows, bands, threads, fields)
 
 
 def filters_in_place(problem: Problem, threads: int) -> Division:
@@ -302,7 +304,7 @@ def _over_pixels(
         chunks = min(_ceil(problem.filters, filters), _ceil(2 * threads, bands * images))
     chunk = filters * _ceil(_ceil(problem.filters, filters), chunks)
     chunks = _ceil(problem.filters, chunk)
-    return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, None, filters, None, fields)
+    return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, None, fields)
 
 
 def pointwise_tile(problem: Problem) -> TileShape:
@@ -351,9 +353,7 @@ def winograd(outputs: int) -> Callable[[Problem, int], Division]:
         }  # fmt: skip
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         scratch = sums_at + outputs * pitch * tile.width
-        return Division(
-            others * bands * chunks, bands, band, chunks, chunk, scratch, tile, None, tile.width, lines_of_lanes, fields
-        )
+        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, lines_of_lanes, fields)
 
     return divide
 

@@ -55,7 +55,7 @@ class Bound:
         if division.tile is not None:
             values |= _shared_code(problem.dtype, division)
         self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
-        self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile, division.scheme))
+        self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile, self._implementation.scheme))
         self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
 

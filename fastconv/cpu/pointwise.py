@@ -110,6 +110,7 @@ def tiled_pointwise_pixels(item, seat, job):
                 acc.store(out, pixels)
             else:
                 acc.store(out, pixels, rows, tile.width)
-            if job.late:
-                for k in range(rows):
-                    job.finish_row(out + k * pixels, tile.width, image, (f + k) * pixels + p)
+    if job.late:
+        for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
+            place = f * pixels + begin
+            job.finish_row(job.out + (image + place), end - begin, image, place)

@@ -145,10 +145,13 @@ def copy_row(square, x, job, first, out):
                 pairs = square.load(left, -j, width - j), square.load(left + lanes, -k, width - k)
                 pairs[0].evens(pairs[1]).store(out + (c * sheet + column))
         else:
+            begin = min(lanes, max(0, -(j // stride)))  # the first column, and the last, that lie inside the row
+            end = max(begin, min(lanes, job.pitch - column, -((j - width) // stride)))
             for c in range(channels):
-                for k in range(min(lanes, job.pitch - column)):
-                    u = j + k * stride
-                    out[c * sheet + column + k] = x[c * x_channel + u] if 0 <= u < width else 0
+                there, here = out + (c * sheet + column), x + (c * x_channel + j)
+                square.splat(0).store(there)
+                for k in range(begin, end):
+                    there[k] = here[k * stride]
 
 
 @compiled

@@ -161,19 +161,19 @@ IMPLEMENTATIONS = (
         Implementation(
             f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
             columns.winograd_columns, _transformed_columns(scheme), divisions.columns(scheme), PIXELS, _columns_suit(scheme),
-            SHEETS, tiles.pixels_in_lanes, _columns_error(scheme),
+            SHEETS, tiles.pixels_in_lanes, scheme, _columns_error(scheme),
         )
         for scheme in columns.SCHEMES
     ),
     Implementation(
         "winograd_4x4", "winograd", ("standard", "atrous"),
         winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits(4), SHEETS,
-        tiles.winograd_products, _winograd_error(4),
+        tiles.winograd_products, error=_winograd_error(4),
     ),
     Implementation(
         "winograd_2x2", "winograd", ("standard", "atrous"),
         winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits(2), SHEETS,
-        tiles.winograd_products, _winograd_error(2),
+        tiles.winograd_products, error=_winograd_error(2),
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
