@@ -14,6 +14,7 @@ bandwidth. `direct_depthwise`, outermost first:
 
 from collections import namedtuple
 
+import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_scaled, epilogue_of, finish_row, inside, start_pixel, start_row
 
@@ -141,3 +142,63 @@ def direct_depthwise_last(item, seat, job):
             start_pixel(row, count, finish, 0, place)
             add_window_last(row, image, x_channel, weights, windows, channels, multiplier, line, column)
             finish_row(row, count, finish, n * rows * out_width * count + place)
+
+
+# Tiled: a column of vectors, walked down line by line (windows.py) ---------------------------------------------------------
+
+
+@inlined
+def walk(tile, weights, start, job, image, edges, line, count, apart, out, room):
+    """`count` windows one above the other, for a vector of columns; the first begins at `line` of the image.
+
+    Lines are `apart`, rows of the result so many too. Vectors are stored whole as long as `room` numbers are left: what they
+    write past a row's end belongs to the next, which is written next.
+    """
+    height, step, pitch = job.space[1], job.x_steps[1], apart * job.out_space[2]
+    sums, lines_apart, unfinished = tile.sums(start), job.dilation[2], (tile.rows - 1) // tile.step
+    for t in range(count + unfinished):
+        if 0 <= line < height:
+            sums = sums.weigh(weights, tile.windows(image + line * step, lines_apart, edges), 0)
+        if tile.step == 2 and 0 <= line + 1 < height:
+            sums = sums.weigh(weights, tile.windows(image + (line + 1) * step, lines_apart, edges), 1)
+        if t >= unfinished:
+            complete = sums.oldest().clip(job.least, job.most)
+            if room >= tile.lanes:
+                complete.store(out)
+            else:
+                complete.store(out, job.out_space[2])
+            out += pitch
+            room -= pitch
+        sums = sums.next(start)
+        line += apart * tile.step
+
+
+@compiled
+def tiled_depthwise(item, seat, job):
+    """One band of rows of a chunk of channels, columns in lanes. Weights from packing.row_panels, a filter each."""
+    tile, lanes, filters = job.tile, job.tile.lanes, job.groups * job.filters
+    (_, height, width), (_, rows, out_width), (_, _, apart) = job.space, job.out_space, job.dilation
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    first, end = band * job.band, min((band + 1) * job.band, rows)
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
+        w = job.weight + f * job.panel
+        weights, start = tile.splats(w + 1), tile.splat(w[0])
+        image = job.x + (n * job.x_image + f // job.filters * job.x_channel)
+        plane, place = n * filters * rows * out_width, f * rows * out_width
+        out = job.out + (plane + place)
+        for column in range(0, out_width, lanes):
+            j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
+            u = j * tile.step - job.before[2]
+            inner = u >= 0 and u + (lanes - 1) * tile.step + (tile.vectors - 1) * apart < width
+            edges = tile.edges(u, apart, width)
+            for phase in range(min(job.dilation[1], end - first)):
+                i = first + phase
+                line, count = i * tile.step - job.before[1], (end - i + job.dilation[1] - 1) // job.dilation[1]
+                there = out + (i * out_width + j)
+                room = (end - i) * out_width if out_width >= lanes or job.dilation[1] == 1 else 0
+                if inner:
+                    walk(tile, weights, start, job, image + u, None, line, count, job.dilation[1], there, room)
+                else:
+                    walk(tile, weights, start, job, image + u, edges, line, count, job.dilation[1], there, room)
+        if job.late:
+            job.finish_row(out + first * out_width, (end - first) * out_width, plane, place + first * out_width)

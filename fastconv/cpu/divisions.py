@@ -206,6 +206,24 @@ def lanes_tile(problem: Problem) -> TileShape:
     return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
 
 
+def columns_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise: chunks of channels, and bands of rows where there are few of them."""
+    taps_i, taps_j = problem.kernel
+    tile = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[0], problem.dtype)
+    return _over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
+
+
+def _over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
+    """Chunks of whole units of channels; bands of rows only where chunks are too few for the threads."""
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, units, images = rows_in_a_plane(problem), _ceil(problem.filters, unit), max(1, problem.batch)
+    chunk = _ceil(units, min(units, _ceil(wanted, images)))
+    chunks = _ceil(units, chunk)
+    band = _ceil(rows, min(rows, _ceil(wanted, chunks * images)))
+    bands = _ceil(rows, band)
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)
+
+
 def winograd(outputs: int) -> Callable[[Problem, int], Division]:
     """For winograd_2x2 and winograd_4x4: bands of rows of tiles whose transforms fit L2."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastconv.cpu import (
-    atrous, depthwise, divisions, gradients, machine, packing, pointwise, separable, standard, transposed, winograd
+    atrous, depthwise, divisions, gradients, machine, packing, pointwise, separable, standard, tiles, transposed, winograd
 )
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem
@@ -99,6 +99,23 @@ def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
     return refuse
 
 
+def _slides(problem: Problem) -> str | None:
+    """Windows that slide down a plane: their taps and sums stay in registers."""
+    if problem.dimensions != 2 or problem.kernel not in tiles.WINDOWS:
+        return f"computes windows of {tiles.WINDOWS}, this is {problem.kernel}"
+    if problem.stride not in ((1, 1), (2, 2)) or (problem.stride == (2, 2) and problem.dilation != (1, 1)):
+        return f"computes strides 1, and 2 without dilation, these are {problem.stride} and {problem.dilation}"
+    return None
+
+
+def _columns_slide(problem: Problem) -> str | None:
+    return _unless(FIRST)(problem) or _slides(problem)
+
+
+def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.row_panels(weights[0], biases[0], problem.groups, 1)]
+
+
 SHEETS = ("columns", "channels")
 DENSE = ("standard", "atrous", "pointwise")
 IMPLEMENTATIONS = (
@@ -136,6 +153,11 @@ IMPLEMENTATIONS = (
     Implementation(
         "direct_pointwise_last", "direct", ("pointwise",),
         pointwise.direct_pointwise_last, _in_order(packing.filters_last), divisions.by_image, FILTERS, _unless(LAST),
+    ),
+    Implementation(
+        "tiled_depthwise", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise, _one_by_one, divisions.columns_in_lanes, COLUMNS, _columns_slide,
+        ("columns",),
     ),
     Implementation(
         "direct_depthwise", "direct", ("depthwise",),
