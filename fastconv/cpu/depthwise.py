@@ -173,32 +173,84 @@ def walk(tile, weights, start, job, image, edges, line, count, apart, out, room)
         line += apart * tile.step
 
 
+@inlined
+def walk_two(tile, weights, start, job, image, edges, line, count, out, room, x_apart, out_apart):
+    """As `walk`, for two planes of half a vector each, so far apart."""
+    half, height, step, pitch = tile.half, job.space[1], job.x_steps[1], job.out_space[2]
+    sums, lines_apart, unfinished = tile.sums(start), job.dilation[2], (tile.rows - 1) // tile.step
+    for t in range(count + unfinished):
+        if 0 <= line < height:
+            x = image + line * step
+            numbers = half.windows(x, lines_apart, edges).beside(half.windows(x + x_apart, lines_apart, edges))
+            sums = sums.weigh(weights, numbers, 0)
+        if tile.step == 2 and 0 <= line + 1 < height:
+            x = image + (line + 1) * step
+            numbers = half.windows(x, lines_apart, edges).beside(half.windows(x + x_apart, lines_apart, edges))
+            sums = sums.weigh(weights, numbers, 1)
+        if t >= unfinished:
+            complete = sums.oldest().clip(job.least, job.most)
+            if room >= half.lanes:
+                complete.lower().store(out)
+                complete.upper().store(out + out_apart)
+            else:
+                complete.lower().store(out, pitch)
+                complete.upper().store(out + out_apart, pitch)
+            out += pitch
+            room -= pitch
+        sums = sums.next(start)
+        line += tile.step
+
+
 @compiled
 def tiled_depthwise(item, seat, job):
     """One band of rows of a chunk of channels, columns in lanes. Weights from packing.row_panels, a filter each."""
-    tile, lanes, filters = job.tile, job.tile.lanes, job.groups * job.filters
-    (_, height, width), (_, rows, out_width), (_, _, apart) = job.space, job.out_space, job.dilation
+    tile, lanes, filters, phases = job.tile, job.tile.lanes, job.groups * job.filters, job.dilation[1]
+    rows, out_width, apart = job.out_space[1], job.out_space[2], job.dilation[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    first, end = band * job.band, min((band + 1) * job.band, rows)
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
-        w = job.weight + f * job.panel
-        weights, start = tile.splats(w + 1), tile.splat(w[0])
-        image = job.x + (n * job.x_image + f // job.filters * job.x_channel)
-        plane, place = n * filters * rows * out_width, f * rows * out_width
-        out = job.out + (plane + place)
+    begin, end = band * job.band, min((band + 1) * job.band, rows)
+    whole = out_width >= lanes or phases == 1  # vectors may be stored whole
+    first, last, plane = chunk * job.chunk, min((chunk + 1) * job.chunk, filters), n * filters * rows * out_width
+    together = 1 if out_width > lanes else job.chunk  # channels for which edges are made once
+    for block in range(first, last, together):
         for column in range(0, out_width, lanes):
             j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
             u = j * tile.step - job.before[2]
-            inner = u >= 0 and u + (lanes - 1) * tile.step + (tile.vectors - 1) * apart < width
-            edges = tile.edges(u, apart, width)
-            for phase in range(min(job.dilation[1], end - first)):
-                i = first + phase
-                line, count = i * tile.step - job.before[1], (end - i + job.dilation[1] - 1) // job.dilation[1]
-                there = out + (i * out_width + j)
-                room = (end - i) * out_width if out_width >= lanes or job.dilation[1] == 1 else 0
-                if inner:
-                    walk(tile, weights, start, job, image + u, None, line, count, job.dilation[1], there, room)
-                else:
-                    walk(tile, weights, start, job, image + u, edges, line, count, job.dilation[1], there, room)
+            inner = u >= 0 and u + (lanes - 1) * tile.step + (tile.vectors - 1) * apart < job.space[2]
+            edges = tile.edges(u, apart, job.space[2])
+            for f in range(block, min(block + together, last)):
+                w = job.weight + f * job.panel
+                weights, start = tile.splats(w + 1), tile.splat(w[0])
+                image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+                place = (f * rows + begin) * out_width
+                for phase in range(min(phases, end - begin)):
+                    i = begin + phase
+                    line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
+                    out, room = job.out + (plane + place + phase * out_width + j), (end - i) * out_width if whole else 0
+                    if inner:
+                        walk(tile, weights, start, job, image, None, line, count, phases, out, room)
+                    else:
+                        walk(tile, weights, start, job, image, edges, line, count, phases, out, room)
+                if job.late and column + lanes >= out_width:
+                    job.finish_row(job.out + (plane + place), (end - begin) * out_width, plane, place)
+
+
+@compiled
+def tiled_depthwise_two(item, seat, job):
+    """As tiled_depthwise for planes of at most half a vector: two of them share one, and a column of vectors is all."""
+    tile, half, filters = job.tile, job.tile.half, job.groups * job.filters
+    rows, out_width, apart = job.out_space[1], job.out_space[2], job.dilation[2]
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    first, end = band * job.band, min((band + 1) * job.band, rows)
+    size, last = rows * out_width, min((chunk + 1) * job.chunk, filters) - 1
+    u, line, plane = -job.before[2], first * tile.step - job.before[1], n * filters * size
+    edges, room = half.edges(u, apart, job.space[2]), (end - first) * out_width
+    for f in range(chunk * job.chunk, last + 1, 2):
+        g = min(f + 1, last)  # a last plane without a neighbour is its own
+        w, v = job.weight + f * job.panel, job.weight + g * job.panel
+        weights, starts = half.splats(w + 1).beside(half.splats(v + 1)), half.sums(half.splat(w[0])).beside(half.sums(half.splat(v[0])))
+        image, out = job.x + (n * job.x_image + f // job.filters * job.x_channel + u), job.out + (plane + f * size + first * out_width)
+        x_apart, out_apart = (g // job.filters - f // job.filters) * job.x_channel, (g - f) * size
+        walk_two(tile, weights, starts.oldest(), job, image, edges, line, end - first, out, room, x_apart, out_apart)
         if job.late:
-            job.finish_row(out + first * out_width, (end - first) * out_width, plane, place + first * out_width)
+            for k in range(f, g + 1):
+                job.finish_row(job.out + (plane + k * size + first * out_width), room, plane, k * size + first * out_width)

@@ -213,6 +213,12 @@ def columns_in_lanes(problem: Problem, threads: int) -> Division:
     return _over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
 
 
+def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_two: as columns_in_lanes, in twos."""
+    one = columns_in_lanes(problem, 1)
+    return _over_channels(problem, one.tile, 2, threads, dict(one.fields))
+
+
 def _over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
     """Chunks of whole units of channels; bands of rows only where chunks are too few for the threads."""
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1

@@ -112,6 +112,15 @@ def _columns_slide(problem: Problem) -> str | None:
     return _unless(FIRST)(problem) or _slides(problem)
 
 
+def _half_columns_slide(problem: Problem) -> str | None:
+    half = machine.lanes(problem.dtype) // 2
+    if problem.out_space[-1] > half:
+        return f"computes planes of at most {half} columns, these have {problem.out_space[-1]}"
+    if any(d != 1 for d in problem.dilation):
+        return f"computes no dilation, this is {problem.dilation}"
+    return _columns_slide(problem)
+
+
 def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.row_panels(weights[0], biases[0], problem.groups, 1)]
 
@@ -153,6 +162,11 @@ IMPLEMENTATIONS = (
     Implementation(
         "direct_pointwise_last", "direct", ("pointwise",),
         pointwise.direct_pointwise_last, _in_order(packing.filters_last), divisions.by_image, FILTERS, _unless(LAST),
+    ),
+    Implementation(
+        "tiled_depthwise_two", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise_two, _one_by_one, divisions.two_planes_in_lanes, COLUMNS, _half_columns_slide,
+        ("columns",),
     ),
     Implementation(
         "tiled_depthwise", "tiled", ("depthwise",),
