@@ -163,6 +163,8 @@ def walk(tile, weights, start, job, image, edges, line, count, apart, out, room)
             sums = sums.weigh(weights, tile.windows(image + (line + 1) * step, lines_apart, edges), 1)
         if t >= unfinished:
             complete = sums.oldest().clip(job.least, job.most)
+            if tile.step == 2:
+                complete = complete.in_order()
             if room >= tile.lanes:
                 complete.store(out)
             else:
@@ -189,12 +191,15 @@ def walk_two(tile, weights, start, job, image, edges, line, count, out, room, x_
             sums = sums.weigh(weights, numbers, 1)
         if t >= unfinished:
             complete = sums.oldest().clip(job.least, job.most)
+            lower, upper = complete.lower(), complete.upper()
+            if tile.step == 2:
+                lower, upper = lower.in_order(), upper.in_order()
             if room >= half.lanes:
-                complete.lower().store(out)
-                complete.upper().store(out + out_apart)
+                lower.store(out)
+                upper.store(out + out_apart)
             else:
-                complete.lower().store(out, pitch)
-                complete.upper().store(out + out_apart, pitch)
+                lower.store(out, pitch)
+                upper.store(out + out_apart, pitch)
             out += pitch
             room -= pitch
         sums = sums.next(start)
