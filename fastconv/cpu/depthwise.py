@@ -259,3 +259,56 @@ def tiled_depthwise_two(item, seat, job):
         if job.late:
             for k in range(f, g + 1):
                 job.finish_row(job.out + (plane + k * size + first * out_width), room, plane, k * size + first * out_width)
+
+
+@inlined
+def walk_along(tile, weights, start, job, image, edges, column, count, apart, out):
+    """`count` windows side by side, for a vector of channels; the first begins at `column`. As `walk`, turned by 90 degrees."""
+    width, step, pitch = job.space[2], job.x_steps[2], apart * job.groups
+    sums, lines_apart, unfinished = tile.sums(start), job.dilation[1] * job.x_steps[1], (tile.rows - 1) // tile.step
+    for t in range(count + unfinished):
+        if 0 <= column < width:
+            sums = sums.weigh(weights, tile.taps(image + column * step, lines_apart, edges), 0)
+        if tile.step == 2 and 0 <= column + 1 < width:
+            sums = sums.weigh(weights, tile.taps(image + (column + 1) * step, lines_apart, edges), 1)
+        if t >= unfinished:
+            complete = sums.oldest().clip(job.least, job.most)
+            if job.groups >= tile.lanes:
+                complete.store(out)
+            else:
+                complete.store(out, job.groups)
+            out += pitch
+        sums = sums.next(start)
+        column += apart * tile.step
+
+
+@compiled
+def tiled_depthwise_last(item, seat, job):
+    """One band of rows of a chunk of channels, channels in lanes. Weights from packing.channel_panels."""
+    tile, lanes, channels, phases = job.tile, job.tile.lanes, job.groups, job.dilation[2]
+    rows, out_width, apart = job.out_space[1], job.out_space[2], job.dilation[1]
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    first, plane = chunk * job.chunk, n * rows * out_width * channels
+    last = first + job.chunk if chunk < job.chunks - 1 else channels  # the last chunk takes what is left over
+    for i in range(band * job.band, min((band + 1) * job.band, rows)):
+        line, place = i * tile.step - job.before[1], i * out_width * channels
+        lines = inside(line, apart, tile.vectors, job.space[1])
+        inner = lines[1] - lines[0] == tile.vectors and channels >= lanes
+        edges = tile.sides(lines[0], lines[1], channels)
+        image, row = job.x + (n * job.x_image + line * job.x_steps[1]), job.out + (plane + place)
+        for block in range(first, last, lanes):
+            c = max(0, min(block, channels - lanes))  # the last vector overlaps its neighbour
+            panel = job.weight + block // lanes * job.panel
+            weights, start = tile.load_tile(panel + lanes, tile.width), tile.load(panel)
+            for phase in range(min(phases, out_width)):
+                column, count = phase * tile.step - job.before[2], (out_width - phase + phases - 1) // phases
+                out = row + (phase * channels + c)
+                if inner:
+                    walk_along(tile, weights, start, job, image + c, None, column, count, phases, out)
+                else:
+                    walk_along(tile, weights, start, job, image + c, edges, column, count, phases, out)
+        if job.late and job.chunks == 1:
+            job.finish_row(row, out_width * channels, plane, place)
+        elif job.late:
+            for j in range(first, out_width * channels, channels):
+                job.finish_row(row + j, last - first, plane, place + j)

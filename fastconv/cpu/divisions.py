@@ -219,6 +219,19 @@ def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
     return _over_channels(problem, one.tile, 2, threads, dict(one.fields))
 
 
+def channels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_last: bands of rows, which cost nothing, and chunks of channels only where rows are few."""
+    one = columns_in_lanes(problem, 1)
+    tile = replace(one.tile, rows=one.tile.vectors, vectors=one.tile.rows)  # windows slide along a row
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, images = rows_in_a_plane(problem), max(1, problem.batch)
+    band = _ceil(rows, min(rows, _ceil(wanted, images)))
+    bands, units = _ceil(rows, band), max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
+    chunk = _ceil(units, min(units, _ceil(wanted, bands * images)))
+    chunks, fields = _ceil(units, chunk), {"panel": tile.lanes * (1 + taps(problem))}
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * tile.lanes, 0, tile, tile.lanes, None, fields)
+
+
 def _over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
     """Chunks of whole units of channels; bands of rows only where chunks are too few for the threads."""
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1

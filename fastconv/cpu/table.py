@@ -51,8 +51,23 @@ def _never(problem: AnyProblem) -> None:
 
 def _pixels_suit(problem: Problem) -> str | None:
     """Lanes of pixels pay where there are few channels or filters: their sums need no transposition."""
+    if problem.kind == "depthwise":
+        return _unless(FIRST)(problem) or _few_by_few(problem)
     pixels = divisions.pixels_cycles(problem, divisions.pixel_tile(problem))
     return _unless(FIRST)(problem) or _cheaper(pixels, problem)
+
+
+def _few_by_few(problem: Problem) -> str | None:
+    """Of strides above 2, sheets are copied number by number, which takes longer than a direct kernel of few taps."""
+    if problem.algorithm == "auto" and problem.stride[-1] > 2:
+        return f"copies an image of stride {problem.stride[-1]} number by number"
+    return None
+
+
+def _filters_suit(problem: Problem) -> str | None:
+    """A depthwise layer has too few filters in a group, and comes here only if asked for."""
+    few = problem.filters // problem.groups < machine.lanes(problem.dtype) // 2
+    return "a channel's filters fill no vector" if problem.kind == "depthwise" and problem.algorithm == "auto" and few else None
 
 
 def _pixels_in_place_suit(problem: Problem) -> str | None:
@@ -121,6 +136,16 @@ def _half_columns_slide(problem: Problem) -> str | None:
     return _columns_slide(problem)
 
 
+def _channels_slide(problem: Problem) -> str | None:
+    if problem.filters != problem.groups:
+        return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+    return _unless(LAST)(problem) or _slides(problem)
+
+
+def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.channel_panels(weights[0], biases[0], unit)]
+
+
 def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.row_panels(weights[0], biases[0], problem.groups, 1)]
 
@@ -146,13 +171,28 @@ IMPLEMENTATIONS = (
         pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
     ),
     Implementation(
-        "tiled_standard_pixels", "tiled", DENSE,
+        "tiled_depthwise_two", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise_two, _one_by_one, divisions.two_planes_in_lanes, COLUMNS, _half_columns_slide,
+        ("columns",),
+    ),
+    Implementation(
+        "tiled_depthwise", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise, _one_by_one, divisions.columns_in_lanes, COLUMNS, _columns_slide,
+        ("columns",),
+    ),
+    Implementation(
+        "tiled_depthwise_last", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise_last, _in_channel_lanes, divisions.channels_in_lanes, "channels", _channels_slide,
+        ("channels",),
+    ),
+    Implementation(
+        "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
         SHEETS,
     ),
     Implementation(
-        "tiled_standard", "tiled", DENSE,
-        standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _never,
+        "tiled_standard", "tiled", (*DENSE, "depthwise"),
+        standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
         SHEETS,
     ),
     Implementation(
@@ -162,16 +202,6 @@ IMPLEMENTATIONS = (
     Implementation(
         "direct_pointwise_last", "direct", ("pointwise",),
         pointwise.direct_pointwise_last, _in_order(packing.filters_last), divisions.by_image, FILTERS, _unless(LAST),
-    ),
-    Implementation(
-        "tiled_depthwise_two", "tiled", ("depthwise",),
-        depthwise.tiled_depthwise_two, _one_by_one, divisions.two_planes_in_lanes, COLUMNS, _half_columns_slide,
-        ("columns",),
-    ),
-    Implementation(
-        "tiled_depthwise", "tiled", ("depthwise",),
-        depthwise.tiled_depthwise, _one_by_one, divisions.columns_in_lanes, COLUMNS, _columns_slide,
-        ("columns",),
     ),
     Implementation(
         "direct_depthwise", "direct", ("depthwise",),
