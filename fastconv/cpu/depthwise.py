@@ -148,7 +148,7 @@ def direct_depthwise_last(item, seat, job):
 
 
 @inlined
-def walk(tile, weights, start, job, image, edges, line, count, apart, out, room):
+def walk(tile, weights, start, job, image, edges, line, count, apart, out, room, clip):
     """`count` windows one above the other, for a vector of columns; the first begins at `line` of the image.
 
     Lines are `apart`, rows of the result so many too. Vectors are stored whole as long as `room` numbers are left: what they
@@ -162,7 +162,7 @@ def walk(tile, weights, start, job, image, edges, line, count, apart, out, room)
         if tile.step == 2 and 0 <= line + 1 < height:
             sums = sums.weigh(weights, tile.windows(image + (line + 1) * step, lines_apart, edges), 1)
         if t >= unfinished:
-            complete = sums.oldest().clip(job.least, job.most)
+            complete = sums.oldest().clip(clip[0], clip[1])
             if tile.step == 2:
                 complete = complete.in_order()
             if room >= tile.lanes:
@@ -206,37 +206,47 @@ def walk_two(tile, weights, start, job, image, edges, line, count, out, room, x_
         line += tile.step
 
 
+@inlined
+def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
+    """Rows begin..end of filters first..last of image n into `out`, whose planes are so far apart; `clip` (low, high)."""
+    lanes, phases, apart, out_width = tile.lanes, job.dilation[1], job.dilation[2], job.out_space[2]
+    whole = out_width >= lanes or phases == 1  # vectors may be stored whole
+    for column in range(0, out_width, lanes):
+        j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
+        u = j * tile.step - job.before[2]
+        inner = u >= 0 and u + (lanes - 1) * tile.step + (tile.vectors - 1) * apart < job.space[2]
+        edges = tile.edges(u, apart, job.space[2])
+        for f in range(first, last):
+            w, image = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+            weights, start = tile.splats(w + 1), tile.splat(w[0])
+            for phase in range(min(phases, end - begin)):
+                i = begin + phase
+                line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
+                here, room = out + ((f - first) * plane + phase * out_width + j), (end - i) * out_width if whole else 0
+                if inner:
+                    walk(tile, weights, start, job, image, None, line, count, phases, here, room, clip)
+                else:
+                    walk(tile, weights, start, job, image, edges, line, count, phases, here, room, clip)
+
+
 @compiled
 def tiled_depthwise(item, seat, job):
     """One band of rows of a chunk of channels, columns in lanes. Weights from packing.row_panels, a filter each."""
-    tile, lanes, filters, phases = job.tile, job.tile.lanes, job.groups * job.filters, job.dilation[1]
-    rows, out_width, apart = job.out_space[1], job.out_space[2], job.dilation[2]
+    filters, rows, out_width = job.groups * job.filters, job.out_space[1], job.out_space[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     begin, end = band * job.band, min((band + 1) * job.band, rows)
-    whole = out_width >= lanes or phases == 1  # vectors may be stored whole
-    first, last, plane = chunk * job.chunk, min((chunk + 1) * job.chunk, filters), n * filters * rows * out_width
-    together = 1 if out_width > lanes else job.chunk  # channels for which edges are made once
-    for block in range(first, last, together):
-        for column in range(0, out_width, lanes):
-            j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
-            u = j * tile.step - job.before[2]
-            inner = u >= 0 and u + (lanes - 1) * tile.step + (tile.vectors - 1) * apart < job.space[2]
-            edges = tile.edges(u, apart, job.space[2])
-            for f in range(block, min(block + together, last)):
-                w = job.weight + f * job.panel
-                weights, start = tile.splats(w + 1), tile.splat(w[0])
-                image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+    image, last = n * filters * rows * out_width, min((chunk + 1) * job.chunk, filters)
+    together = 1 if out_width > job.tile.lanes else job.chunk  # channels for which edges are made once
+    for first in range(chunk * job.chunk, last, together):
+        place = (first * rows + begin) * out_width
+        next_one = min(first + together, last)
+        walk_planes(
+            job.tile, job, n, first, next_one, begin, end, job.out + (image + place), rows * out_width, (job.least, job.most)
+        )
+        if job.late:
+            for f in range(first, next_one):
                 place = (f * rows + begin) * out_width
-                for phase in range(min(phases, end - begin)):
-                    i = begin + phase
-                    line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
-                    out, room = job.out + (plane + place + phase * out_width + j), (end - i) * out_width if whole else 0
-                    if inner:
-                        walk(tile, weights, start, job, image, None, line, count, phases, out, room)
-                    else:
-                        walk(tile, weights, start, job, image, edges, line, count, phases, out, room)
-                if job.late and column + lanes >= out_width:
-                    job.finish_row(job.out + (plane + place), (end - begin) * out_width, plane, place)
+                job.finish_row(job.out + (image + place), (end - begin) * out_width, image, place)
 
 
 @compiled
@@ -262,7 +272,7 @@ def tiled_depthwise_two(item, seat, job):
 
 
 @inlined
-def walk_along(tile, weights, start, job, image, edges, column, count, apart, out):
+def walk_along(tile, weights, start, job, image, edges, column, count, apart, out, clip):
     """`count` windows side by side, for a vector of channels; the first begins at `column`. As `walk`, turned by 90 degrees."""
     width, step, pitch = job.space[2], job.x_steps[2], apart * job.groups
     sums, lines_apart, unfinished = tile.sums(start), job.dilation[1] * job.x_steps[1], (tile.rows - 1) // tile.step
@@ -272,7 +282,7 @@ def walk_along(tile, weights, start, job, image, edges, column, count, apart, ou
         if tile.step == 2 and 0 <= column + 1 < width:
             sums = sums.weigh(weights, tile.taps(image + (column + 1) * step, lines_apart, edges), 1)
         if t >= unfinished:
-            complete = sums.oldest().clip(job.least, job.most)
+            complete = sums.oldest().clip(clip[0], clip[1])
             if job.groups >= tile.lanes:
                 complete.store(out)
             else:
@@ -282,33 +292,40 @@ def walk_along(tile, weights, start, job, image, edges, column, count, apart, ou
         column += apart * tile.step
 
 
+@inlined
+def walk_row(tile, job, n, first, last, i, row, clip):
+    """Row i of channels first..last of image n; `row` points to its first channel."""
+    lanes, channels, phases, out_width = tile.lanes, job.groups, job.dilation[2], job.out_space[2]
+    line = i * tile.step - job.before[1]
+    lines = inside(line, job.dilation[1], tile.vectors, job.space[1])
+    inner = lines[1] - lines[0] == tile.vectors and channels >= lanes
+    edges, image = tile.sides(lines[0], lines[1], channels), job.x + (n * job.x_image + line * job.x_steps[1])
+    for block in range(first, last, lanes):
+        c = max(0, min(block, channels - lanes))  # the last vector overlaps its neighbour
+        panel = job.weight + block // lanes * job.panel
+        weights, start = tile.load_tile(panel + lanes, tile.width), tile.load(panel)
+        for phase in range(min(phases, out_width)):
+            column, count = phase * tile.step - job.before[2], (out_width - phase + phases - 1) // phases
+            out = row + (phase * channels + c)
+            if inner:
+                walk_along(tile, weights, start, job, image + c, None, column, count, phases, out, clip)
+            else:
+                walk_along(tile, weights, start, job, image + c, edges, column, count, phases, out, clip)
+
+
 @compiled
 def tiled_depthwise_last(item, seat, job):
     """One band of rows of a chunk of channels, channels in lanes. Weights from packing.channel_panels."""
-    tile, lanes, channels, phases = job.tile, job.tile.lanes, job.groups, job.dilation[2]
-    rows, out_width, apart = job.out_space[1], job.out_space[2], job.dilation[1]
+    channels, rows, out_width = job.groups, job.out_space[1], job.out_space[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    first, plane = chunk * job.chunk, n * rows * out_width * channels
+    first, image = chunk * job.chunk, n * rows * out_width * channels
     last = first + job.chunk if chunk < job.chunks - 1 else channels  # the last chunk takes what is left over
     for i in range(band * job.band, min((band + 1) * job.band, rows)):
-        line, place = i * tile.step - job.before[1], i * out_width * channels
-        lines = inside(line, apart, tile.vectors, job.space[1])
-        inner = lines[1] - lines[0] == tile.vectors and channels >= lanes
-        edges = tile.sides(lines[0], lines[1], channels)
-        image, row = job.x + (n * job.x_image + line * job.x_steps[1]), job.out + (plane + place)
-        for block in range(first, last, lanes):
-            c = max(0, min(block, channels - lanes))  # the last vector overlaps its neighbour
-            panel = job.weight + block // lanes * job.panel
-            weights, start = tile.load_tile(panel + lanes, tile.width), tile.load(panel)
-            for phase in range(min(phases, out_width)):
-                column, count = phase * tile.step - job.before[2], (out_width - phase + phases - 1) // phases
-                out = row + (phase * channels + c)
-                if inner:
-                    walk_along(tile, weights, start, job, image + c, None, column, count, phases, out)
-                else:
-                    walk_along(tile, weights, start, job, image + c, edges, column, count, phases, out)
+        place = i * out_width * channels
+        row = job.out + (image + place)
+        walk_row(job.tile, job, n, first, last, i, row, (job.least, job.most))
         if job.late and job.chunks == 1:
-            job.finish_row(row, out_width * channels, plane, place)
+            job.finish_row(row, out_width * channels, image, place)
         elif job.late:
             for j in range(first, out_width * channels, channels):
-                job.finish_row(row + j, last - first, plane, place + j)
+                job.finish_row(row + j, last - first, image, place + j)
