@@ -22,7 +22,7 @@ AnyProblem = Problem | SeparableProblem
 class Division:
     """How a problem falls into work items: `bands` of `band` rows, `chunks` of `chunk` filters, times whatever else there is.
 
-    `tile` is the register tile, None for a kernel without one; `unit` how many filters a panel of its packed weights holds;
+    `tile` is the register tile, None for a kernel without one, `window` that of a separable layer's depthwise part; `unit` how many filters a panel of its packed weights holds;
     `fill` is the function that copies an item's part of the image, None where it is read in place;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
     """
@@ -37,6 +37,7 @@ class Division:
     unit: int = 0
     fill: Any = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    window: Any = None
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,15 @@ def lanes_tile(problem: Problem) -> TileShape:
     return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
 
 
+def slides(problem: Problem) -> str | None:
+    """None if windows slide down a plane with code of their own (windows.py), or the reason why not."""
+    if problem.dimensions != 2 or problem.kernel not in tiles.WINDOWS:
+        return f"computes windows of {' or '.join(f'{a}x{b}' for a, b in tiles.WINDOWS)}, this is {problem.kernel}"
+    if problem.stride not in ((1, 1), (2, 2)) or (problem.stride == (2, 2) and problem.dilation != (1, 1)):
+        return f"computes strides 1, and 2 without dilation, these are {problem.stride} and {problem.dilation}"
+    return None
+
+
 def columns_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise: chunks of channels, and bands of rows where there are few of them."""
     taps_i, taps_j = problem.kernel
@@ -241,6 +250,67 @@ def _over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, f
     band = _ceil(rows, min(rows, _ceil(wanted, chunks * images)))
     bands = _ceil(rows, band)
     return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)
+
+
+def separable_pixels(problem: SeparableProblem, threads: int) -> Division:
+    """For tiled_separable_pixels: bands of rows as large as fit L2, whose pixels fill strips."""
+    tile = _pixel_strips(problem)
+    return _separable(problem, tile, tile.rows, tile.width, 0, threads)
+
+
+def separable_filters(problem: SeparableProblem, threads: int) -> Division:
+    """For tiled_separable and tiled_separable_last: bands of rows whose sums stay in L1."""
+    tile = lanes_tile(_pixels_alone(problem))
+    return _separable(problem, tile, tile.width, tile.rows, 0 if problem.data_format == "channels_last" else tile.width, threads)
+
+
+def _separable(
+    problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int
+) -> Division:
+    """Bands of rows, of which few pixels are left over from strips; chunks of filters only where bands are too few.
+
+    `sums`: numbers that are kept of each pixel until they are put where they belong.
+    """
+    first, filters, channels = problem.depthwise, problem.filters, problem.depthwise.filters
+    last, width, lanes = problem.data_format == "channels_last", problem.out_space[-1], machine.lanes(problem.dtype)
+    rows, images = math.prod(problem.out_space[:-1]), max(1, problem.batch)
+    most = max(1, min(rows, scratch_numbers(problem.dtype) // (width * (channels + sums))))
+    if threads > 1:
+        wanted = _ceil(ITEMS_A_THREAD * threads, images)
+        most = max(1, min(most, max(_ceil(rows, wanted), _ceil(4 * strip, width))))
+    band = min(range(max(1, most // 2), most + 1), key=lambda b: _ceil(rows, b) * _ceil(b * width, strip) * (1 + 8 / b))
+    bands, units = _ceil(rows, band), _ceil(filters, unit)
+    chunk = _ceil(units, min(units, _ceil(2 * threads, bands * images)) if threads > 1 else 1)
+    chunks = _ceil(units, chunk)
+    window = None
+    if slides(first) is None and not (last and first.filters != first.groups):
+        window = TileShape(*first.kernel, lanes, first.stride[0], problem.dtype)
+    pitch = LINE * (_ceil(max(band * width, strip) + lanes, LINE) | 1)
+    panel = (lanes if last else 1) * (1 + taps(first))
+    most_pixels = max(band * width, strip, lanes)
+    sums_at = most_pixels * channels if last else channels * pitch
+    fields = {"pitch": pitch, "panel": panel, "outer_panel": unit * (1 + channels), "sums_at": sums_at}
+    scratch = sums_at + sums * most_pixels
+    items = problem.batch * bands * chunks
+    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, None, fields, window)
+
+
+def _pixels_alone(problem: SeparableProblem) -> Problem:
+    """The pointwise part, without ends of rows."""
+    one = (1,)
+    return replace(
+        problem.pointwise, space=(math.prod(problem.out_space),), kernel=one, stride=one, pads=((0, 0),), dilation=one
+    )
+
+
+def _pixel_strips(problem: SeparableProblem) -> TileShape:
+    return pointwise_tile(_pixels_alone(problem))
+
+
+def separable_cycles(problem: SeparableProblem) -> tuple[float, float]:
+    """Of the pointwise part, with pixels in lanes and with filters in lanes."""
+    alone = _pixels_alone(problem)
+    return in_place_cycles(alone, pointwise_tile(alone)), lanes_cycles(alone, lanes_tile(alone))
 
 
 def winograd(outputs: int) -> Callable[[Problem, int], Division]:

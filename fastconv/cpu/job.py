@@ -91,6 +91,11 @@ FIELDS: dict[str, tuple[int, str]] = {
     "inner_activation": (1, "integer"),
     "inner_low": (1, "number"),
     "inner_high": (1, "number"),
+    "inner_late": (1, "integer"),  # as late, least and most
+    "inner_least": (1, "number"),
+    "inner_most": (1, "number"),
+    "inner_finish_code": (1, "integer"),
+    "outer_panel": (1, "integer"),
 }
 BIAS = {"none": 0, "channel": 1, "pixel": 2}
 WORDS = sum(words for words, _ in FIELDS.values())
@@ -98,20 +103,21 @@ PLACES = dict(zip(FIELDS, np.cumsum([0, *(words for words, _ in FIELDS.values())
 
 
 class JobType(types.Type):  # type: ignore[misc]
-    """One type for each dtype of the arrays, and for each tile."""
+    """One type for each dtype of the arrays, for each tile, and for each window of a separable layer's depthwise part."""
 
-    def __init__(self, dtype: Any, tile: TileShape | None) -> None:
+    def __init__(self, dtype: Any, tile: TileShape | None, window: TileShape | None = None) -> None:
         self.dtype, self.tile = dtype, tile and replace(tile)  # a copy without its cached type: the disk cache pickles types
-        super().__init__(f"Job({dtype}, {tile})")
+        self.window = window and replace(window)
+        super().__init__(f"Job({dtype}, {tile}{f', {window}' if window else ''})")
 
 
 held_as(JobType, lambda t: WORD.as_pointer())
 
 
 @lru_cache(maxsize=1024)  # as many as there are tiles
-def arguments(dtype: str, tile: TileShape | None = None) -> tuple[Any, Any, JobType]:
+def arguments(dtype: str, tile: TileShape | None = None, window: TileShape | None = None) -> tuple[Any, Any, JobType]:
     """The types of (item, seat, job)."""
-    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile)
+    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile, window)
 
 
 def fill(values: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -177,6 +183,13 @@ def _shape(name: str, of: Callable[[TileShape], TileShape]) -> None:
     attribute(JobType, name, rule)
 
 
+def _window(job: Any) -> Any:
+    """None if windows have no code of their own."""
+    kind = types.none if job.window is None else job.window._numba_type_
+    return kind, lambda builder, value: ir.IntType(8).as_pointer()(None)
+
+
+attribute(JobType, "window", _window)
 _shape("tile", lambda tile: tile)
 _shape("square", lambda tile: tile.square)
 
@@ -211,3 +224,9 @@ def fill_lines(job, lines, image, first, c):
 def finish_row(job, row, count, image, place):
     """Do what is done late to a row of raw sums: rows.py."""
     return _call("finish_code", job, row, count, image, place)
+
+
+@method(JobType, "finish_inner_row")
+def finish_inner_row(job, row, count, image, place):
+    """As finish_row, of a separable layer's depthwise part."""
+    return _call("inner_finish_code", job, row, count, image, place)

@@ -60,9 +60,9 @@ class Bound:
             "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
-            values |= _shared_code(problem.dtype, division)
+            values |= _shared_code(problem, division)
         self._words, self._weights, self._items = job.fill(values), weights, division.items
-        self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile))
+        self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile, division.window))
         self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
 
     def __call__(self, x: Array, residual: Array | None, out: Array) -> None:
@@ -167,27 +167,39 @@ def _epilogue(problem: AnyProblem, weights: Weights, has_residual: bool) -> dict
     bias = weights.bias
     if isinstance(problem, SeparableProblem):
         first, last, bias = problem.depthwise, problem.pointwise, weights.outer_bias
+        inner_late, inner_least, inner_most = _clipping(first, False)
         outer = {
             "outer_weight": _at(weights.outer_weight), "outer_filters": problem.filters,
             "inner_bias": _at(weights.bias), "inner_bias_kind": job.BIAS[first.bias],
             "inner_activation": first.activation.code, "inner_low": first.activation.low, "inner_high": first.activation.high,
+            "inner_late": inner_late, "inner_least": inner_least, "inner_most": inner_most,
         }  # fmt: skip
     activation = last.activation
-    late = has_residual or last.bias == "pixel" or activation.name not in ("identity", "clip")
-    clips = activation.name == "clip" and not late
+    late, least, most = _clipping(last, has_residual)
     return outer | {
         "bias": _at(bias), "bias_kind": job.BIAS[last.bias], "has_residual": has_residual,
         "activation": activation.code, "low": activation.low, "high": activation.high,
-        "late": late, "least": activation.low if clips else -math.inf, "most": activation.high if clips else math.inf,
+        "late": late, "least": least, "most": most,
     }  # fmt: skip
 
 
-def _shared_code(dtype: str, division: Division) -> dict[str, int]:
+def _clipping(problem: Problem, has_residual: bool) -> tuple[bool, float, float]:
+    """Whether sums are finished late, and what they are clipped to in registers, infinite if they are."""
+    activation = problem.activation
+    late = has_residual or problem.bias == "pixel" or activation.name not in ("identity", "clip")
+    clips = activation.name == "clip" and not late
+    return late, activation.low if clips else -math.inf, activation.high if clips else math.inf
+
+
+def _shared_code(problem: AnyProblem, division: Division) -> dict[str, int]:
     """Addresses of the functions that tiled kernels call."""
+    dtype = problem.dtype
     _, index, with_square = job.arguments(dtype, division.tile.square)
     plain, run = job.arguments(dtype)[2], PointerType(NUMBA_FLOATS[dtype])
     image = PointerType(NUMBA_FLOATS[dtype], only_read=True)
     code = {"finish_code": address(rows.finish_late, plain, run, index, index, index)}
+    if isinstance(problem, SeparableProblem):
+        code["inner_finish_code"] = address(rows.finish_inner_late, plain, run, index, index, index)
     if division.fill is not None:
         code["fill_code"] = address(division.fill, with_square, run, image, index, index)
     return code

@@ -114,17 +114,8 @@ def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
     return refuse
 
 
-def _slides(problem: Problem) -> str | None:
-    """Windows that slide down a plane: their taps and sums stay in registers."""
-    if problem.dimensions != 2 or problem.kernel not in tiles.WINDOWS:
-        return f"computes windows of {tiles.WINDOWS}, this is {problem.kernel}"
-    if problem.stride not in ((1, 1), (2, 2)) or (problem.stride == (2, 2) and problem.dilation != (1, 1)):
-        return f"computes strides 1, and 2 without dilation, these are {problem.stride} and {problem.dilation}"
-    return None
-
-
 def _columns_slide(problem: Problem) -> str | None:
-    return _unless(FIRST)(problem) or _slides(problem)
+    return _unless(FIRST)(problem) or divisions.slides(problem)
 
 
 def _half_columns_slide(problem: Problem) -> str | None:
@@ -139,11 +130,42 @@ def _half_columns_slide(problem: Problem) -> str | None:
 def _channels_slide(problem: Problem) -> str | None:
     if problem.filters != problem.groups:
         return f"computes one filter a channel, here are {problem.filters // problem.groups}"
-    return _unless(LAST)(problem) or _slides(problem)
+    return _unless(LAST)(problem) or divisions.slides(problem)
 
 
 def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.channel_panels(weights[0], biases[0], unit)]
+
+
+def _separable_pixels_suit(problem: SeparableProblem) -> str | None:
+    pixels, filters = divisions.separable_cycles(problem)
+    dearer = f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes" if pixels > filters else None
+    return _unless(FIRST)(problem) or dearer
+
+
+def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
+    """Pack a separable layer's weights: the windows' as their kernels read them, the outer ones by another function."""
+
+    def pack(problem: SeparableProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        first, last = problem.depthwise, problem.data_format == LAST
+        if last and divisions.slides(first) is None and first.filters == first.groups:
+            inner = packing.channel_panels(weights[0], biases[0], machine.lanes(problem.dtype))
+        elif not last and divisions.slides(first) is None:
+            inner = packing.row_panels(weights[0], biases[0], first.groups, 1)
+        else:
+            inner = (packing.taps_first if last else packing.as_they_come)(weights[0], first.groups)
+        alone = weights[1].reshape(*weights[1].shape[:2], 1)
+        return [inner, *outer(problem, unit, [alone], biases[1:])]
+
+    return pack
+
+
+def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.lane_panels(weights[0], biases[0], 1, unit, standard.BLOCK)]
+
+
+def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.row_panels(weights[0], biases[0], 1, unit)]
 
 
 def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -194,6 +216,21 @@ IMPLEMENTATIONS = (
         "tiled_standard", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
         SHEETS,
+    ),
+    Implementation(
+        "tiled_separable_pixels", "tiled", ("separable",),
+        separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable_pixels, PIXELS, _separable_pixels_suit,
+        ("columns",),
+    ),
+    Implementation(
+        "tiled_separable", "tiled", ("separable",),
+        separable.tiled_separable, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(FIRST),
+        ("columns",),
+    ),
+    Implementation(
+        "tiled_separable_last", "tiled", ("separable",),
+        separable.tiled_separable_last, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(LAST),
+        ("channels",),
     ),
     Implementation(
         "direct_pointwise", "direct", ("pointwise",),
