@@ -239,12 +239,10 @@ def tiled_depthwise(item, seat, job):
     together = 1 if out_width > job.tile.lanes else job.chunk  # channels for which edges are made once
     for first in range(chunk * job.chunk, last, together):
         place = (first * rows + begin) * out_width
-        next_one = min(first + together, last)
-        walk_planes(
-            job.tile, job, n, first, next_one, begin, end, job.out + (image + place), rows * out_width, (job.least, job.most)
-        )
+        until, out = min(first + together, last), job.out + (image + place)
+        walk_planes(job.tile, job, n, first, until, begin, end, out, rows * out_width, (job.least, job.most))
         if job.late:
-            for f in range(first, next_one):
+            for f in range(first, until):
                 place = (f * rows + begin) * out_width
                 job.finish_row(job.out + (image + place), (end - begin) * out_width, image, place)
 
@@ -262,8 +260,10 @@ def tiled_depthwise_two(item, seat, job):
     for f in range(chunk * job.chunk, last + 1, 2):
         g = min(f + 1, last)  # a last plane without a neighbour is its own
         w, v = job.weight + f * job.panel, job.weight + g * job.panel
-        weights, starts = half.splats(w + 1).beside(half.splats(v + 1)), half.sums(half.splat(w[0])).beside(half.sums(half.splat(v[0])))
-        image, out = job.x + (n * job.x_image + f // job.filters * job.x_channel + u), job.out + (plane + f * size + first * out_width)
+        weights = half.splats(w + 1).beside(half.splats(v + 1))
+        starts = half.sums(half.splat(w[0])).beside(half.sums(half.splat(v[0])))
+        image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+        out = job.out + (plane + f * size + first * out_width)
         x_apart, out_apart = (g // job.filters - f // job.filters) * job.x_channel, (g - f) * size
         walk_two(tile, weights, starts.oldest(), job, image, edges, line, end - first, out, room, x_apart, out_apart)
         if job.late:

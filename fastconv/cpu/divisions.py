@@ -254,7 +254,7 @@ def _over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, f
 
 def separable_pixels(problem: SeparableProblem, threads: int) -> Division:
     """For tiled_separable_pixels: bands of rows as large as fit L2, whose pixels fill strips."""
-    tile = _pixel_strips(problem)
+    tile = pointwise_tile(_pixels_alone(problem))
     return _separable(problem, tile, tile.rows, tile.width, 0, threads)
 
 
@@ -264,9 +264,7 @@ def separable_filters(problem: SeparableProblem, threads: int) -> Division:
     return _separable(problem, tile, tile.width, tile.rows, 0 if problem.data_format == "channels_last" else tile.width, threads)
 
 
-def _separable(
-    problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int
-) -> Division:
+def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int) -> Division:
     """Bands of rows, of which few pixels are left over from strips; chunks of filters only where bands are too few.
 
     `sums`: numbers that are kept of each pixel until they are put where they belong.
@@ -284,7 +282,7 @@ def _separable(
     chunks = _ceil(units, chunk)
     window = None
     if slides(first) is None and not (last and first.filters != first.groups):
-        window = TileShape(*first.kernel, lanes, first.stride[0], problem.dtype)
+        window = TileShape(first.kernel[0], first.kernel[1], lanes, first.stride[0], problem.dtype)
     pitch = LINE * (_ceil(max(band * width, strip) + lanes, LINE) | 1)
     panel = (lanes if last else 1) * (1 + taps(first))
     most_pixels = max(band * width, strip, lanes)
@@ -297,14 +295,8 @@ def _separable(
 
 def _pixels_alone(problem: SeparableProblem) -> Problem:
     """The pointwise part, without ends of rows."""
-    one = (1,)
-    return replace(
-        problem.pointwise, space=(math.prod(problem.out_space),), kernel=one, stride=one, pads=((0, 0),), dilation=one
-    )
-
-
-def _pixel_strips(problem: SeparableProblem) -> TileShape:
-    return pointwise_tile(_pixels_alone(problem))
+    one, space = (1,), (math.prod(problem.out_space),)
+    return replace(problem.pointwise, space=space, kernel=one, stride=one, pads=((0, 0),), dilation=one)
 
 
 def separable_cycles(problem: SeparableProblem) -> tuple[float, float]:

@@ -183,7 +183,7 @@ def _epilogue(problem: AnyProblem, weights: Weights, has_residual: bool) -> dict
     }  # fmt: skip
 
 
-def _clipping(problem: Problem, has_residual: bool) -> tuple[bool, float, float]:
+def _clipping(problem: AnyProblem, has_residual: bool) -> tuple[bool, float, float]:
     """Whether sums are finished late, and what they are clipped to in registers, infinite if they are."""
     activation = problem.activation
     late = has_residual or problem.bias == "pixel" or activation.name not in ("identity", "clip")

@@ -15,8 +15,8 @@ channels-last results, with the scratch [pixel][channel].
 
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.depthwise import add_window_last, add_windows, walk_planes, walk_row, whole_windows, windows_of
-from fastconv.cpu.standard import turn_sums
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
+from fastconv.cpu.standard import turn_sums
 
 
 @compiled
@@ -101,7 +101,8 @@ def tiled_separable_pixels(item, seat, job):
     fill_band(job.window, job, n, begin, end, scratch)
     count, pixels, image = (end - begin) * out_width, rows * out_width, n * filters * rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.rows):
-        panel, place, used = job.outer_weight + f // tile.rows * job.outer_panel, f * pixels + begin * out_width, min(tile.rows, filters - f)
+        panel, used = job.outer_weight + f // tile.rows * job.outer_panel, min(tile.rows, filters - f)
+        place = f * pixels + begin * out_width
         out = job.out + (image + place)
         for first in range(0, count, tile.width):
             p = max(0, min(first, count - tile.width))  # the last strip overlaps its neighbour
@@ -132,7 +133,8 @@ def tiled_separable(item, seat, job):
     fill_band(job.window, job, n, begin, end, scratch)
     count, pixels, image = (end - begin) * out_width, rows * out_width, n * filters * rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.width):
-        panel, place, used = job.outer_weight + f // tile.width * job.outer_panel, f * pixels + begin * out_width, min(tile.width, filters - f)
+        panel, used = job.outer_weight + f // tile.width * job.outer_panel, min(tile.width, filters - f)
+        place = f * pixels + begin * out_width
         out = job.out + (image + place)
         for first in range(0, count, tile.rows):
             p = max(0, min(first, count - tile.rows))

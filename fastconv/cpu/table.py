@@ -11,10 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 from fastconv.cpu import (
-    atrous, depthwise, divisions, gradients, machine, packing, pointwise, separable, standard, tiles, transposed, winograd
-)
+    atrous,
+    depthwise,
+    divisions,
+    gradients,
+    machine,
+    packing,
+    pointwise,
+    separable,
+    standard,
+    transposed,
+    winograd,
+)  # fmt: skip
 from fastconv.plan import AnyProblem, Implementation
-from fastconv.problem import Problem
+from fastconv.problem import Problem, SeparableProblem
 
 FIRST, LAST = "channels_first", "channels_last"
 COLUMNS, FILTERS, PIXELS = "columns of the result", "filters of the result", "pixels of the result"

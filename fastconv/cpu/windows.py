@@ -22,8 +22,22 @@ from numba import types
 from numba.core.errors import TypingError
 
 from fastconv.cpu.simd import (
-    BIT, BYTES, INDEX, NARROW, TileShape, TileShapeType, TileType, VectorType,
-    _at, _clamped, _fma, _load, _load_masked, _shuffled, _splat, _tile_of,
+    BIT,
+    BYTES,
+    INDEX,
+    NARROW,
+    TileShape,
+    TileShapeType,
+    TileType,
+    VectorType,
+    _at,
+    _clamped,
+    _fma,
+    _load,
+    _load_masked,
+    _shuffled,
+    _splat,
+    _tile_of,
 )  # fmt: skip
 from fastconv.cpu.values import attribute, held_as, method
 
