@@ -10,6 +10,18 @@ bandwidth. `direct_depthwise`, outermost first:
         taps (b), columns       vectorised along the columns: three taps at once, columns near the border apart
 
 `direct_depthwise_last`, for channels-last results, runs along the channels instead, one pixel at a time.
+
+`tiled_depthwise` reads a line of the image once for all windows that see it; nothing is copied. For each channel:
+
+    column of vectors       neighbouring outputs in lanes; weights and the sums of ceil(rows of a window / stride) windows in
+                            registers, or on the stack what does not fit them
+      line of the image       its taps are loaded, each with its own mask; they enter every sum under way, the oldest is complete
+
+Lines outside the image are never visited, columns outside it are masked, in vectors at the border alone. A plane's lines stay in
+L1 or L2 from one column of vectors to the next. `tiled_depthwise_two` walks down two narrow planes at once. `tiled_depthwise_last`
+has channels in lanes and walks along the rows, which lie one after the other in memory: columns outside are skipped, lines masked.
+Dilated windows are as many interleaved walks. On a Zen 4 core (peak 115 GF/s) the 3x3 walk takes 10 cycles a vector from L1, 9 of
+them multiply-adds; from L3 12 to 13. Bands of rows that stay in L1 took 10 % longer on 112 x 112, prefetching gained nothing.
 """
 
 from collections import namedtuple

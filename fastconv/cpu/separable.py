@@ -11,6 +11,12 @@
 
 A work item is one band of one image; its scratch belongs to the seat that runs it. `direct_separable_last` is the same for
 channels-last results, with the scratch [pixel][channel].
+
+The tiled kernels fill the scratch with the walks of depthwise.py, and it is then one operand of a register tile (standard.py),
+never packed: pixels in lanes (`tiled_separable_pixels`), or filters in lanes where pixels would leave a strip half empty, in planes
+of 14 x 14 and below (`tiled_separable`), and where channels come last. The sums of a tile go over all channels at once. Bands are
+as large as fit half of L2: a band streams the outer weights once, and small ones cost 10 to 20 %. The limit is the multiply-add
+peak, of which 86 % are reached with 32 channels and 94 to 98 % from 256 on.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
