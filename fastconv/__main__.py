@@ -39,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--kind", choices=KINDS, help="only layers of this kind")
     bench.add_argument("--chain", choices=CHAINS, action="append", default=[], help="time all convolutions of a network in order")
     bench.add_argument("--tune", action="store_true", help="time every algorithm of each layer; prints, and changes nothing")
+
+    compiling = commands.add_parser("compile", help="compile every kernel now, so that no first call has to wait")
+    compiling.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
+    compiling.add_argument("--list", action="store_true", help="name the variants, and compile nothing")
     return top
 
 
@@ -66,7 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it worked, 1 if it said why not."""
     given = parser().parse_args(arguments)
     try:
-        if given.command == "demo":
+        if given.command == "compile":
+            from fastconv.ahead import compile_all, variants
+
+            wanted = variants(given.kernel)
+            if given.list:
+                print("\n".join(map(str, wanted)))
+            else:
+                compile_all(wanted, print)
+        elif given.command == "demo":
             from fastconv.demo import demo
 
             demo(given.image, given.out, seconds=given.seconds)

@@ -101,7 +101,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     --------
     >>> import numpy as np, fastconv as fc
     >>> fc.explain(fc.conv2d, np.ones((64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32), padding=1).kernel
-    'direct_standard'
+    'winograd_4x4'
     >>> fc.explain("conv2d,n1c32i112x112f32k3p1g32").kernel
     'direct_depthwise'
     """
@@ -113,7 +113,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
         problem = what
     else:
         raise TypeError(f"what: got {type(what).__name__}, expected a function of fastconv, a Problem or its text")
-    _, implementation, division = choose(problem, IMPLEMENTATIONS, threads.get_num_threads())
+    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads())
     return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS)))
 
 

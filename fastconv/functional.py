@@ -6,15 +6,17 @@ Names, argument order and defaults follow torch.nn.functional. Nothing is comput
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
-from fastconv.plan import AnyProblem, choose
-from fastconv.problem import as_pointwise, check_result, dtype_of, of_conv, of_depthwise, of_separable, of_transposed
+from fastconv.plan import AnyProblem, Choice, choose
+from fastconv.problem import Problem, as_pointwise, check_result, dtype_of, of_conv, of_depthwise, of_separable, of_transposed
 
 Array = np.ndarray[Any, Any]
 
@@ -579,22 +581,30 @@ def _conv(
     padding_mode: str, activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str,
     out: Array | None,
 ) -> Array:  # fmt: skip
-    problem = of_conv(
-        *_images(x, weight, bias, residual), stride, padding, dilation, groups, dimensions=dimensions, residual=residual,
-        padding_mode=padding_mode, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+    arrays = _images(x, weight, bias, residual)
+    said = (stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(
+        ("conv", dimensions), said, x, [weight], [bias], residual, out,
+        lambda: of_conv(
+            *arrays, stride, padding, dilation, groups, dimensions=dimensions, residual=residual, padding_mode=padding_mode,
+            activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+        ),
     )  # fmt: skip
-    return compute(problem, x, [weight], [bias], residual, out)
 
 
 def _depthwise(
     dimensions: int, x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, padding_mode: str,
     activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str, out: Array | None,
 ) -> Array:  # fmt: skip
-    problem = of_depthwise(
-        *_images(x, weight, bias, residual), stride, padding, dilation, dimensions=dimensions, residual=residual,
-        padding_mode=padding_mode, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+    arrays = _images(x, weight, bias, residual)
+    said = (stride, padding, dilation, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(
+        ("depthwise", dimensions), said, x, [weight], [bias], residual, out,
+        lambda: of_depthwise(
+            *arrays, stride, padding, dilation, dimensions=dimensions, residual=residual, padding_mode=padding_mode,
+            activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+        ),
     )  # fmt: skip
-    return compute(problem, x, [weight], [bias], residual, out)
 
 
 def _transposed(
@@ -602,12 +612,46 @@ def _transposed(
     dilation: Any, output_size: Any, activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str,
     out: Array | None,
 ) -> Array:  # fmt: skip
-    problem = of_transposed(
-        *_images(x, weight, bias, residual), stride, padding, output_padding, groups, dilation, dimensions=dimensions,
-        output_size=output_size, residual=residual, activation=activation, data_format=data_format, algorithm=algorithm,
-        precision=precision,
+    arrays = _images(x, weight, bias, residual)
+    said = (stride, padding, output_padding, groups, dilation, output_size, activation, data_format, algorithm, precision)
+    return _computed(
+        ("transposed", dimensions), said, x, [weight], [bias], residual, out,
+        lambda: of_transposed(
+            *arrays, stride, padding, output_padding, groups, dilation, dimensions=dimensions, output_size=output_size,
+            residual=residual, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
+        ),
     )  # fmt: skip
-    return compute(problem, x, [weight], [bias], residual, out)
+
+
+class Call(NamedTuple):
+    """What is known of all calls with such arguments: it takes 100 us to find out, 2 us to look up."""
+
+    problem: AnyProblem
+    choice: Choice
+    bound: launch.Bound | None  # None for a batch of 0
+    out_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+MOST_CALLS = 512  # that are remembered: callers may come with ever new shapes
+TINY = 30_000  # operations below which packing weights takes longer than the direct kernel, which reads them as they are
+_calls: dict[Any, Call] = {}
+
+
+def _computed(
+    function: Any, said: tuple[Any, ...], x: Array, weights: list[Array], biases: list[Array | None], residual: Array | None,
+    out: Array | None, problem: Callable[[], AnyProblem],
+) -> Array:  # fmt: skip
+    """Compute a call of a function with arguments `said`; `problem` checks them all, unless such a call was checked before."""
+    looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
+    # By their text: 1, 1.0 and True are one key, but only the first is a stride.
+    key = (function, repr(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads())
+    call = _calls.get(key)
+    if call is None or asking.get():
+        call = _calls[key] = call_of(problem(), x, residual)
+        if len(_calls) > MOST_CALLS:
+            _calls.pop(next(iter(_calls)), None)
+    return run(call, x, weights, biases, residual, out)
 
 
 def compute(
@@ -615,15 +659,29 @@ def compute(
     out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Compute a checked problem with weights that are packed for this call alone."""
+    return run(call_of(problem, x, residual), x, weights, biases, residual, out)
+
+
+def call_of(problem: AnyProblem, x: Array, residual: Array | None) -> Call:
+    """Plan the calls of a checked problem, or give the problem to `explain`, if that is who asks."""
     answer_if_asked(problem)
-    choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
+    planned: AnyProblem = problem
+    if isinstance(problem, Problem) and problem.algorithm == "auto" and problem.operations < TINY:
+        planned = replace(problem, algorithm="direct")
+    choice = choose(planned, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
+    bound = launch.Bound(choice, x, residual is not None) if problem.batch else None
+    return Call(problem, choice, bound, result_shape(problem, x), np.dtype(problem.dtype))
+
+
+def run(call: Call, x: Array, weights: list[Array], biases: list[Array | None], residual: Array | None, out: Array | None) -> Array:
+    """Compute a planned call."""
     if out is None:
-        out = packing.aligned_empty(result_shape(problem, x), problem.dtype)
-    else:
-        check_out(problem, x, out, *weights, *biases, residual)
-    if problem.batch:
+        out = packing.aligned_empty(call.out_shape, call.dtype)
+    elif not fits(call.out_shape, call.dtype, out, x, *weights, *biases, residual):
+        check_out(call.problem, x, out, *weights, *biases, residual)
+    if call.bound is not None:
         added = None if residual is None else packing.contiguous(residual)
-        launch.Bound(choice, x, launch.pack(choice, weights, biases), residual is not None)(x, added, out)
+        call.bound.with_weights(launch.pack(call.choice, weights, biases))(x, added, out)
     return out
 
 
@@ -635,6 +693,13 @@ def batched(x: Array, problem: AnyProblem) -> Array:
 def result_shape(problem: AnyProblem, x: Array) -> tuple[int, ...]:
     """Shape of the result, batched or not as x is."""
     return problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
+
+
+def fits(shape: tuple[int, ...], dtype: Any, out: Any, *inputs: Array | None) -> bool:
+    """Whether `out` will do, by the quickest look; if not, `check_out` has the last word."""
+    if not (type(out) is np.ndarray and out.shape == shape and out.dtype is dtype and out.flags.carray):
+        return False
+    return not any(array is not None and np.may_share_memory(out, array) for array in inputs)
 
 
 def check_out(problem: AnyProblem, x: Array, out: Array, *inputs: Array | None) -> None:
@@ -669,7 +734,7 @@ def _images(x: Array, weight: Array, bias: Array | None, residual: Array | None)
 def check_arrays(optional: bool = False, **named: Any) -> None:
     """Refuse what is not an ndarray."""
     for name, array in named.items():
-        if optional and array is None:
+        if type(array) is np.ndarray or (optional and array is None):
             continue
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"{name}: got {type(array).__name__}, expected a NumPy array")

@@ -694,7 +694,7 @@ def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     task = problem.weights()
     functional.answer_if_asked(task)
     out = packing.aligned_empty(task.weight_shape, task.dtype)
-    _, implementation, division = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
+    _, implementation, division, _ = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
     image, grad = (a if a.ndim == len(task.x_shape) else a[np.newaxis] for a in (x, grad_output))
     launch.weight_gradient(implementation, division, task, image, grad, out)
     return out

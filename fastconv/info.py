@@ -28,8 +28,13 @@ def gather() -> list[tuple[str, str]]:
         ("processor", machine.cpu_name()),
         ("compiled for", machine.target_name()),
         ("vectors", f"{machine.lanes('float32')} float32 or {machine.lanes('float64')} float64 lanes, "
-                    f"{machine.registers()} registers"),
+                    f"{machine.registers()} registers{_narrowed()}"),
         ("caches", caches),
         ("threads", f"{fastconv.get_num_threads()} ({fastconv.get_threading()})"),
         ("CUDA", cuda),
     ]  # fmt: skip
+
+
+def _narrowed() -> str:
+    target = machine.target_vector()[0] // 4
+    return "" if machine.lanes() == target else f" (FASTCONV_LANES; the target has {target} float32 lanes)"

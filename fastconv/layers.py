@@ -47,6 +47,7 @@ class SeparableGradients(NamedTuple):
 class _Plan(NamedTuple):
     problem: AnyProblem
     out_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     bound: launch.Bound | None  # None for a batch of 0
 
 
@@ -70,7 +71,7 @@ class _Layer:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._plans: dict[Any, _Plan] = {}
-        self._packed: dict[Any, launch.Weights] = {}
+        self._packed: dict[Any, list[Array | None]] = {}
 
     def __getattr__(self, name: str) -> Any:
         for held in ("_arrays", "_arguments"):
@@ -106,12 +107,13 @@ class _Layer:
         return self._call(x, out, residual)
 
     def _call(self, x: Array, out: Array | None, residual: Array | None, output_size: Any = None) -> Array:
-        functional.check_arrays(x=x)
-        functional.check_arrays(optional=True, residual=residual)
+        if type(x) is not np.ndarray or residual is not None:
+            functional.check_arrays(x=x)
+            functional.check_arrays(optional=True, residual=residual)
         plan = self._plan(x, residual, output_size)
         if out is None:
-            out = packing.aligned_empty(plan.out_shape, plan.problem.dtype)
-        else:
+            out = packing.aligned_empty(plan.out_shape, plan.dtype)
+        elif not functional.fits(plan.out_shape, plan.dtype, out, x, residual):
             functional.check_out(plan.problem, x, out, residual)
         if plan.bound is not None:
             plan.bound(x, residual if residual is None else packing.contiguous(residual), out)
@@ -142,9 +144,11 @@ class _Layer:
                 weights, biases = self._weights_and_biases()
                 self._packed[packed_for] = launch.pack(choice, weights, biases)
                 _forget_oldest(self._packed, MOST_PACKED)
-            bound = launch.Bound(choice, x, self._packed[packed_for], residual is not None) if problem.batch else None
-            out_shape = problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
-            self._plans[key] = plan = _Plan(problem, out_shape, bound)
+            bound = None
+            if problem.batch:
+                bound = launch.Bound(choice, x, residual is not None).with_weights(self._packed[packed_for])
+            plan = _Plan(problem, functional.result_shape(problem, x), np.dtype(problem.dtype), bound)
+            self._plans[key] = plan
             _forget_oldest(self._plans, MOST_PLANS)
         return plan
 

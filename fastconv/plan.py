@@ -65,6 +65,8 @@ class Implementation:
         From a problem of these kinds to None, or the reason why this implementation does not compute it.
     reads : tuple of {"columns", "channels", "any"}
         Images in which these are neighbours in memory; others are copied first.
+    tiles : callable
+        From a dtype to every register tile that a division may choose: for each there is machine code of its own.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Implementation:
     vectorised: str
     refuse: Callable[[Any], str | None]
     reads: tuple[str, ...] = ("columns", "channels", "any")
+    tiles: Callable[[str], Sequence[Any]] = lambda dtype: (None,)
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
         """None, or the reason why this implementation does not compute the problem; see `choose` for `neighbours`."""
@@ -94,10 +97,18 @@ class Choice(NamedTuple):
     problem: Any
     implementation: Implementation
     division: Division
+    mirrored: bool = False  # a convolution stands for a transposed one, and its weight is to be mirrored
 
 
 def simplified(problem: AnyProblem) -> AnyProblem:
-    """The same sums in the simplest geometry: a pointwise layer of stride 1 does not know where a row of pixels ends."""
+    """The same sums in the simplest geometry, unless the direct kernels were asked for.
+
+    A transposed convolution of stride 1 is an ordinary one with its weight mirrored, and a pointwise layer of stride 1 does
+    not know where a row of pixels ends.
+    """
+    if isinstance(problem, Problem) and problem.operation == "transposed" and problem.algorithm != "direct":
+        if all(s == 1 for s in problem.stride):
+            problem = problem.mirrored()
     if isinstance(problem, Problem) and problem.kind == "pointwise" and all(s == 1 for s in problem.stride):
         one = (1,)
         return replace(problem, space=(math.prod(problem.space),), kernel=one, stride=one, pads=((0, 0),), dilation=one)
@@ -116,10 +127,11 @@ def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], thr
     ValueError
         If none does, which happens only for an `algorithm` that cannot do the problem.
     """
-    problem = simplified(problem)
+    asked, problem = problem, simplified(problem)
+    mirrored = isinstance(asked, Problem) and asked.operation != problem.operation  # type: ignore[union-attr]
     for implementation in implementations:
         if implementation.accepts(problem, neighbours) is None:
-            return Choice(problem, implementation, implementation.divide(problem, threads))
+            return Choice(problem, implementation, implementation.divide(problem, threads), mirrored)
     able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
     why = "; ".join(f"{i.name}: {i.refuse(problem)}" for i in able) or f"no kernel of that sort for {problem.kind} layers"
     raise ValueError(f"algorithm: {problem.algorithm!r} cannot compute {problem}: {why}; expected auto or direct")

@@ -194,6 +194,17 @@ class Problem:
         pads = tuple((b, a - o // s * s) for (b, a), o, s in zip(self.pads, self.output_padding, self.stride, strict=True))
         return replace(plain, operation="conv", pads=pads, output_padding=())
 
+    def mirrored(self) -> Problem:
+        """The convolution that computes a transposed one of stride 1, with its weight mirrored and its channels exchanged.
+
+        What the transposed one crops off, a convolution does not pad; if it crops more than a window, padding is negative.
+        """
+        pads = tuple(
+            (r - 1 - before, out - size + before)
+            for size, out, r, (before, _) in zip(self.space, self.out_space, self._reach, self.pads, strict=True)
+        )
+        return replace(self, operation="conv", pads=pads, output_padding=())
+
     def weights(self) -> Problem:
         """The problem that computes a convolution's gradient with respect to its weights."""
         bare = replace(self, bias="none", residual=False, activation=Activation(), padding_mode="zeros")

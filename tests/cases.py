@@ -9,7 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
+import fastconv
+from fastconv.cpu import packing, winograd
+from fastconv.cpu.launch import neighbours
+from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.epilogue import LEAKY_SLOPE, Activation
+from fastconv.plan import choose
 from fastconv.problem import Problem, SeparableProblem
 
 try:
@@ -286,3 +291,49 @@ def same_bits(got, want):
     """Same shape, dtype and bits."""
     np.testing.assert_array_equal(got, want, strict=True)
     assert got.tobytes() == want.tobytes(), "zeros of different signs"
+
+
+# Exact, but for one kernel --------------------------------------------------------------------------------------------
+
+STEEPEST = 1.5  # slope of an activation: hardswish's
+
+
+def kernel(problem, x):
+    """The name of the kernel that computes a problem whose image lies in memory as x does."""
+    return choose(problem, IMPLEMENTATIONS, fastconv.get_num_threads(), neighbours(x, problem)).implementation.name
+
+
+def largest(problem, given):
+    """The largest of conv(|x|, |weight|) for each image and filter, over all places where a window meets the image."""
+    x, weight = np.abs(given["x"]), np.abs(given["weight"])
+    if problem.padding_mode != "zeros":
+        x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)
+    last = problem.data_format == "channels_last"
+    pads = tuple((step * (size - 1),) * 2 for step, size in zip(problem.dilation, problem.kernel))
+    sums = fastconv.reference.conv2d(
+        x, weight, padding=pads, dilation=problem.dilation, groups=problem.groups, data_format=problem.data_format
+    )
+    return sums.max(axis=(-3, -2) if last else (-2, -1), keepdims=True)
+
+
+def error(problem, given, *others):
+    """How far off each number of the result may be, before the activation.
+
+    Nothing, unless winograd_4x4 computes the problem, of given["x"] or of one of the other images: its coefficients are no
+    binary fractions.
+    """
+    if all(kernel(problem, x) != "winograd_4x4" for x in (given["x"], *others)):
+        return np.zeros(1)
+    share = winograd.error_bound(4, problem.channels // problem.groups, problem.dtype)
+    return share * largest(problem, given).astype(np.float64)
+
+
+def same_result(problem, given, got, want, *others):
+    """`same_bits`, unless there may be an error: then two of them apart at most, times the activation's slope."""
+    bound = 2 * STEEPEST * error(problem, given, *others)
+    if not bound.any():
+        same_bits(got, want)
+        return
+    assert got.dtype == want.dtype and got.shape == want.shape
+    wrong = np.abs(got.astype(np.float64) - want) > bound
+    assert not wrong.any(), f"{problem}: {wrong.sum()} numbers beyond the bound of winograd_4x4"

@@ -3,7 +3,7 @@
 import cases
 import numpy as np
 import pytest
-from cases import arrays, bare, call, parse, same_bits, same_numbers, whole_numbers
+from cases import arrays, bare, call, error, parse, same_bits, same_numbers, whole_numbers
 
 import fastconv as fc
 from fastconv import reference
@@ -53,12 +53,22 @@ def made(text, seed=0):
     return problem, given["x"], given["weight"], whole_numbers(rng, problem.out_shape, problem.dtype)
 
 
+def input_error(problem, x, w, g):
+    """How far off each number of the gradient with respect to x may be: it may be computed by winograd_4x4."""
+    name = f"{'conv_transpose' if problem.operation == 'transposed' else 'conv'}{problem.dimensions}d_input"
+    task = fc.explain(getattr(fc.grad, name), x.shape, w, g, **keywords(problem)).problem
+    return error(task, {"x": g, "weight": w})
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_gradients_equal_the_reference(text):
     problem, x, w, g = made(text)
     got, want = gradients(fc.grad, problem, x, w, g), gradients(reference, problem, x, w, g)
-    for a, b in zip(got, want):
-        same_numbers(a, b)
+    for a, b, off in zip(got, want, (input_error(problem, x, w, g), 0, 0)):
+        if np.any(off):
+            assert a.dtype == b.dtype and (np.abs(a - b) <= off).all()
+        else:
+            same_numbers(a, b)
         assert a.flags.c_contiguous and a.flags.writeable and (a.size == 0 or a.ctypes.data % 64 == 0)
     if problem.batch == 0:
         assert not got[1].any() and not got[2].any()
@@ -68,10 +78,10 @@ def test_gradients_equal_the_reference(text):
 def test_gradients_are_adjoint(text):
     """The sum of conv(x, w) * g is linear in x and in w: each gradient times its argument gives that sum."""
     problem, x, w, g = made(text, seed=1)
-    out = call(fc, problem, {"x": x, "weight": w})
+    out = call(fc, problem, {"x": x, "weight": w}, precision="highest")
     grad_x, grad_w, grad_b = gradients(fc.grad, problem, x, w, g)
     total = np.vdot(out.astype("f8"), g)
-    assert np.vdot(x.astype("f8"), grad_x) == total
+    assert np.abs(np.vdot(x.astype("f8"), grad_x) - total) <= (np.abs(x) * input_error(problem, x, w, g)).sum()
     assert np.vdot(w.astype("f8"), grad_w) == total
     axes = [axis for axis in range(g.ndim) if axis != (1 if problem.data_format == "channels_first" else g.ndim - 1)]
     np.testing.assert_array_equal(grad_b, g.sum(tuple(axes)))

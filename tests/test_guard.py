@@ -9,15 +9,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import cases
 import numpy as np
 import pytest
+import tiled
 
 import fastconv as fc
+from fastconv.cpu import launch, machine
 
 PAGE = mmap.PAGESIZE
 CANARY = 0xA5
+EACH_TILED = 100  # problems for each tiled kernel
 TEXTS = [text for text in cases.CASES if "n0" not in text]
 
 
@@ -88,17 +92,62 @@ def check_all(flush):
     print("done", flush=True)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
-@pytest.mark.parametrize("flush", ["after", "before"])
-def test_nothing_beside_the_arrays_is_touched(flush):
+def check_tiled():
+    """Every tiled kernel, with packed weights and scratch guarded as well, against the reference."""
+    for name, (_, (first, *_)) in tiled.PICKS.items():
+        tile = tiled.tile_of(name, "float32", *first)
+        for line in tiled.problems(name, tile, EACH_TILED, seed=1):
+            for flush in ("after", "before"):
+                print(f"{name}, {flush}: {line}", flush=True)
+                check_one_tiled(name, tile, line, flush)
+    print("done", flush=True)
+
+
+def check_one_tiled(name, tile, line, flush):
+    problem, kept = cases.parse(line), []
+    plain = cases.arrays(problem, np.random.default_rng(0))
+    given = {key: guarded(array, flush, kept) for key, array in plain.items()}
+    choice = tiled.chosen(name, problem, tile)
+    packed = launch.pack(choice, [plain["weight"]], [plain.get("bias")])
+    weights = [array if array is None else guarded(array, flush, kept) for array in packed]
+    scratch = guarded(np.full(choice.division.scratch, np.nan, problem.dtype), flush, kept)
+    out = guarded(np.full(choice.problem.out_shape, np.nan, problem.dtype), flush, kept)
+    with patch.object(launch, "_scratch", lambda size: (scratch, scratch.ctypes.data)), fc.num_threads(1):
+        tiled.bound(choice, given, weights)(given["x"], given.get("residual"), out)
+    tiled.agree(name, line, plain, out.reshape(problem.out_shape))
+    assert all(room.intact() for room in kept), "wrote beside an array"
+    for key, array in plain.items():
+        assert given[key].tobytes() == array.tobytes(), f"{key} was written to"
+
+
+def run(call, **environment):
+    """Call a function of this file in a process of its own; what it printed last is what was wrong."""
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-X", "faulthandler", "-c", f"import test_guard; test_guard.check_all({flush!r})"]
-    environment = os.environ | {"PYTHONPATH": paths}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    last = done.stdout.split()[-1:]
-    assert done.returncode == 0 and last == ["done"], f"{last} against the page {flush} it:\n{done.stderr}"
+    command = [sys.executable, "-X", "faulthandler", "-c", f"import test_guard; test_guard.{call}"]
+    variables = os.environ | {"PYTHONPATH": paths} | environment
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300, check=False)
+    last = done.stdout.splitlines()[-1:]
+    assert done.returncode == 0 and last == ["done"], f"{last} in {call}:\n{done.stderr}"
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+
+
+@linux
+@pytest.mark.parametrize("flush", ["after", "before"])
+def test_nothing_beside_the_arrays_is_touched(flush):
+    run(f"check_all({flush!r})")
     cases.computed["problems"] += 2 * len(TEXTS)
+
+
+@linux
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_nor_by_tiled_kernels_of_any_width(lanes):
+    if 4 * lanes > machine.target_vector()[0]:
+        pytest.skip(f"this machine has no {lanes} lanes")
+    run("check_tiled()", FASTCONV_LANES=str(lanes))
+    cases.computed["problems"] += 2 * EACH_TILED * len(tiled.PICKS)
 
 
 def test_a_guard_guards():

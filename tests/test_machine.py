@@ -26,11 +26,41 @@ def test_lanes_and_registers():
 )
 def test_targets(features, lanes, registers, monkeypatch):
     monkeypatch.setattr(machine, "_target_features", lambda: features)
-    machine._vector.cache_clear()
-    try:
-        assert (machine.lanes(), machine.registers()) == (lanes, registers)
-    finally:
-        machine._vector.cache_clear()
+    monkeypatch.delenv("FASTCONV_LANES", raising=False)
+    assert machine.target_vector() == (4 * lanes, registers)
+    assert machine._vector.__wrapped__() == (4 * lanes, registers)
+
+
+@pytest.mark.parametrize(
+    ("features", "asked", "vector"),
+    [
+        ("+avx2,+avx512f", "16", (64, 32)),
+        ("+avx2,+avx512f", "8", (32, 16)),
+        ("+avx2,+avx512f", "4", (16, 16)),
+        ("+avx2", "8", (32, 16)),
+        ("+neon", "4", (16, 32)),
+        ("+avx2", "", (32, 16)),  # as good as none
+    ],
+)
+def test_lanes_can_be_narrowed(features, asked, vector, monkeypatch):
+    monkeypatch.setattr(machine, "_target_features", lambda: features)
+    monkeypatch.setenv("FASTCONV_LANES", asked)
+    assert machine._vector.__wrapped__() == vector
+
+
+@pytest.mark.parametrize(
+    ("features", "asked", "expected"),
+    [
+        ("+avx2", "16", "4 or 8"),
+        ("", "8", "4"),
+        *(("+avx512f", bad, "4 or 8 or 16") for bad in ("2", "12", "x", "-8", "8.0", " 8")),
+    ],
+)
+def test_other_lanes_are_refused(features, asked, expected, monkeypatch):
+    monkeypatch.setattr(machine, "_target_features", lambda: features)
+    monkeypatch.setenv("FASTCONV_LANES", asked)
+    with pytest.raises(ValueError, match=f"FASTCONV_LANES: got '{asked}', expected {expected}: float32 lanes"):
+        machine._vector.__wrapped__()
 
 
 def test_names():

@@ -63,6 +63,187 @@ def test_nan_and_infinity(dtype):
         np.testing.assert_array_equal(out, np.outer(a, b))
 
 
+# Every operation, alone: a table of what is done to numbers a, b and scalars, and what NumPy makes of the same ------------
+#
+# Operands are unaligned, and lie between NaN, which would show in the result; the result lies between -99.
+
+MARGIN = 3
+
+
+def among(numbers, dtype, margin=np.nan):
+    """A row of numbers between margins."""
+    row = np.full(len(numbers) + 2 * MARGIN, margin, dtype)
+    row[MARGIN:-MARGIN] = numbers
+    return row
+
+
+def numbers(lanes, dtype, seed):
+    """Whole numbers, but for the special ones: among them whatever a comparison could get wrong."""
+    row = np.random.default_rng(seed).integers(-9, 10, lanes).astype(dtype)
+    row[:4] = np.roll([np.nan, np.inf, -np.inf, -0.0], seed)
+    return row
+
+
+VECTORS = {
+    "load": (lambda s, a, b, n: s.load(a), lambda a, b, n: a),
+    "splat": (lambda s, a, b, n: s.splat(n), lambda a, b, n: np.full_like(a, n)),
+    "add": (lambda s, a, b, n: s.load(a) + s.load(b), lambda a, b, n: a + b),
+    "subtract": (lambda s, a, b, n: s.load(a) - s.load(b), lambda a, b, n: a - b),
+    "multiply": (lambda s, a, b, n: s.load(a) * s.load(b), lambda a, b, n: a * b),
+    "number + vector": (lambda s, a, b, n: n + s.load(a), lambda a, b, n: n + a),
+    "number - vector": (lambda s, a, b, n: n - s.load(a), lambda a, b, n: n - a),
+    "number * vector": (lambda s, a, b, n: n * s.load(a), lambda a, b, n: n * a),
+    "integer * vector": (lambda s, a, b, n: 3 * s.load(a), lambda a, b, n: 3 * a),
+    "plus": (lambda s, a, b, n: s.splat(n).plus(s.load(a), s.load(b)), lambda a, b, n: n + a * b),
+    "clip": (lambda s, a, b, n: s.load(a).clip(-2.0, n), lambda a, b, n: np.clip(a, -2, n)),
+    "clip to nothing": (lambda s, a, b, n: s.load(a).clip(-np.inf, np.inf), lambda a, b, n: a),
+    "evens": (lambda s, a, b, n: s.load(a).evens(s.load(b)), lambda a, b, n: np.concatenate([a, b])[::2]),
+    "odds": (lambda s, a, b, n: s.load(a).odds(s.load(b)), lambda a, b, n: np.concatenate([a, b])[1::2]),
+}
+WIDTHS = pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+BOTH = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@pytest.mark.filterwarnings("ignore")
+@BOTH
+@WIDTHS
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors(name, lanes, dtype):
+    operation, expected = njit(VECTORS[name][0]), VECTORS[name][1]
+
+    @njit
+    def kernel(shape, a, b, n, out):
+        operation(shape, pointer(a) + MARGIN, pointer(b) + MARGIN, n).store(pointer(out) + MARGIN)
+
+    out, number = among([0] * lanes, dtype, -99), np.dtype(dtype).type(5)
+    for first, second in ((1, 2), (1, 1), (0, 3)):
+        a, b = (numbers(max(4, lanes), dtype, seed)[:lanes] for seed in (first, second))
+        kernel(TileShape(1, 1, lanes, 1, dtype), among(a, dtype), among(b, dtype), number, out)
+        np.testing.assert_array_equal(out, among(expected(a, b, number).astype(dtype), dtype, -99))
+
+
+@njit
+def masked(shape, a, low, high, n, out):
+    """Both pointers may stand outside their runs: only a mask says what is touched."""
+    shape.load(pointer(a) + MARGIN, low, high).store(pointer(out) + MARGIN, n)
+
+
+@BOTH
+@WIDTHS
+def test_masks(lanes, dtype):
+    """Every pair of bounds, and bounds far outside: they are clamped before they narrow to 32 bits."""
+    far, shape = 2**33, TileShape(1, 1, lanes, 1, dtype)
+    a = np.arange(1, lanes + 1).astype(dtype)
+    for low in (-far, -1, *range(lanes + 1), far):
+        for high in (-far, -1, *range(lanes + 1), far):
+            inside = (np.arange(lanes) >= low) & (np.arange(lanes) < high)
+            out = among([-99] * lanes, dtype, -99)
+            masked(shape, among(np.where(inside, a, np.nan), dtype), low, high, lanes, out)
+            np.testing.assert_array_equal(out, among(np.where(inside, a, 0), dtype, -99))
+    for n in (-far, -1, *range(lanes + 1), lanes + 1, far):
+        out = among([-99] * lanes, dtype, -99)
+        masked(shape, among(a, dtype), 0, lanes, n, out)
+        np.testing.assert_array_equal(out, among(np.where(np.arange(lanes) < n, a, -99), dtype, -99))
+
+
+def room(rows, columns, dtype, margin):
+    """A matrix of margins, with more of them around: (all of it, the matrix inside)."""
+    whole = np.full((rows + 2, columns + 2 * MARGIN), margin, dtype)
+    return whole, whole[1:-1, MARGIN:-MARGIN]
+
+
+TILES = {
+    "zeros": (lambda s, a, step, b, n: s.zeros(), lambda a, b, n: 0 * a),
+    "from_rows": (lambda s, a, step, b, n: s.from_rows(b), lambda a, b, n: 0 * a + b[: len(a), None]),
+    "from_columns": (lambda s, a, step, b, n: s.from_columns(b), lambda a, b, n: 0 * a + b[: a.shape[1]]),
+    "load_tile": (lambda s, a, step, b, n: s.load_tile(a, step), lambda a, b, n: a),
+    "clip": (lambda s, a, step, b, n: s.load_tile(a, step).clip(-n, n), lambda a, b, n: np.clip(a, -n, n)),
+    "rank1": (lambda s, a, step, b, n: s.load_tile(a, step).rank1(b, b), lambda a, b, n: a + outer(a, b, 1)),
+    "rank1_apart": (lambda s, a, step, b, n: s.load_tile(a, step).rank1_apart(b, 2, b), lambda a, b, n: a + outer(a, b, 2)),
+    "rank1_apart backwards": (
+        lambda s, a, step, b, n: s.load_tile(a, step).rank1_apart(b + (s.rows - 1), -1, b),
+        lambda a, b, n: a + np.outer(b[: len(a)][::-1], b[: a.shape[1]]),
+    ),
+}  # fmt: skip
+
+
+def outer(a, b, step):
+    return np.outer(b[: len(a) * step : step], b[: a.shape[1]])
+
+
+@BOTH
+@WIDTHS
+@pytest.mark.parametrize("size", [(1, 1), (3, 2)])
+@pytest.mark.parametrize("name", TILES)
+def test_tile_operations(name, size, lanes, dtype):
+    operation, expected = njit(TILES[name][0]), TILES[name][1]
+
+    @njit
+    def kernel(shape, a, step, b, n, out):
+        operation(shape, pointer(a) + (step + MARGIN), step, pointer(b), n).store(pointer(out) + (step + MARGIN), step)
+
+    shape, rng = TileShape(*size, lanes, 1, dtype), np.random.default_rng(0)
+    given, a = room(shape.rows, shape.width, dtype, np.nan)
+    out, _ = room(shape.rows, shape.width, dtype, -99)
+    wanted, want = room(shape.rows, shape.width, dtype, -99)
+    a[...] = rng.integers(-9, 10, a.shape)
+    b = rng.integers(-9, 10, max(shape.width, 2 * shape.rows)).astype(dtype)
+    kernel(shape, given, given.shape[1], b, np.dtype(dtype).type(4), out)
+    want[...] = expected(a, b, 4)
+    np.testing.assert_array_equal(out, wanted)
+
+
+@njit
+def parts(shape, a, step, rows, columns, out, out_rows, out_columns):
+    tile = shape.load_tile(pointer(a) + (step + MARGIN), step, rows, columns)
+    tile.store(pointer(out) + (step + MARGIN), step, out_rows, out_columns)
+
+
+@BOTH
+@WIDTHS
+def test_parts_of_tiles(lanes, dtype):
+    """Loaded, what lies outside is zero and not read; stored, it is not written."""
+    shape = TileShape(3, 2, lanes, 1, dtype)
+    for rows, columns in ((3, 2 * lanes), (2, lanes + 1), (1, lanes), (0, 5), (3, 0), (9, 99), (-1, -1), (2**33, lanes - 1)):
+        inside = (np.arange(3)[:, None] < rows) & (np.arange(2 * lanes) < columns)
+        given, a = room(3, 2 * lanes, dtype, np.nan)
+        a[...] = np.where(inside, np.arange(1, a.size + 1).reshape(a.shape), np.nan)
+        for stored in (False, True):
+            out, _ = room(3, 2 * lanes, dtype, -99)
+            wanted, want = room(3, 2 * lanes, dtype, -99)
+            parts(shape, given, given.shape[1], rows, columns, out, *((rows, columns) if stored else (3, 2 * lanes)))
+            want[...] = np.where(inside, a, -99 if stored else 0)
+            np.testing.assert_array_equal(out, wanted)
+
+
+@njit
+def turned(square, a, out):
+    square.load_tile(pointer(a), square.lanes).transpose().store(pointer(out), square.lanes)
+
+
+@BOTH
+@WIDTHS
+def test_transpose(lanes, dtype):
+    a = np.arange(lanes**2).astype(dtype).reshape(lanes, lanes)
+    out = np.full_like(a, np.nan)
+    square = TileShape(5, 3, lanes, 7, dtype).square
+    assert (square.rows, square.vectors, square.lanes, square.dtype) == (lanes, 1, lanes, dtype)
+    turned(square, a, out)
+    np.testing.assert_array_equal(out, a.T)
+
+
+@njit
+def asked_for(array, n):
+    pointer(array).prefetch(n)
+    return array[0]
+
+
+@BOTH
+def test_prefetch_of_any_address(dtype):
+    for n in (0, -1, 10**6, -(2**40), 2**45):
+        assert asked_for(np.ones(4, dtype), n) == 1
+
+
 @njit
 def described(shape):
     return shape.rows, shape.vectors, shape.lanes, shape.step, shape.width

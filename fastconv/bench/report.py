@@ -17,7 +17,7 @@ from fastconv.bench.timing import Measurement, measure
 from fastconv.cpu.machine import cpu_name, fma_peak
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import get_num_threads, num_threads
-from fastconv.plan import choose
+from fastconv.plan import choose, simplified
 from fastconv.problem import ALGORITHMS, SeparableProblem
 
 Item = TypeVar("Item")
@@ -263,7 +263,7 @@ def tune(
     rows = []
     with num_threads(get_num_threads() if threads is None else threads):
         for name, problem in progress(found, "tuning"):
-            taken = choose(problem, IMPLEMENTATIONS)[0].algorithm
+            taken = choose(problem, IMPLEMENTATIONS, get_num_threads()).implementation.algorithm
             able = algorithms(problem)
             times = best_in_turn({algorithm: case(asked) for algorithm, asked in able.items()}, seconds)
             speeds = [f"{problem.operations / times[a] / 1e9:.1f}" if a in times else "-" for a in ALGORITHMS[1:]]
@@ -287,4 +287,4 @@ def algorithms(problem: AnyProblem) -> dict[str, AnyProblem]:
         return replace(problem, algorithm=algorithm)
 
     asked = {algorithm: asking(algorithm) for algorithm in ALGORITHMS[1:] if problem.algorithm in ("auto", algorithm)}
-    return {a: p for a, p in asked.items() if any(i.accepts(p) is None for i in IMPLEMENTATIONS)}
+    return {a: p for a, p in asked.items() if any(i.accepts(simplified(p), "any") is None for i in IMPLEMENTATIONS)}

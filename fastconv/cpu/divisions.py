@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
@@ -84,8 +84,8 @@ def by_row(problem: SeparableProblem, threads: int) -> Division:
 
 
 def by_weight(problem: Problem, threads: int) -> Division:
-    """An item is a filter and one of its channels."""
-    return Division(problem.filters * problem.channels // problem.groups)
+    """An item is a filter and one of its channels; its scratch a sum for each column of the gradient."""
+    return Division(problem.filters * problem.channels // problem.groups, scratch=problem.out_space[-1])
 
 
 # Tiled kernels --------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_standard_pixels: bands of whole rows whose sheets and sums fit a seat's scratch."""
-    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+    filters = problem.filters // problem.groups
     rows, channels = rows_in_a_plane(problem), problem.channels // problem.groups
     tile = pixel_tile(problem)
     one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
@@ -135,7 +135,59 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows))
     flat = _ceil(band * one.pitch, tile.width) * tile.width
-    return _over_sheets(problem, tile, band, chunk, tile.rows, tile.rows * flat, {"sums_pitch": flat}, tile.width)
+    sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
+    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, tile.width)
+
+
+def transposed(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed: bands of rows whose part of the image fits a seat's scratch."""
+    out_space, kernel, stride, dilation = map(three, (problem.out_space, problem.kernel, problem.stride, problem.dilation))
+    crop = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads]
+    lanes, channels, filters = machine.lanes(problem.dtype), problem.channels // problem.groups, problem.filters // problem.groups
+    tile = transposed_tile(problem)
+    # Rows of the image that reach `band` rows of the result; for columns, all of them, from the first that is reached on.
+    spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    first = -((spans[2] - crop[2]) // stride[2])
+    pitch = (out_space[2] - 1 + crop[2]) // stride[2] - first + 1
+    depth = spans[0] // stride[0] + 1
+
+    def sheet(band: int) -> int:
+        size = depth * pitch * sheet_rows(band, spans[1], stride[1])
+        return LINE * (_ceil(size + LINE, LINE) | 1)
+
+    run = max(1, RUN // out_space[2])
+    sums = (run * out_space[2] + max(lanes, tile.rows * stride[2])) * tile.width
+    room = scratch_numbers(problem.dtype) - sums
+    most = max(1, room * out_space[1] // (channels * sheet(out_space[1])))
+    others = max(1, problem.batch) * problem.groups * out_space[0]
+    band, chunk = _spread_out(out_space[1], filters, tile.width, others, threads, min(most, out_space[1]))
+    bands, chunks = _ceil(out_space[1], band), _ceil(filters, chunk)
+    sums_at = _ceil(channels * sheet(band) + tile.rows + LINE, LINE) * LINE
+    ones = (1, 1, 1)
+    fields = {
+        "spread": stride, "apart": dilation, "crop": crop, "reach": crop[2] - first * stride[2], "run": run,
+        "stride": ones, "dilation": ones, "before": (0, 0, -first), "phases": (depth, 1, 1),
+        "table": (0,) * (taps(problem) + 2), "pitch": pitch, "phase_size": sheet_rows(band, spans[1], stride[1]) * pitch,
+        "sheet": sheet(band), "sums_at": sums_at, "panels": _ceil(filters, tile.width),
+        "panel": tile.width * (1 + channels * taps(problem)),
+    }  # fmt: skip
+    scratch = sums_at + sums
+    return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
+
+
+def sheet_rows(band: int, span: int, stride: int) -> int:
+    """Rows of the image that reach a band of rows of a transposed convolution's result."""
+    return (band - 1 + span) // stride + 1
+
+
+def transposed_tile(problem: Problem) -> TileShape:
+    """The tile whose strips of a phase, and panels, waste least."""
+    columns, filters = _ceil(problem.out_space[-1], problem.stride[-1]), problem.filters // problem.groups
+
+    def cycles(tile: TileShape) -> float:
+        return _ceil(columns, tile.rows) * _ceil(filters, tile.width) * tiles.update_cycles(tile, tile.vectors)
+
+    return min(tiles.filters_in_lanes(problem.dtype), key=cycles)
 
 
 def pixel_tile(problem: Problem) -> TileShape:
@@ -345,8 +397,7 @@ def winograd(outputs: int) -> Callable[[Problem, int], Division]:
 
 def winograd_tile(problem: Problem, count: int) -> TileShape:
     """The tile of two vectors of filters whose rows divide so many tiles best."""
-    shapes = [replace(s, step=s.lanes) for s in tiles.filters_in_lanes(problem.dtype) if s.vectors == 2]
-    return min(shapes, key=lambda s: _ceil(count, s.rows) * tiles.update_cycles(s, 1))
+    return min(tiles.winograd_products(problem.dtype), key=lambda s: _ceil(count, s.rows) * tiles.update_cycles(s, 1))
 
 
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------

@@ -65,6 +65,10 @@ FIELDS: dict[str, tuple[int, str]] = {
     "phase_size": (1, "integer"),
     "sheet": (1, "integer"),
     "sums_at": (1, "integer"),  # where a tile's sums begin in a seat's scratch, behind the sheets
+    "spread": (3, "three"),  # of tiled_transposed: the stride, the dilation, what is cropped, and how far left a row is seen
+    "apart": (3, "three"),
+    "crop": (3, "three"),
+    "reach": (1, "integer"),
     "run": (1, "integer"),  # rows of the result that are put together
     "sums_pitch": (1, "integer"),  # numbers of a row of them
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there

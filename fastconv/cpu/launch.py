@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastconv.cpu import gradients, job, packing, rows, threads
+from fastconv.cpu.atomics import call
 from fastconv.cpu.compiled import address, compiled
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
 from fastconv.plan import AnyProblem, Choice, Division, Implementation
@@ -21,24 +21,18 @@ from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
 X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
+WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
+BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
 KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A layer's arrays in the order in which one implementation reads them; the second ones are a separable layer's."""
-
-    weight: Array
-    bias: Array | None = None
-    outer_weight: Array | None = None
-    outer_bias: Array | None = None
-
-
-def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> Weights:
-    """The weights and biases of a problem for one implementation."""
+def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array | None]:
+    """The weights and biases of a problem in the order in which one implementation reads them: weight, bias, and again."""
+    if choice.mirrored:
+        weights = [packing.mirrored(weights[0], choice.problem.groups)]
     packed = choice.implementation.pack(choice.problem, choice.division.unit, weights, biases)
-    copied = [None if b is None else packing.aligned_copy(b) for b in biases]
-    return Weights(packed[0], copied[0], *packed[1:], *copied[1:])
+    copied = [None if b is None else packing.contiguous(b) for b in biases]
+    return [array for pair in zip(packed, copied, strict=True) for array in pair]
 
 
 class Bound:
@@ -47,36 +41,47 @@ class Bound:
     Good for every x that lies in memory as the first one did, of which only the shape and the strides are looked at.
     """
 
-    def __init__(self, choice: Choice, x: Array, weights: Weights, has_residual: bool) -> None:
-        self._problem, self._implementation, division = choice
+    def __init__(self, choice: Choice, x: Array, has_residual: bool) -> None:
+        self._problem, self._implementation, division, _ = choice
         problem, first = self._problem, _first(self._problem)
         image = self._prepared(x)
         self._as_it_lies = _at(image) == _at(x)
-        values = _geometry(first, image) | dict(division.fields) | _epilogue(problem, weights, has_residual)
         self._table = np.array(division.fields.get("table", ()), np.int64)
+        values = _geometry(first, image) | dict(division.fields) | _epilogue(problem, has_residual)
         values |= {
-            "weight": _at(weights.weight), "bands": division.bands, "band": division.band, "chunks": division.chunks,
-            "chunk": division.chunk, "scratch_size": _rounded(division.scratch), "table": _at(self._table),
-            "last": problem.data_format == "channels_last",
+            "bands": division.bands, "band": division.band, "chunks": division.chunks, "chunk": division.chunk,
+            "scratch_size": _rounded(division.scratch), "table": _at(self._table), "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
             values |= _shared_code(problem, division)
-        self._words, self._weights, self._items = job.fill(values), weights, division.items
+        self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
         self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile, division.window))
         self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
+        self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
+
+    def with_weights(self, weights: list[Array | None]) -> Bound:
+        """The same with weights and biases, from `pack`."""
+        bound = object.__new__(Bound)  # copy.copy takes 2 us
+        bound.__dict__.update(self.__dict__, _words=self._words.copy(), _weights=weights)
+        for place, array in zip(WEIGHT if len(weights) == 2 else BOTH_WEIGHTS, weights, strict=True):
+            if array is not None:
+                bound._words[place] = packing.address_of(array)
+        return bound
 
     def __call__(self, x: Array, residual: Array | None, out: Array) -> None:
         """Compute the problem into `out`; `residual` is contiguous."""
         image = x if self._as_it_lies and x.flags.aligned else self._prepared(x)  # a name of its own: it must outlive the call
         words = self._words.copy()
-        set_arrays(words, image, out)
         if residual is not None:
             words[RESIDUAL] = _at(residual)
-        seats = threads.seats()
-        if self._scratch:
-            memory = _scratch(seats * self._scratch)
-            words[SCRATCH] = _at(memory)
-        threads.run(self._code, _at(words), self._items, self._work, seats)
+        if self._alone:
+            scratch = _scratch(self._scratch)
+            run_alone(words, image, out, scratch[1], self._code, self._items)
+        else:
+            seats = threads.seats()
+            scratch = _scratch(seats * self._scratch)
+            task = set_arrays(words, image, out, scratch[1])
+            threads.run(self._code, task, self._items, self._work, seats)
 
     def _prepared(self, x: Array) -> Array:
         """The input as the kernel can read it: itself, if it can."""
@@ -90,10 +95,18 @@ class Bound:
 
 
 @compiled
-def set_arrays(words, x, out):
-    """Write two arrays' addresses: 0.2 us, where asking an array in Python takes 1 us."""
-    words[X] = x.ctypes.data
-    words[OUT] = out.ctypes.data
+def set_arrays(words, x, out, scratch):
+    """Complete a job's words, and say where they lie: 0.3 us, where asking an array in Python for its address takes 1 us."""
+    words[X], words[OUT], words[SCRATCH] = x.ctypes.data, out.ctypes.data, scratch
+    return words.ctypes.data
+
+
+@compiled
+def run_alone(words, x, out, scratch, code, items):
+    """Complete a job's words, and run its items in this thread."""
+    task = set_arrays(words, x, out, scratch)
+    for item in range(items):
+        call(code, item, 0, task)
 
 
 def _first(problem: AnyProblem) -> Problem:
@@ -117,12 +130,15 @@ def weight_gradient(
         return
     x, grad = packing.readable(x), packing.readable(grad)
     image, channel, steps = _steps(grad, problem.data_format)
+    seats, size = threads.seats(), _rounded(division.scratch)
+    scratch = _scratch(seats * size * x.itemsize)
     values = _geometry(problem, x) | {
-        "x": _at(x), "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps, "out": _at(out),
+        "scratch": scratch[1], "scratch_size": size, "x": _at(x), "out": _at(out),
+        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
     words = job.fill(values)
     code = address(implementation.kernel, *job.arguments(problem.dtype))
-    threads.run(code, _at(words), division.items, float(problem.operations))
+    threads.run(code, _at(words), division.items, float(problem.operations), seats)
 
 
 def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
@@ -143,41 +159,41 @@ def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
 
 
 class _Kept(threading.local):
-    memory: Array = np.empty(0, np.uint8)
+    size = 0
+    memory: tuple[Array | None, int] = (None, 0)
 
 
 _kept = _Kept()
 
 
-def _scratch(size: int) -> Array:
-    """Memory of at least so many bytes that begins on a cache line, this Python thread's until its next call."""
-    if _kept.memory.size >= size:
+def _scratch(size: int) -> tuple[Array | None, int]:
+    """Memory of at least so many bytes that begins on a cache line, and its address; this Python thread's until its next call."""
+    if _kept.size >= size:
         return _kept.memory
-    memory = packing.aligned_empty((size,), np.uint8)
+    array = packing.aligned_empty((size,), np.uint8)
+    memory = array, _at(array)
     if size <= KEPT_SCRATCH:
-        _kept.memory = memory
+        _kept.size, _kept.memory = size, memory
     return memory
 
 
 # The job's words ------------------------------------------------------------------------------------------------------
 
 
-def _epilogue(problem: AnyProblem, weights: Weights, has_residual: bool) -> dict[str, Any]:
-    first, last, outer = problem, problem, {}
-    bias = weights.bias
+def _epilogue(problem: AnyProblem, has_residual: bool) -> dict[str, Any]:
+    last, inner = problem, {}
     if isinstance(problem, SeparableProblem):
-        first, last, bias = problem.depthwise, problem.pointwise, weights.outer_bias
+        first, last = problem.depthwise, problem.pointwise
         inner_late, inner_least, inner_most = _clipping(first, False)
-        outer = {
-            "outer_weight": _at(weights.outer_weight), "outer_filters": problem.filters,
-            "inner_bias": _at(weights.bias), "inner_bias_kind": job.BIAS[first.bias],
+        inner = {
+            "outer_filters": problem.filters, "inner_bias_kind": job.BIAS[first.bias],
             "inner_activation": first.activation.code, "inner_low": first.activation.low, "inner_high": first.activation.high,
             "inner_late": inner_late, "inner_least": inner_least, "inner_most": inner_most,
         }  # fmt: skip
     activation = last.activation
     late, least, most = _clipping(last, has_residual)
-    return outer | {
-        "bias": _at(bias), "bias_kind": job.BIAS[last.bias], "has_residual": has_residual,
+    return inner | {
+        "bias_kind": job.BIAS[last.bias], "has_residual": has_residual,
         "activation": activation.code, "low": activation.low, "high": activation.high,
         "late": late, "least": least, "most": most,
     }  # fmt: skip

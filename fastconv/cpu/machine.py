@@ -1,10 +1,13 @@
 """The machine that kernels are compiled for: lanes, registers, caches, and the multiply-add peak, measured.
 
 What the compiler is told (Numba's target, which `NUMBA_CPU_NAME` may change) counts, not what the host could do.
+`FASTCONV_LANES`, 4, 8 or 16 float32 lanes and at most the target's, makes the kernels use narrower vectors, with as many
+registers as a machine of that width has: so every width can be tested, and timed, on any machine. It is read once a process.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from functools import lru_cache
@@ -17,6 +20,7 @@ from fastconv.cpu.simd import TileShape, pointer
 
 # The vectors that a target feature brings: bytes of one, and how many registers there are.
 VECTORS = (("+avx512f", 64, 32), ("+avx2", 32, 16), ("+neon", 16, 32), ("", 16, 16))
+NARROWED = 16  # registers, if FASTCONV_LANES asks for fewer lanes than the target's: as AVX2 and SSE have
 DEFAULT_CACHES = {"L1d": 32 * 1024, "L2": 512 * 1024, "L3": 8 * 1024 * 1024}  # the smallest of the machines that we serve
 PEAK_STEPS, PEAK_TIMES = 64, 64  # rank-1 updates of a product, 11 KB of operands that stay in L1; products a measurement
 
@@ -27,10 +31,23 @@ def _target_features() -> str:
     return str(cpu_target.target_context.codegen().magic_tuple()[2])
 
 
-@lru_cache(maxsize=1)
-def _vector() -> tuple[int, int]:
+def target_vector() -> tuple[int, int]:
+    """Bytes of the target's widest vector, and how many registers there are."""
     features = _target_features().split(",")
     return next((size, registers) for feature, size, registers in VECTORS if not feature or feature in features)
+
+
+@lru_cache(maxsize=1)
+def _vector() -> tuple[int, int]:
+    """The same of what the kernels use."""
+    size, registers = target_vector()
+    asked = os.environ.get("FASTCONV_LANES")
+    if not asked:
+        return size, registers
+    sizes = {str(lanes): 4 * lanes for lanes in (4, 8, 16) if 4 * lanes <= size}
+    if asked not in sizes:
+        raise ValueError(f"FASTCONV_LANES: got {asked!r}, expected {' or '.join(sizes)}: float32 lanes that this target has")
+    return sizes[asked], registers if sizes[asked] == size else NARROWED
 
 
 def lanes(dtype: str = "float32") -> int:

@@ -13,7 +13,7 @@ With stride 1 and whole planes the plan hands over each image as one long row. `
 """
 
 from fastconv.cpu.compiled import compiled
-from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, start_pixel, start_row
+from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, start_pixel, start_row
 from fastconv.cpu.standard import put_row
 
 
@@ -30,7 +30,7 @@ def direct_pointwise(item, seat, job):
         row = out + (n * filters * rows * width + place)
         across = image + (line // out_height * stride_z * step[0] + line % out_height * stride_i * step[1])
         start_row(row, width, finish, f, place)
-        add_lines(row, across, x_channel, w, 1, channels, stride_j * step[2], 0, width)
+        add_strided_lines(row, across, x_channel, stride_j * step[2], w, 1, channels, width)
         finish_row(row, width, finish, n * filters * rows * width + place)
 
 
@@ -48,7 +48,7 @@ def direct_pointwise_last(item, seat, job):
             place = (line * width + j) * filters
             row = out + (n * rows * width * filters + place)
             start_pixel(row, filters, finish, 0, place)
-            add_lines(row, weights, filters, pixel, x_channel, channels, 1, 0, filters)
+            add_lines(row, 1, weights, filters, 1, pixel, x_channel, channels, filters)
             finish_row(row, filters, finish, n * rows * width * filters + place)
 
 

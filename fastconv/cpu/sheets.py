@@ -46,7 +46,7 @@ class Sheets:
     def of(problem: Problem, band: int) -> Sheets:
         """For a problem whose padding is zeros."""
         (depth, taps_a, taps_b), (_, stride_i, stride_j), (_, apart_i, apart_j) = map(
-            _three, (problem.kernel, problem.stride, problem.dilation)
+            three, (problem.kernel, problem.stride, problem.dilation)
         )
         rows_at, columns_at = [a * apart_i for a in range(taps_a)], [b * apart_j for b in range(taps_b)]
         of_rows, of_columns = sorted({y % stride_i for y in rows_at}), sorted({u % stride_j for u in columns_at})
@@ -65,7 +65,8 @@ class Sheets:
         return Sheets((*table, *of_rows, *of_columns), (depth, len(of_rows), len(of_columns)), pitch, phase_size, sheet)
 
 
-def _three(sizes: tuple[int, ...]) -> tuple[int, ...]:
+def three(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Of depth, height and width, from fewer of them."""
     return (1,) * (3 - len(sizes)) + sizes
 
 
@@ -125,7 +126,14 @@ def copy_row(square, x, job, first, out):
     In whole vectors: what is written past the end belongs to the next row, which is written next. Channels are innermost, so
     that a mask is made once for all of them: made for each vector, it took 20 cycles, a quarter of a grouped layer's time.
     """
-    lanes, channels, sheet, x_channel, width, stride = square.lanes, job.channels, job.sheet, job.x_channel, job.space[2], job.stride[2]
+    lanes, channels, sheet, x_channel, width, stride = (
+        square.lanes,
+        job.channels,
+        job.sheet,
+        job.x_channel,
+        job.space[2],
+        job.stride[2],
+    )
     for column in range(0, job.pitch, lanes):
         j = first + column * stride
         if stride == 1:

@@ -14,7 +14,8 @@ A dilated (atrous) convolution is this kernel with its taps further apart: no ze
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inside, start_pixel, start_row
+from fastconv.cpu.packing import BLOCK
+from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
 
 
 @compiled
@@ -39,10 +40,10 @@ def direct_standard(item, seat, job):
             for a in range(lines[0], lines[1]):
                 across = image + ((z + e * apart_z) * step[0] + (i + a * apart_i) * step[1])
                 for b in range(taps_b):
-                    j = b * apart_j - before_j
+                    j, w = b * apart_j - before_j, weights + ((e * taps_a + a) * taps_b + b)
                     first, last = inside(j, stride_j, out_width, width)
-                    w = weights + ((e * taps_a + a) * taps_b + b)
-                    add_lines(row, across + j * step[2], x_channel, w, taps, channels, stride_j * step[2], first, last)
+                    x = across + (j + first * stride_j) * step[2]
+                    add_strided_lines(row + first, x, x_channel, stride_j * step[2], w, taps, channels, last - first)
         finish_row(row, out_width, finish, n * all_filters * rows * out_width + place)
 
 
@@ -71,13 +72,11 @@ def direct_standard_last(item, seat, job):
                     for b in range(columns[0], columns[1]):
                         pixel = image + ((z + e * apart_z) * step[0] + (i + a * apart_i) * step[1] + (j + b * apart_j) * step[2])
                         w = weights + ((e * taps_a + a) * taps_b + b) * channels * filters
-                        add_lines(row, w, filters, pixel, x_channel, channels, 1, 0, filters)
+                        add_lines(row, 1, w, filters, 1, pixel, x_channel, channels, filters)
             finish_row(row, filters, finish, n * rows * out_width * all_filters + place)
 
 
 # Tiled: the sums of a register tile, over sheets (sheets.py) -----------------------------------------------------------
-
-BLOCK = 16  # channels whose rows stay in L1 while all taps pass over them: 16 x 3 rows x 2 lines are 6 KB
 
 
 @inlined

@@ -20,9 +20,10 @@ from fastconv.cpu import (
     pointwise,
     separable,
     standard,
+    tiles,
     transposed,
     winograd,
-)  # fmt: skip
+)
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
@@ -41,7 +42,11 @@ def _in_order(*orders: Callable[[Any, int], Any]) -> Callable[..., Any]:
 
 
 def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, standard.BLOCK)]
+    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, machine.lanes(problem.dtype))]
+
+
+def _exchanged_in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return _in_lanes(problem, unit, [packing.exchanged(weights[0], problem.groups)], biases)
 
 
 def _in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -94,6 +99,13 @@ def _cheaper(pixels: float, problem: Problem) -> str | None:
     return None if pixels <= filters else f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes"
 
 
+def _wide_enough(problem: Problem) -> str | None:
+    filters = problem.filters // problem.groups
+    if problem.algorithm == "auto" and filters * 4 <= machine.lanes(problem.dtype):
+        return f"has filters in lanes, and a group has {filters} of them"
+    return None
+
+
 def _in_place(problem: Problem) -> str | None:
     return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
 
@@ -116,6 +128,9 @@ def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
             return "reads the whole image, this one is cropped"
         if problem.precision == "highest":
             return "rounds otherwise than the direct loop, and precision='highest' was asked for"
+        error = winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
+        if error > winograd.HIGH:
+            return f"may be {error:.1e} off, and precision={problem.precision!r} promises {winograd.HIGH:.0e}"
         own, other = (divisions.winograd_cycles(problem, m) for m in (outputs, 6 - outputs))
         if other < own:
             return f"{own:,.0f} vector cycles expected, {other:,.0f} with tiles of {6 - outputs}x{6 - outputs}"
@@ -147,6 +162,11 @@ def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: l
     return [packing.channel_panels(weights[0], biases[0], unit)]
 
 
+def _as_called(dtype: str) -> list[Any]:
+    """Tiles of separable layers: each with each window would be hundreds, so they are compiled when they are called."""
+    return []
+
+
 def _separable_pixels_suit(problem: SeparableProblem) -> str | None:
     pixels, filters = divisions.separable_cycles(problem)
     dearer = f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes" if pixels > filters else None
@@ -171,7 +191,7 @@ def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.lane_panels(weights[0], biases[0], 1, unit, standard.BLOCK)]
+    return [packing.lane_panels(weights[0], biases[0], 1, unit, machine.lanes(problem.dtype))]
 
 
 def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -188,59 +208,62 @@ IMPLEMENTATIONS = (
     Implementation(
         "winograd_4x4", "winograd", ("standard", "atrous"),
         winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits(4), SHEETS,
+        tiles.winograd_products,
     ),
     Implementation(
         "winograd_2x2", "winograd", ("standard", "atrous"),
         winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits(2), SHEETS,
+        tiles.winograd_products,
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
-        ("columns",),
+        ("columns",), tiles.pixels_in_lanes,
     ),
     Implementation(
         "tiled_pointwise", "tiled", ("pointwise",),
         pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
+        tiles=tiles.filters_in_lanes,
     ),
     Implementation(
         "tiled_depthwise_two", "tiled", ("depthwise",),
         depthwise.tiled_depthwise_two, _one_by_one, divisions.two_planes_in_lanes, COLUMNS, _half_columns_slide,
-        ("columns",),
+        ("columns",), tiles.windows,
     ),
     Implementation(
         "tiled_depthwise", "tiled", ("depthwise",),
         depthwise.tiled_depthwise, _one_by_one, divisions.columns_in_lanes, COLUMNS, _columns_slide,
-        ("columns",),
+        ("columns",), tiles.windows,
     ),
     Implementation(
         "tiled_depthwise_last", "tiled", ("depthwise",),
         depthwise.tiled_depthwise_last, _in_channel_lanes, divisions.channels_in_lanes, "channels", _channels_slide,
-        ("channels",),
+        ("channels",), tiles.windows,
     ),
     Implementation(
         "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
-        SHEETS,
+        SHEETS, tiles.pixels_in_lanes,
     ),
     Implementation(
         "tiled_standard", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
-        SHEETS,
+        SHEETS, tiles.filters_in_lanes,
     ),
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
         separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable_pixels, PIXELS, _separable_pixels_suit,
-        ("columns",),
+        ("columns",), _as_called,
     ),
     Implementation(
         "tiled_separable", "tiled", ("separable",),
         separable.tiled_separable, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(FIRST),
-        ("columns",),
+        ("columns",), _as_called,
     ),
     Implementation(
         "tiled_separable_last", "tiled", ("separable",),
         separable.tiled_separable_last, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(LAST),
-        ("channels",),
+        ("channels",), _as_called,
     ),
     Implementation(
         "direct_pointwise", "direct", ("pointwise",),
@@ -283,6 +306,11 @@ IMPLEMENTATIONS = (
     Implementation(
         "direct_standard_last", "direct", ("standard",),
         standard.direct_standard_last, _in_order(packing.filters_last), divisions.by_group, FILTERS, _unless(LAST),
+    ),
+    Implementation(
+        "tiled_transposed", "tiled", ("transposed",),
+        transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
+        tiles.filters_in_lanes,
     ),
     Implementation(
         "direct_transposed", "direct", ("transposed",),

@@ -13,12 +13,17 @@ from fastconv.cpu.simd import TileShape
 # A multiply-add takes 4 cycles, and a core starts at most two a cycle.
 SUMS_IN_FLIGHT = 8
 
-# Filters in lanes, pixels in rows: (vectors, most rows). The rows are chosen to divide a row of the result.
-# Two vectors a row are best; one where a group has few filters, three or four where they divide its number of filters.
+# Filters in lanes, pixels in rows: (vectors, rows). The rows are chosen to divide a row of the result, so there are many;
+# each number of them is machine code of its own, and compiled in a second. Two vectors a row are best; one where a group has
+# few filters, three or four where they divide its number of filters.
 FILTERS_IN_LANES = {
-    32: ((2, 14), (1, 14), (3, 9), (4, 6)),  # 14x2 is 31 registers; 7x4 would be 33, and spills: a third of the speed
-    16: ((2, 6), (1, 8), (3, 4)),  # 6x2 is 15 registers
+    # 14x2 is 31 registers, 9x3 31, 6x4 29; 7x4 would be 33, and spills: a third of the speed.
+    32: {2: (14, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1), 1: (14, 8, 4, 1), 3: (9, 8, 7, 4), 4: (6, 4)},
+    # 6x2 is 15 registers, 4x3 16.
+    16: {2: (6, 5, 4, 3, 2, 1), 1: (8, 4, 1), 3: (4, 2)},
 }
+# The same for Winograd's products, which have rows enough to choose from.
+LEAST_PRODUCT_ROWS = {32: 7, 16: 4}
 # Pixels in lanes, filters in rows: (rows, vectors). Eight rows divide the usual numbers of filters; fewer, with more vectors,
 # are for layers with few filters.
 PIXELS_IN_LANES = {
@@ -30,7 +35,14 @@ PIXELS_IN_LANES = {
 def filters_in_lanes(dtype: str) -> list[TileShape]:
     """Every tile with filters in lanes."""
     table = FILTERS_IN_LANES[machine.registers()]
-    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for vectors, most in table for rows in range(most, 0, -1)]
+    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for vectors, sizes in table.items() for rows in sizes]
+
+
+def winograd_products(dtype: str) -> list[TileShape]:
+    """Every tile of Winograd's products: two vectors of filters, and a step of a block of channels."""
+    least, lanes = LEAST_PRODUCT_ROWS[machine.registers()], machine.lanes(dtype)
+    rows = [r for r in FILTERS_IN_LANES[machine.registers()][2] if r >= least]
+    return [TileShape(r, 2, lanes, lanes, dtype) for r in rows]
 
 
 def pixels_in_lanes(dtype: str) -> list[TileShape]:
@@ -46,3 +58,8 @@ def update_cycles(tile: TileShape, streamed: int) -> float:
 # Windows that slide down a plane, with code of their own: those of the networks. 25 weights and 5 sums still fit 32 registers;
 # what does not is read from the stack by the multiply-adds themselves, one load each, which a core can do.
 WINDOWS = ((3, 3), (5, 5), (7, 7))
+
+
+def windows(dtype: str) -> list[TileShape]:
+    """Every window that slides with code of its own, of step 1 and 2."""
+    return [TileShape(a, b, machine.lanes(dtype), step, dtype) for a, b in WINDOWS for step in (1, 2)]

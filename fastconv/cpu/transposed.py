@@ -12,22 +12,22 @@ one owner: nothing is scattered, no zeros are inserted. `direct_transposed`, out
           columns                 row[u*stride + ...] += weight * x[u], vectorised where the stride is 1
 
 `direct_transposed_last` is the twin for channels-last results: rows run along the filters, one pixel at a time.
+
+`tiled_transposed` is for strides above 1 (with stride 1 it is an ordinary convolution, and the plan says so). Every stride-th
+output of a row meets the same taps: a row falls into `stride` phases, each a small convolution over sheets of the image
+(sheets.py) with the taps that reach it. Filters lie in lanes, and a tile stores its sums stride pixels apart, so that the
+phases interleave by themselves:
+
+    panel of filters        its weights stay in L2
+      row of the result
+        phase of columns, strip of its pixels     tile.rows of them, `stride` apart
+          block of channels, taps of the phase, channels     a rank-1 update each
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inside, start_pixel, start_row
-
-
-@compiled
-def add_spread(row, stride, line, line_apart, weight, weight_apart, count, step, first, last):
-    """row[u*stride] += sum over c of weight[c] * line[c][u*step] for u in first..last."""
-    if stride == 1:
-        add_lines(row, line, line_apart, weight, weight_apart, count, step, first, last)
-    else:
-        for c in range(count):
-            x, w = line + c * line_apart, weight[c * weight_apart]
-            for u in range(first, last):
-                row[u * stride] += w * x[u * step]
+from fastconv.cpu.packing import BLOCK
+from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
+from fastconv.cpu.standard import put_row
 
 
 @inlined
@@ -63,7 +63,11 @@ def direct_transposed(item, seat, job):
                     for b in range(taps_b):
                         w, j = weights + ((e * taps_a + a) * taps_b + b), b * apart_j - before_j
                         first, last = inside(j, stride_j, width, out_width)
-                        add_spread(row + j, stride_j, across, x_channel, w, filters * taps, channels, step[2], first, last)
+                        hit, x = row + (j + first * stride_j), across + first * step[2]
+                        if stride_j == 1:
+                            add_strided_lines(hit, x, x_channel, step[2], w, filters * taps, channels, last - first)
+                        else:
+                            add_lines(hit, stride_j, x, x_channel, step[2], w, filters * taps, channels, last - first)
         finish_row(row, out_width, finish, n * all_filters * rows * out_width + place)
 
 
@@ -93,5 +97,67 @@ def direct_transposed_last(item, seat, job):
                         if plane >= 0 and y >= 0 and u >= 0:
                             pixel = image + (plane * step[0] + y * step[1] + u * step[2])
                             w = weights + ((e * taps_a + a) * taps_b + b) * channels * filters
-                            add_lines(row, w, filters, pixel, x_channel, channels, 1, 0, filters)
+                            add_lines(row, 1, w, filters, 1, pixel, x_channel, channels, filters)
             finish_row(row, filters, finish, n * rows * out_width * all_filters + place)
+
+
+@inlined
+def spread_strip(tile, sheets, panel, job, z, i, phase, j):
+    """Sums of tile.rows outputs of one row, `spread` apart from column phase + j * spread on, over the taps that reach them.
+
+    `z` and `i` are the output's place from where its first tap's plane and row would begin.
+    """
+    (taps_z, taps_a, taps_b), (spread_z, spread_i, spread_j), (apart_z, apart_i, apart_j) = job.kernel, job.spread, job.apart
+    taps, channels, sheet = taps_z * taps_a * taps_b, job.channels, job.sheet
+    acc = tile.from_columns(panel)
+    panel += tile.width
+    for first in range(0, channels, BLOCK):
+        count = min(BLOCK, channels - first)
+        for e in range(taps_z):
+            plane = source(z - e * apart_z, spread_z, job.phases[0])
+            for a in range(taps_a):
+                row = source(i - a * apart_i, spread_i, job.phase_size)
+                for b in range(taps_b):
+                    column = source(phase + job.reach - b * apart_j, spread_j, job.pitch)
+                    if plane >= 0 and row >= 0 and column >= 0:
+                        x = sheets + (first * sheet + plane * job.phase_size + row * job.pitch + column + j)
+                        w = panel + (first * taps + ((e * taps_a + a) * taps_b + b) * count) * tile.width
+                        for _ in range(count):
+                            acc = acc.rank1(x, w)
+                            x += sheet
+                            w += tile.width
+    return acc
+
+
+@compiled
+def tiled_transposed(item, seat, job):
+    """One band of rows of one plane, one chunk of a group's filters, in lanes. Weights from packing.lane_panels.
+
+    job.spread, apart and crop are the stride, dilation and padding; job.stride, dilation and before those of the sheets.
+    """
+    tile, channels, (out_depth, out_height, out_width) = job.tile, job.channels, job.out_space
+    (taps_z, taps_a, _), (spread_z, spread_i, spread_j), (apart_z, apart_i, _) = job.kernel, job.spread, job.apart
+    band, chunk = item % job.bands, item // job.bands % job.chunks
+    plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
+    g, n, line = image % job.groups, image // job.groups, band * job.band
+    sheets = job.scratch + seat * job.scratch_size
+    sums, end = sheets + job.sums_at, min(line + job.band, out_height)
+    # The first plane and row of the image that any output of the band sees.
+    first_z = -(((taps_z - 1) * apart_z - plane - job.crop[0]) // spread_z)
+    first_i = -(((taps_a - 1) * apart_i - line - job.crop[1]) // spread_i)
+    job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), first_z, first_i)
+    z = plane + job.crop[0] - first_z * spread_z
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
+        panel = job.weight + (g * job.panels + f // tile.width) * job.panel
+        for begin in range(line, end, job.run):
+            rows = min(job.run, end - begin)
+            for i in range(begin, begin + rows):
+                row = sums + (i - begin) * out_width * tile.width
+                for phase in range(min(spread_j, out_width)):
+                    columns = (out_width - phase + spread_j - 1) // spread_j
+                    for first in range(0, columns, tile.rows):
+                        j = max(0, min(first, columns - tile.rows))  # the last strip overlaps its neighbour
+                        acc = spread_strip(tile, sheets, panel, job, z, i + job.crop[1] - first_i * spread_i, phase, j)
+                        there = row + (phase + j * spread_j) * tile.width
+                        acc.clip(job.least, job.most).store(there, spread_j * tile.width)
+            put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)

@@ -19,15 +19,17 @@ A dilated layer is dilation^2 interleaved images: an item's rows belong to one p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
+from fastconv.cpu import packing
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.packing import aligned_empty
+from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.standard import put_row
 
 Array = np.ndarray[Any, Any]
@@ -59,7 +61,7 @@ class Scheme:
         """G, points x taps: values of the taps' polynomial, divided as in Lagrange's formula."""
         rows = []
         for p in self.points:
-            divisor = np.prod([p - q for q in self.points if q != p], initial=Fraction(1))
+            divisor = math.prod((p - q for q in self.points if q != p), start=Fraction(1))
             rows.append([p**k / divisor for k in range(self.taps)])
         return [*rows, [Fraction(k == self.taps - 1) for k in range(self.taps)]]
 
@@ -151,7 +153,7 @@ def put_sums(values, start, job, out, apart):
 
 @compiled
 def lines_of_lanes(job, lines, image, first, c):
-    """lines[k][column][lane] = x[c + lane, first + k * dilation, column - before], zeros around the image, for job.rows_seen rows."""
+    """lines[k][column][lane] = x[c + lane, first + k * dilation, column - before] for job.rows_seen rows, zeros around x."""
     square, pitch, lanes = job.square, job.pitch, job.square.lanes
     height, width, step = job.space[1], job.space[2], job.x_steps
     channels, before, zero = job.channels - c, job.before[2], square.splat(0)
@@ -268,23 +270,127 @@ def winograd_2x2(item, seat, job):
     convolve(item, seat, job, to_four, from_four, 2)
 
 
-# Weights --------------------------------------------------------------------------------------------------------------
+# Weights: the rows of G written out, and G w G' -----------------------------------------------------------------------
+
+G4 = [[float(number) for number in row] for row in SCHEMES[4].g]
+EVEN_P0, ODD_P, EVEN_P2, EVEN_Q0, ODD_Q, EVEN_Q2 = *G4[1], *G4[3]
+
+
+@inlined
+def taps_to_six(tile, p, step, out, apart):
+    """G w of F(4), to out, out + apart, ..."""
+    w0, w1, w2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
+    even_p, odd_p, even_q, odd_q = EVEN_P0 * w0 + EVEN_P2 * w2, ODD_P * w1, EVEN_Q0 * w0 + EVEN_Q2 * w2, ODD_Q * w1
+    put((w0, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, w2), out, apart)
+
+
+@inlined
+def taps_to_four(tile, p, step, out, apart):
+    """G w of F(2), to out, out + apart, ..."""
+    w0, w1, w2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
+    even, odd = 0.5 * w0 + 0.5 * w2, 0.5 * w1
+    put((tile.splat(0) - w0, even + odd, even - odd, w2), out, apart)
+
+
+@inlined
+def transform_filters(square, transform, points, weight, room, out, panels, width, sizes):
+    """U of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
+    (groups, filters, channels, padded), lanes = sizes, square.lanes
+    turned, source = pointer(room), pointer(weight)
+    columns = turned + (9 + lanes) * lanes
+    for g in range(groups):
+        for f in range(0, filters, lanes):
+            u = pointer(out) + ((g * panels + f // width) * (1 + points * points * padded) + 1) * width + f % width
+            for c in range(channels):
+                taps = source + ((g * filters + f) * channels + c) * 9
+                for q in range(0, 9, lanes):
+                    block = square.load_tile(taps + q, channels * 9, filters - f, 9 - q)
+                    block.transpose().store(turned + q * lanes, lanes)
+                for b in range(3):
+                    transform(square, turned + b * lanes, 3 * lanes, columns + b * lanes, 3 * lanes)
+                for i in range(points):
+                    transform(square, columns + 3 * i * lanes, lanes, u + (i * points * padded + c) * width, padded * width)
+
+
+@compiled
+def transform_filters_4x4(square, weight, room, out, panels, width, sizes):
+    """For winograd_4x4."""
+    transform_filters(square, taps_to_six, 6, weight, room, out, panels, width, sizes)
+
+
+@compiled
+def transform_filters_2x2(square, weight, room, out, panels, width, sizes):
+    """For winograd_2x2."""
+    transform_filters(square, taps_to_four, 4, weight, room, out, panels, width, sizes)
 
 
 def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, outputs: int) -> Array:
-    """[group][panel][bias, then point, channel][filter]: G w G', rounded once; channels filled up with zeros to whole vectors."""
-    g = np.array(SCHEMES[outputs].g, float)
-    points, (filters, channels) = len(g), weight.shape[:2]
-    panels, padded = -(-filters // groups // width), -(-channels // lanes) * lanes
-    u = np.zeros((groups, panels * width, points**2, padded), weight.dtype.newbyteorder("="))
-    taps = weight.reshape(groups, filters // groups, channels, 9)
-    u[:, : filters // groups, :, :channels] = np.einsum("pt,gfct->gfpc", np.kron(g, g), taps, optimize=True)
-    out = aligned_empty((groups, panels, 1 + points**2 * padded, width), u.dtype)
-    out[:, :, 0] = 0
-    if bias is not None and bias.ndim == 1:
-        starts = np.zeros((groups, panels * width), u.dtype)
-        starts[:, : filters // groups] = bias.reshape(groups, -1)
-        out[:, :, 0] = starts.reshape(groups, panels, width)
-    by_panel = u.reshape(groups, panels, width, points**2 * padded)
-    out[:, :, 1:] = by_panel.transpose(0, 1, 3, 2)
+    """[group][panel][bias, then point, channel][filter]: G w G'; channels filled up with zeros to whole vectors."""
+    points, (filters, channels) = outputs + 2, weight.shape[:2]
+    padded = -(-channels // lanes) * lanes
+    out = packing.panels(weight, bias, groups, width, 1 + points**2 * padded)
+    if padded > channels:
+        out[:, :, 1:].reshape(groups, -1, points**2, padded, width)[:, :, :, channels:] = 0
+    room = packing.aligned_empty(((9 + lanes + 3 * points) * lanes,), out.dtype)
+    transform = transform_filters_4x4 if outputs == 4 else transform_filters_2x2
+    sizes = (groups, filters // groups, channels, padded)
+    square = TileShape(lanes, 1, lanes, 1, out.dtype.name)
+    transform(square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
     return out
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+# What precision="high" promises: an error below this share of conv(|x|, |weight|).
+HIGH = 1e-5
+# Rounding errors that many of their standard deviations from nothing are met once in 4e13 numbers (Hoeffding: 2 exp(-k^2 / 2)).
+CONFIDENCE = 8.0
+# Errors of half a unit in the last place that one product meets on its way through G w G', B' d B and A' m A, bias included.
+# A pass of G or B' rounds a coefficient, its product and two sums, one of A' a sum more; in float64 the coefficients of B' and
+# A' carry up to six errors themselves.
+ROUNDINGS = {"float32": 2 * 4 + 2 * 4 + 2 * 5 + 1, "float64": 2 * 4 + 2 * 9 + 2 * 10 + 1}
+
+
+def error_bound(outputs: int, channels: int, dtype: str) -> float:
+    """Bound of the error, as a share of conv(|x|, |weight|), that holds for numbers without a common trend.
+
+    `channels` are those of a group; the share is of an image's and filter's largest value, over all places where a window
+    meets the image. An output is a sum over points of A' times m, m a sum over channels of u * v. Take image and weights to
+    be independent, of mean 0 and normal, and rounding errors too, uniform within half a unit in the last place (Higham and
+    Mary 2019). Then squares add up, over points, channels and errors alike: the sum of the first k products is of size sqrt(k),
+    so that adding C of them has a mean square error of 1 + ... + C = C (C + 1) / 2 units, and their N other ROUNDINGS one of
+    N C. Coefficients amplify it by the sum of the squares of A' G B', which is squared by the second dimension. The scale is
+    9 C 2/pi for the same numbers, and so the share does not grow with C.
+
+    It is what the plan holds against HIGH. Numbers with a common trend, constant images under constant filters above all,
+    may pass it in any kernel, the direct one before this one, which adds nine times as many of them; for them `worst_error` holds.
+    """
+    spread = float(_terms(outputs, 2).sum((1, 2)).max())
+    errors = math.sqrt((channels + 1) / 2 / channels + ROUNDINGS[dtype] / channels)
+    return CONFIDENCE * _unit(dtype) / math.sqrt(3) * spread * errors / (9 * 2 / math.pi)
+
+
+def worst_error(outputs: int, channels: int, dtype: str) -> float:
+    """Bound of the same share that holds for any numbers: every error the largest, all of one sign.
+
+    |error| <= gamma_n |A'| (sum over c of |G||w||G'| * |B'||d||B|) |A|, gamma_n = n u / (1 - n u), n = C + ROUNDINGS (Higham
+    2002, section 3.1). The tap t meets the number s in the window at s - t, inside the tile or not. Of a place's terms the
+    largest coefficient counts for all, and all places for as much as the largest value.
+    """
+    places = range(1 - SCHEMES[outputs].taps, outputs + 2)
+    spread = max(sum(np.diagonal(of_taps, place).max() for place in places) for of_taps in _terms(outputs, 1))
+    n = (ROUNDINGS[dtype] + channels) * _unit(dtype)
+    return float(spread**2 * n / (1 - n))
+
+
+@lru_cache(maxsize=4)
+def _terms(outputs: int, power: int) -> Array:
+    """[output][tap][number]: coefficients of A' G B', each taken to this power, summed over the points."""
+    scheme = SCHEMES[outputs]
+    a, g, b = (np.abs(np.array(matrix, float)) ** power for matrix in (scheme.a, scheme.g, scheme.b))
+    return np.einsum("ip,pt,ps->its", a, g, b)
+
+
+def _unit(dtype: str) -> float:
+    """The unit roundoff."""
+    return float(np.finfo(dtype).eps) / 2

@@ -1,0 +1,89 @@
+"""Work items: together they compute every number of the result, each of them one that no other does."""
+
+from unittest.mock import patch
+
+import cases
+import numpy as np
+import pytest
+import tiled
+
+from fastconv.cpu import divisions, machine
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import choose
+from fastconv.problem import SeparableProblem
+
+SMALL_CACHES = {"L1d": 4096, "L2": 16384, "L3": 65536}  # bands of few rows, even of small images
+TEXTS = [text for text in cases.CASES if "n0" not in text]
+ITEMS = 60  # of a problem at most: each is run into a result of its own
+CACHES = machine.caches()
+
+
+def items_are_apart(name, line, choice, given, rng):
+    """Run all items in random order, each into NaN: no number is computed twice, and all are."""
+    problem, order = choice.problem, rng.permutation(choice.division.items)
+    compute, whole = tiled.item_by_item(choice, given), np.full(choice.problem.out_shape, np.nan, choice.problem.dtype)
+    for item in order:
+        out = np.full(problem.out_shape, np.nan, problem.dtype)
+        compute(item, out)
+        written = ~np.isnan(out)
+        assert np.isnan(whole[written]).all(), f"{name}: {line}: item {item} computes what another does"
+        whole[written] = out[written]
+    assert not np.isnan(whole).any(), f"{name}: {line}: {np.isnan(whole).sum()} numbers in none of {order.size} items"
+    return whole
+
+
+@pytest.mark.parametrize("caches", [None, SMALL_CACHES], ids=["caches", "small caches"])
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("name", tiled.PICKS)
+def test_items_are_apart(name, threads, caches):
+    rng, met = np.random.default_rng(0), set()
+    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+    for line in tiled.problems(name, tile, 60, seed=2):
+        problem = cases.parse(line)
+        given = cases.arrays(problem, rng)
+        with patch.object(machine, "caches", lambda: caches or CACHES):
+            choice = tiled.chosen(name, problem, tile, threads)
+        division = choice.division
+        if division.items <= ITEMS:
+            whole = items_are_apart(name, line, choice, given, rng)
+            tiled.agree(name, line, given, whole.reshape(problem.out_shape))
+            met |= {("bands", division.bands > 1), ("chunks", division.chunks > 1)}
+    if threads > 1 or (caches and name != "tiled_pointwise_pixels"):  # it reads in place, and cuts for threads alone
+        assert ("bands", True) in met
+    if threads > 1:
+        assert ("chunks", True) in met
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_choice_is_legal_and_whole(text):
+    """What the plan takes accepts the problem, and its items make up the result."""
+    problem = cases.parse(text)
+    given = cases.arrays(problem, np.random.default_rng(0))
+    choice = choose(problem, IMPLEMENTATIONS, 4)
+    assert choice.implementation.accepts(choice.problem, "any") is None, text
+    if isinstance(problem, SeparableProblem):
+        return
+    if choice.division.items <= ITEMS:
+        items_are_apart(choice.implementation.name, text, choice, given, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("name", tiled.PICKS)
+def test_sizes(name, threads):
+    """Bands and chunks cover rows and filters, none is empty, a chunk is whole panels, scratch keeps to its share of L2."""
+    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+    for line in tiled.problems(name, tile, 200, seed=3):
+        problem = cases.parse(line)
+        d, filters = tiled.chosen(name, problem, tile, threads).division, problem.filters // problem.groups
+        assert d.chunks * d.chunk >= filters > (d.chunks - 1) * d.chunk, line
+        assert d.chunk % d.unit == 0 and d.items % (d.bands * d.chunks) == 0, line
+        assert d.band >= 1 and d.tile == tile, line
+
+
+@pytest.mark.parametrize("kernel", ["filters_in_lanes", "pixels_in_lanes"])
+def test_scratch_is_bounded(kernel):
+    for size in (32, 224, 1024):
+        problem = cases.parse(f"conv2d,n1c64i{size}f64k3p1")
+        division = getattr(divisions, kernel)(problem, 1)
+        rows = division.bands == problem.out_space[0]  # a single row may need more than the share
+        assert rows or division.scratch <= 1.1 * divisions.scratch_numbers("float32")

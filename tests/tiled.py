@@ -1,0 +1,209 @@
+"""Kernels picked by name, with any register tile: what the plan would choose is beside the point.
+
+The problems come from the tile: sizes around its rows, its lanes and the blocks of channels, every other trait drawn beside
+them, so that a few dozen problems meet every pair of traits. The draw is fixed; a failure prints the problem's line.
+"""
+
+import ctypes
+from contextlib import nullcontext
+from unittest.mock import patch
+
+import numpy as np
+from cases import STEEPEST, arrays, call, computed, largest, parse
+
+import fastconv as fc
+from fastconv.cpu import divisions, launch, machine, winograd
+from fastconv.cpu.launch import Bound, pack
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import BLOCK
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import Choice, simplified
+
+BY_NAME = {implementation.name: implementation for implementation in IMPLEMENTATIONS}
+TILED = [name for name, implementation in BY_NAME.items() if implementation.algorithm != "direct"]
+# Where divisions.py asks for a kernel's tile, and the (rows, vectors) tried beside the chosen one: all are legal at every width.
+PICKS = {
+    "tiled_standard": ("lanes_tile", ((6, 2), (4, 3), (1, 1))),
+    "tiled_standard_pixels": ("pixel_tile", ((4, 3), (8, 1))),
+    "tiled_pointwise": ("lanes_tile", ((6, 2), (1, 1))),
+    "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
+    "winograd_4x4": ("winograd_tile", ((5, 2),)),
+    "winograd_2x2": ("winograd_tile", ((5, 2),)),
+}
+
+
+def sizes(name, dtype):
+    """Of the tiles to try: of float64 one, for each is compiled."""
+    return PICKS[name][1][: None if dtype == "float32" else 1]
+
+
+def tile_of(name, dtype, rows, vectors):
+    lanes = machine.lanes(dtype)
+    return TileShape(rows, vectors, lanes, lanes if name.startswith("winograd") else 1, dtype)
+
+
+def chosen(name, problem, tile=None, threads=1):
+    """A kernel for a problem, with a tile of its own if one is given."""
+    task, implementation = simplified(problem), BY_NAME[name]
+    with patch.object(divisions, PICKS[name][0], lambda *_: tile) if tile else nullcontext():
+        return Choice(task, implementation, implementation.divide(task, threads))
+
+
+def bound(choice, given, weights=None):
+    """The kernel with a problem's arrays."""
+    weights = weights or pack(choice, [given["weight"]], [given.get("bias")])
+    computed["problems"] += 1
+    return Bound(choice, given["x"], "residual" in given).with_weights(weights)
+
+
+def result(choice, given, out=None):
+    """What the kernel computes, into memory full of NaN."""
+    problem = choice.problem
+    out = np.full(problem.out_shape, np.nan, problem.dtype) if out is None else out
+    bound(choice, given)(given["x"], given.get("residual"), out)
+    return out
+
+
+def item_by_item(choice, given):
+    """A function that computes one item into an array."""
+    ready, problem = bound(choice, given), choice.problem
+    image = ready._prepared(given["x"])
+    code = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(ready._code)
+    scratch = np.full(ready._scratch // image.itemsize + 1, np.nan, problem.dtype)
+
+    def compute(item, out):
+        words = ready._words.copy()
+        if "residual" in given:
+            words[launch.RESIDUAL] = given["residual"].ctypes.data
+        words[launch.X], words[launch.OUT], words[launch.SCRATCH] = image.ctypes.data, out.ctypes.data, scratch.ctypes.data
+        scratch[...] = np.nan  # what an item reads of it, it must have written
+        code(item, 0, words.ctypes.data)
+
+    return compute
+
+
+# Problems around a tile's sizes -----------------------------------------------------------------------------------------
+
+
+def around(*sizes):
+    """The sizes, one less and one more, and a prime a little above two of the largest."""
+    near = {size + step for size in sizes for step in (-1, 0, 1)} | {2 * max(sizes) + 1}
+    return sorted(size for size in near if size > 0)
+
+
+ENDINGS = [
+    "", "bias", "bias,relu", "pixelbias", "residual,bias,relu6", "bias,clip:-3.0:5.0", "residual",
+    "pixelbias,residual,leaky_relu:0.25", "bias,hardswish",
+]  # fmt: skip
+
+
+def drawn(rng, traits):
+    """One value of each trait, as text."""
+    return {name: values[rng.integers(len(values))] for name, values in traits.items()}
+
+
+def problems(name, tile, count, seed=0):
+    """Lines of `count` problems that a kernel can compute with the tile."""
+    rng, lines = np.random.default_rng(seed), []
+    pointwise, pixels = "pointwise" in name, name.endswith("pixels")
+    widths = around(tile.width if pixels else tile.rows, tile.lanes) + [31]
+    traits = {
+        "n": (1, 1, 2, 3), "g": (1, 1, 1, 2, 3), "c": around(tile.lanes, BLOCK) + [1, 2, 3],
+        "f": around(tile.rows) if pixels else around(tile.lanes, tile.width), "w": widths, "h": (1, 2, 3, 5, 9),
+        "k": ("3", "3", "1x2", "5x3", "2", "7x1", "4x5"), "s": ("1", "1", "2", "1x2", "2x1", "3", "2x3"),
+        "p": ("0", "1", "1:0x2:1", "0:2x0:1", "4x7", "2"), "d": ("1", "1", "1", "2", "1x3", "3x2"), "end": ENDINGS,
+        "format": ("",) if pixels else ("", "channels_last"), "dimensions": (1, 2, 2, 2, 3),
+    }  # fmt: skip
+    if name.startswith("winograd"):
+        traits |= {"k": ("3",), "s": ("1",), "dimensions": (2,), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
+    if pointwise:
+        traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
+    while len(lines) < count:
+        t = drawn(rng, traits)
+        d = t["dimensions"]
+        space = {1: "{w}", 2: "{h}x{w}", 3: "2x{h}x{w}"}[d].format_map(t)
+        sizes = {letter: _per_dimension(t[letter], d) for letter in "kspd"}
+        text = f"conv{d}d,n{t['n']}c{t['c'] * t['g']}i{space}f{t['f'] * t['g']}k{{k}}s{{s}}p{{p}}d{{d}}g{t['g']}".format_map(sizes)
+        line = ",".join(word for word in (text, t["format"], t["end"], tile.dtype) if word)
+        if _fits(name, tile, line):
+            lines.append(line)
+    return lines
+
+
+def _per_dimension(text, dimensions):
+    """The last of the sizes that are written, or one for all."""
+    sizes = text.split("x")
+    return "x".join((sizes[0], *sizes)[-dimensions:]) if len(sizes) > 1 else text
+
+
+def _fits(name, tile, line):
+    try:
+        problem = simplified(parse(line))
+    except ValueError:  # a kernel larger than its image
+        return False
+    if problem.kind not in BY_NAME[name].kinds:
+        return False
+    width = problem.out_space[-1]
+    return width >= {"tiled_pointwise_pixels": tile.width, "tiled_standard": tile.rows, "tiled_pointwise": tile.rows}.get(name, 1)
+
+
+# What they must compute ---------------------------------------------------------------------------------------------------
+
+
+def check(name, line, tile=None, threads=1, view=None, special=None):
+    """One problem against the reference; some numbers of the image may be special."""
+    problem = parse(line)
+    given = arrays(problem, np.random.default_rng(0))
+    if special:
+        flat = given["x"].reshape(-1)
+        flat[:: flat.size // 5 + 1] = special
+    seen = given | {"x": view(given["x"])} if view else given
+    choice = chosen(name, problem, tile, threads)
+    agree(name, line, given, result(choice, seen).reshape(problem.out_shape))
+
+
+def agree(name, line, given, got):
+    """To the last bit; winograd_4x4 within its bound."""
+    problem = parse(line)
+    with np.errstate(invalid="ignore"):
+        want = call(fc.reference, problem, given)
+    off = STEEPEST * share(4, problem) * largest(problem, given) if name == "winograd_4x4" else 0.0
+    assert got.dtype == want.dtype and got.shape == want.shape, f"{name}: {line}"
+    with np.errstate(invalid="ignore"):
+        same = (got == want) | (np.isnan(got) & np.isnan(want)) | (np.abs(got.astype(np.float64) - want) <= off)
+    wrong = ~same
+    assert not wrong.any(), f"{name}: {line}: {wrong.sum()} of {wrong.size} numbers, the first at {np.argwhere(wrong)[0]}"
+
+
+def share(outputs, problem):
+    """Of conv(|x|, |weight|), that Winograd's error may reach."""
+    return winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
+
+
+# Images that lie in memory in every way ---------------------------------------------------------------------------------
+
+
+def _apart(a):
+    room = np.full([2 * size + 1 for size in a.shape], np.nan, a.dtype)
+    view = room[tuple(slice(1, None, 2) for _ in a.shape)]
+    view[...] = a
+    return view
+
+
+def _backwards(a):
+    flip = (slice(None, None, -1),) * a.ndim
+    return np.ascontiguousarray(a[flip])[flip]
+
+
+def _part(a):
+    return np.pad(a, [(0, 1)] * a.ndim, constant_values=np.nan)[tuple(slice(size) for size in a.shape)]
+
+
+VIEWS = {
+    "channels last": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1),
+    "channels first": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, -1, 1)), 1, -1),
+    "apart": _apart,
+    "backwards": _backwards,
+    "Fortran": np.asfortranarray,
+    "part of a larger image": _part,
+}
