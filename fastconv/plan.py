@@ -30,7 +30,8 @@ ERRORS = {"high": 1e-5, "highest": 0.0}
 class Division:
     """How a problem falls into work items: `bands` of `band` rows, `chunks` of `chunk` filters, times whatever else there is.
 
-    `tile` is the register tile, None for a kernel without one; `unit` how many filters a panel of its packed weights holds;
+    `tile` is the register tile, None for a kernel without one, `window` that of a separable layer's depthwise part, None where
+    it has no code of its own; `unit` how many filters a panel of the packed weights holds;
     `fill` is the function that copies an item's part of the image, None where it is read in place;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
     """
@@ -45,6 +46,7 @@ class Division:
     unit: int = 0
     fill: Any = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    window: Any = None
 
 
 @dataclass(frozen=True)

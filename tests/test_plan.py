@@ -92,7 +92,7 @@ def test_bands_cover_the_rows(text, size):
 
 def test_separable_scratch_is_bounded():
     for width in (8, 64, 512):
-        problem = Problem.parse(f"conv2d,n1c32i{width}f32k3p1g32+conv2d,n1c32i{width}f64k1")
+        problem = Problem.parse(f"conv2d,n1c32i{width}f32k3p1g32,direct+conv2d,n1c32i{width}f64k1,direct")
         division = choose(problem, IMPLEMENTATIONS, 2).division
         assert division.scratch <= max(scratch_numbers("float32"), width * 32)
         assert division.scratch == division.band * width * 32

@@ -320,6 +320,105 @@ def lanes_tile(problem: Problem) -> TileShape:
     return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
 
 
+def slides(problem: Problem) -> str | None:
+    """None if windows slide down a plane with code of their own (windows.py), or the reason why not."""
+    if problem.dimensions != 2 or problem.kernel not in tiles.WINDOWS:
+        return f"computes windows of {' or '.join(f'{a}x{b}' for a, b in tiles.WINDOWS)}, this is {problem.kernel}"
+    if problem.stride not in ((1, 1), (2, 2)) or (problem.stride == (2, 2) and problem.dilation != (1, 1)):
+        return f"computes strides 1, and 2 without dilation, these are {problem.stride} and {problem.dilation}"
+    return None
+
+
+def columns_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise: chunks of channels, and bands of rows where there are few of them."""
+    taps_i, taps_j = problem.kernel
+    tile = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[0], problem.dtype)
+    return _over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
+
+
+def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_two: as columns_in_lanes, in twos."""
+    one = columns_in_lanes(problem, 1)
+    return _over_channels(problem, one.tile, 2, threads, dict(one.fields))
+
+
+def channels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_last: bands of rows, which cost nothing, and chunks of channels only where rows are few."""
+    one = columns_in_lanes(problem, 1)
+    tile = replace(one.tile, rows=one.tile.vectors, vectors=one.tile.rows)  # windows slide along a row
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, images = rows_in_a_plane(problem), max(1, problem.batch)
+    band = _ceil(rows, min(rows, _ceil(wanted, images)))
+    bands, units = _ceil(rows, band), max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
+    chunk = _ceil(units, min(units, _ceil(wanted, bands * images)))
+    chunks, fields = _ceil(units, chunk), {"panel": tile.lanes * (1 + taps(problem))}
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * tile.lanes, 0, tile, tile.lanes, None, fields)
+
+
+def _over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
+    """Chunks of whole units of channels; bands of rows only where chunks are too few for the threads."""
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, units, images = rows_in_a_plane(problem), _ceil(problem.filters, unit), max(1, problem.batch)
+    chunk = _ceil(units, min(units, _ceil(wanted, images)))
+    chunks = _ceil(units, chunk)
+    band = _ceil(rows, min(rows, _ceil(wanted, chunks * images)))
+    bands = _ceil(rows, band)
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)
+
+
+def separable_pixels(problem: SeparableProblem, threads: int) -> Division:
+    """For tiled_separable_pixels: bands of rows as large as fit L2, whose pixels fill strips."""
+    tile = pointwise_tile(_pixels_alone(problem))
+    return _separable(problem, tile, tile.rows, tile.width, 0, threads)
+
+
+def separable_filters(problem: SeparableProblem, threads: int) -> Division:
+    """For tiled_separable and tiled_separable_last: bands of rows whose sums stay in L1."""
+    tile = lanes_tile(_pixels_alone(problem))
+    return _separable(problem, tile, tile.width, tile.rows, 0 if problem.data_format == "channels_last" else tile.width, threads)
+
+
+def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int) -> Division:
+    """Bands of rows, of which few pixels are left over from strips; chunks of filters only where bands are too few.
+
+    `sums`: numbers that are kept of each pixel until they are put where they belong.
+    """
+    first, filters, channels = problem.depthwise, problem.filters, problem.depthwise.filters
+    last, width, lanes = problem.data_format == "channels_last", problem.out_space[-1], machine.lanes(problem.dtype)
+    rows, images = math.prod(problem.out_space[:-1]), max(1, problem.batch)
+    most = max(1, min(rows, scratch_numbers(problem.dtype) // (width * (channels + sums))))
+    if threads > 1:
+        wanted = _ceil(ITEMS_A_THREAD * threads, images)
+        most = max(1, min(most, max(_ceil(rows, wanted), _ceil(4 * strip, width))))
+    band = min(range(max(1, most // 2), most + 1), key=lambda b: _ceil(rows, b) * _ceil(b * width, strip) * (1 + 8 / b))
+    bands, units = _ceil(rows, band), _ceil(filters, unit)
+    chunk = _ceil(units, min(units, _ceil(2 * threads, bands * images)) if threads > 1 else 1)
+    chunks = _ceil(units, chunk)
+    window = None
+    if slides(first) is None and not (last and first.filters != first.groups):
+        window = TileShape(first.kernel[0], first.kernel[1], lanes, first.stride[0], problem.dtype)
+    pitch = LINE * (_ceil(max(band * width, strip) + lanes, LINE) | 1)
+    panel = (lanes if last else 1) * (1 + taps(first))
+    most_pixels = max(band * width, strip, lanes)
+    sums_at = most_pixels * channels if last else channels * pitch
+    fields = {"pitch": pitch, "panel": panel, "outer_panel": unit * (1 + channels), "sums_at": sums_at}
+    scratch = sums_at + sums * most_pixels
+    items = problem.batch * bands * chunks
+    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, None, fields, window)
+
+
+def _pixels_alone(problem: SeparableProblem) -> Problem:
+    """The pointwise part, without ends of rows."""
+    one, space = (1,), (math.prod(problem.out_space),)
+    return replace(problem.pointwise, space=space, kernel=one, stride=one, pads=((0, 0),), dilation=one)
+
+
+def separable_cycles(problem: SeparableProblem) -> tuple[float, float]:
+    """Of the pointwise part, with pixels in lanes and with filters in lanes."""
+    alone = _pixels_alone(problem)
+    return in_place_cycles(alone, pointwise_tile(alone)), lanes_cycles(alone, lanes_tile(alone))
+
+
 def winograd(outputs: int) -> Callable[[Problem, int], Division]:
     """For winograd_2x2 and winograd_4x4: bands of rows of tiles whose transforms fit L2."""
 

@@ -99,6 +99,11 @@ FIELDS: dict[str, tuple[int, str]] = {
     "inner_activation": (1, "integer"),
     "inner_low": (1, "number"),
     "inner_high": (1, "number"),
+    "inner_late": (1, "integer"),  # as late, least and most
+    "inner_least": (1, "number"),
+    "inner_most": (1, "number"),
+    "inner_finish_code": (1, "integer"),
+    "outer_panel": (1, "integer"),
 }
 BIAS = {"none": 0, "channel": 1, "pixel": 2}
 WORDS = sum(words for words, _ in FIELDS.values())
@@ -106,21 +111,23 @@ PLACES = dict(zip(FIELDS, np.cumsum([0, *(words for words, _ in FIELDS.values())
 
 
 class JobType(types.Type):  # type: ignore[misc]
-    """One type for each dtype of the arrays, each tile and each scheme."""
+    """One type for each dtype of the arrays, each tile, each scheme, and each window of a separable layer's depthwise part."""
 
-    def __init__(self, dtype: Any, tile: TileShape | None, scheme: Scheme | None) -> None:
+    def __init__(self, dtype: Any, tile: TileShape | None, scheme: Scheme | None = None, window: TileShape | None = None) -> None:
         self.dtype, self.tile = dtype, tile and replace(tile)  # a copy without its cached type: the disk cache pickles types
-        self.scheme = None if scheme is None else SchemeType(scheme)
-        super().__init__(f"Job({dtype}, {tile}, {self.scheme})")
+        self.scheme, self.window = None if scheme is None else SchemeType(scheme), window and replace(window)
+        super().__init__(f"Job({dtype}, {tile}, {self.scheme}, {window})")
 
 
 held_as(JobType, lambda t: WORD.as_pointer())
 
 
 @lru_cache(maxsize=1024)  # as many as there are tiles
-def arguments(dtype: str, tile: TileShape | None = None, scheme: Scheme | None = None) -> tuple[Any, Any, JobType]:
+def arguments(
+    dtype: str, tile: TileShape | None = None, scheme: Scheme | None = None, window: TileShape | None = None
+) -> tuple[Any, Any, JobType]:
     """The types of (item, seat, job)."""
-    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile, scheme)
+    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile, scheme, window)
 
 
 def fill(values: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -187,6 +194,15 @@ def _shape(name: str, of: Callable[[TileShape], TileShape]) -> None:
 
 
 attribute(JobType, "scheme", lambda job: (job.scheme, lambda builder, value: ir.IntType(8).as_pointer()(None)))
+
+
+def _window(job: Any) -> Any:
+    """None if windows have no code of their own."""
+    kind = types.none if job.window is None else job.window._numba_type_
+    return kind, lambda builder, value: ir.IntType(8).as_pointer()(None)
+
+
+attribute(JobType, "window", _window)
 _shape("tile", lambda tile: tile)
 _shape("square", lambda tile: tile.square)
 
@@ -221,3 +237,9 @@ def fill_lines(job, lines, image, first, c):
 def finish_row(job, row, count, image, place):
     """Do what is done late to a row of raw sums: rows.py."""
     return _call("finish_code", job, row, count, image, place)
+
+
+@method(JobType, "finish_inner_row")
+def finish_inner_row(job, row, count, image, place):
+    """As finish_row, of a separable layer's depthwise part."""
+    return _call("inner_finish_code", job, row, count, image, place)

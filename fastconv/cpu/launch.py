@@ -53,9 +53,10 @@ class Bound:
             "scratch_size": _rounded(division.scratch), "table": _at(self._table), "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
-            values |= _shared_code(problem.dtype, division)
+            values |= _shared_code(problem, division)
         self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
-        self._code = address(self._implementation.kernel, *job.arguments(problem.dtype, division.tile, self._implementation.scheme))
+        kinds = job.arguments(problem.dtype, division.tile, self._implementation.scheme, division.window)
+        self._code = address(self._implementation.kernel, *kinds)
         self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
 
@@ -184,26 +185,38 @@ def _epilogue(problem: AnyProblem, has_residual: bool) -> dict[str, Any]:
     last, inner = problem, {}
     if isinstance(problem, SeparableProblem):
         first, last = problem.depthwise, problem.pointwise
+        inner_late, inner_least, inner_most = _clipping(first, False)
         inner = {
             "outer_filters": problem.filters, "inner_bias_kind": job.BIAS[first.bias],
             "inner_activation": first.activation.code, "inner_low": first.activation.low, "inner_high": first.activation.high,
+            "inner_late": inner_late, "inner_least": inner_least, "inner_most": inner_most,
         }  # fmt: skip
     activation = last.activation
-    late = has_residual or last.bias == "pixel" or activation.name not in ("identity", "clip")
-    clips = activation.name == "clip" and not late
+    late, least, most = _clipping(last, has_residual)
     return inner | {
         "bias_kind": job.BIAS[last.bias], "has_residual": has_residual,
         "activation": activation.code, "low": activation.low, "high": activation.high,
-        "late": late, "least": activation.low if clips else -math.inf, "most": activation.high if clips else math.inf,
+        "late": late, "least": least, "most": most,
     }  # fmt: skip
 
 
-def _shared_code(dtype: str, division: Division) -> dict[str, int]:
+def _clipping(problem: AnyProblem, has_residual: bool) -> tuple[bool, float, float]:
+    """Whether sums are finished late, and what they are clipped to in registers, infinite if they are."""
+    activation = problem.activation
+    late = has_residual or problem.bias == "pixel" or activation.name not in ("identity", "clip")
+    clips = activation.name == "clip" and not late
+    return late, activation.low if clips else -math.inf, activation.high if clips else math.inf
+
+
+def _shared_code(problem: AnyProblem, division: Division) -> dict[str, int]:
     """Addresses of the functions that tiled kernels call."""
+    dtype = problem.dtype
     _, index, with_square = job.arguments(dtype, division.tile.square)
     plain, run = job.arguments(dtype)[2], PointerType(NUMBA_FLOATS[dtype])
     image = PointerType(NUMBA_FLOATS[dtype], only_read=True)
     code = {"finish_code": address(rows.finish_late, plain, run, index, index, index)}
+    if isinstance(problem, SeparableProblem):
+        code["inner_finish_code"] = address(rows.finish_inner_late, plain, run, index, index, index)
     if division.fill is not None:
         code["fill_code"] = address(division.fill, with_square, run, image, index, index)
     return code

@@ -117,6 +117,21 @@ def row_panels(weight: Array, bias: Array | None, groups: int, rows: int) -> Arr
     return out
 
 
+def channel_panels(weight: Array, bias: Array | None, width: int) -> Array:
+    """[panel][bias, then tap, columns of taps first][filter] of a depthwise weight; the last panel overlaps its neighbour."""
+    filters, _, *kernel = weight.shape
+    numbers = weight.reshape(filters, -1, kernel[-1]).swapaxes(1, 2).reshape(filters, -1)
+    start = np.zeros(filters) if bias is None or bias.ndim > 1 else bias
+    rows = np.concatenate([start[:, None], numbers], axis=1).T
+    panels = -(-filters // width)
+    out = aligned_empty((panels, *rows.shape[:1], width), weight.dtype.newbyteorder("="))
+    out[...] = 0
+    for panel in range(panels):
+        first = max(0, min(panel * width, filters - width))
+        out[panel, :, : filters - first] = rows[:, first : first + width]
+    return out
+
+
 def panels(weight: Array, bias: Array | None, groups: int, size: int, depth: int) -> Array:
     """Room for [group][panel][depth][filter], with a bias per channel in front; any other is added late."""
     filters = weight.shape[0] // groups

@@ -168,3 +168,14 @@ def finish_late(job, row, count, image, place):
         for j in range(count):
             row[j] += bias[j]
     finish_row(row, count, finish, image + place)
+
+
+@compiled
+def finish_inner_late(job, row, count, image, place):
+    """As finish_late, for a row of a separable layer's depthwise result, in the scratch."""
+    finish = inner_epilogue_of(job)
+    if finish.bias_kind == A_PIXEL:
+        bias = finish.bias + place
+        for j in range(count):
+            row[j] += bias[j]
+    finish_row(row, count, finish, 0)

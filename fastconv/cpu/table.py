@@ -27,7 +27,7 @@ from fastconv.cpu import (
 )
 from fastconv.cpu.toom import Scheme
 from fastconv.plan import AnyProblem, Implementation
-from fastconv.problem import Problem
+from fastconv.problem import Problem, SeparableProblem
 
 FIRST, LAST = "channels_first", "channels_last"
 COLUMNS, FILTERS, PIXELS = "columns of the result", "filters of the result", "pixels of the result"
@@ -68,8 +68,23 @@ def _never(problem: AnyProblem) -> None:
 
 def _pixels_suit(problem: Problem) -> str | None:
     """Lanes of pixels pay where there are few channels or filters: their sums need no transposition."""
+    if problem.kind == "depthwise":
+        return _unless(FIRST)(problem) or _few_by_few(problem)
     pixels = divisions.pixels_cycles(problem, divisions.pixel_tile(problem))
     return _unless(FIRST)(problem) or _cheaper(pixels, problem)
+
+
+def _few_by_few(problem: Problem) -> str | None:
+    """Of strides above 2, sheets are copied number by number, which takes longer than a direct kernel of few taps."""
+    if problem.algorithm == "auto" and problem.stride[-1] > 2:
+        return f"copies an image of stride {problem.stride[-1]} number by number"
+    return None
+
+
+def _filters_suit(problem: Problem) -> str | None:
+    """A depthwise layer has too few filters in a group, and comes here only if asked for."""
+    few = problem.filters // problem.groups < machine.lanes(problem.dtype) // 2
+    return "a channel's filters fill no vector" if problem.kind == "depthwise" and problem.algorithm == "auto" and few else None
 
 
 def _pixels_in_place_suit(problem: Problem) -> str | None:
@@ -154,6 +169,69 @@ def _columns_suit(scheme: Scheme) -> Callable[[Problem], str | None]:
     return refuse
 
 
+def _columns_slide(problem: Problem) -> str | None:
+    return _unless(FIRST)(problem) or divisions.slides(problem)
+
+
+def _half_columns_slide(problem: Problem) -> str | None:
+    half = machine.lanes(problem.dtype) // 2
+    if problem.out_space[-1] > half:
+        return f"computes planes of at most {half} columns, these have {problem.out_space[-1]}"
+    if any(d != 1 for d in problem.dilation):
+        return f"computes no dilation, this is {problem.dilation}"
+    return _columns_slide(problem)
+
+
+def _channels_slide(problem: Problem) -> str | None:
+    if problem.filters != problem.groups:
+        return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+    return _unless(LAST)(problem) or divisions.slides(problem)
+
+
+def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.channel_panels(weights[0], biases[0], unit)]
+
+
+def _as_called(dtype: str) -> list[Any]:
+    """Tiles of separable layers: each with each window would be hundreds, so they are compiled when they are called."""
+    return []
+
+
+def _separable_pixels_suit(problem: SeparableProblem) -> str | None:
+    pixels, filters = divisions.separable_cycles(problem)
+    dearer = f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes" if pixels > filters else None
+    return _unless(FIRST)(problem) or dearer
+
+
+def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
+    """Pack a separable layer's weights: the windows' as their kernels read them, the outer ones by another function."""
+
+    def pack(problem: SeparableProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        first, last = problem.depthwise, problem.data_format == LAST
+        if last and divisions.slides(first) is None and first.filters == first.groups:
+            inner = packing.channel_panels(weights[0], biases[0], machine.lanes(problem.dtype))
+        elif not last and divisions.slides(first) is None:
+            inner = packing.row_panels(weights[0], biases[0], first.groups, 1)
+        else:
+            inner = (packing.taps_first if last else packing.as_they_come)(weights[0], first.groups)
+        alone = weights[1].reshape(*weights[1].shape[:2], 1)
+        return [inner, *outer(problem, unit, [alone], biases[1:])]
+
+    return pack
+
+
+def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.lane_panels(weights[0], biases[0], 1, unit, machine.lanes(problem.dtype))]
+
+
+def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.row_panels(weights[0], biases[0], 1, unit)]
+
+
+def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.row_panels(weights[0], biases[0], problem.groups, 1)]
+
+
 SHEETS = ("columns", "channels")
 DENSE = ("standard", "atrous", "pointwise")
 IMPLEMENTATIONS = (
@@ -186,14 +264,44 @@ IMPLEMENTATIONS = (
         tiles=tiles.filters_in_lanes,
     ),
     Implementation(
-        "tiled_standard_pixels", "tiled", DENSE,
+        "tiled_depthwise_two", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise_two, _one_by_one, divisions.two_planes_in_lanes, COLUMNS, _half_columns_slide,
+        ("columns",), tiles.windows,
+    ),
+    Implementation(
+        "tiled_depthwise", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise, _one_by_one, divisions.columns_in_lanes, COLUMNS, _columns_slide,
+        ("columns",), tiles.windows,
+    ),
+    Implementation(
+        "tiled_depthwise_last", "tiled", ("depthwise",),
+        depthwise.tiled_depthwise_last, _in_channel_lanes, divisions.channels_in_lanes, "channels", _channels_slide,
+        ("channels",), tiles.windows,
+    ),
+    Implementation(
+        "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
         SHEETS, tiles.pixels_in_lanes,
     ),
     Implementation(
-        "tiled_standard", "tiled", DENSE,
-        standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _never,
+        "tiled_standard", "tiled", (*DENSE, "depthwise"),
+        standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
         SHEETS, tiles.filters_in_lanes,
+    ),
+    Implementation(
+        "tiled_separable_pixels", "tiled", ("separable",),
+        separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable_pixels, PIXELS, _separable_pixels_suit,
+        ("columns",), _as_called,
+    ),
+    Implementation(
+        "tiled_separable", "tiled", ("separable",),
+        separable.tiled_separable, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(FIRST),
+        ("columns",), _as_called,
+    ),
+    Implementation(
+        "tiled_separable_last", "tiled", ("separable",),
+        separable.tiled_separable_last, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(LAST),
+        ("channels",), _as_called,
     ),
     Implementation(
         "direct_pointwise", "direct", ("pointwise",),

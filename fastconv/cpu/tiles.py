@@ -53,3 +53,13 @@ def pixels_in_lanes(dtype: str) -> list[TileShape]:
 def update_cycles(tile: TileShape, streamed: int) -> float:
     """Multiply-adds of one rank-1 update, or what it takes if that is more; `streamed` vectors come from L2."""
     return max(tile.rows * tile.vectors, SUMS_IN_FLIGHT) + streamed / 2
+
+
+# Windows that slide down a plane, with code of their own: those of the networks. 25 weights and 5 sums still fit 32 registers;
+# what does not is read from the stack by the multiply-adds themselves, one load each, which a core can do.
+WINDOWS = ((3, 3), (5, 5), (7, 7))
+
+
+def windows(dtype: str) -> list[TileShape]:
+    """Every window that slides with code of its own, of step 1 and 2."""
+    return [TileShape(a, b, machine.lanes(dtype), step, dtype) for a, b in WINDOWS for step in (1, 2)]

@@ -1,0 +1,335 @@
+"""Values for windows that slide: a column of vectors is walked down, line by line, and every line is read once.
+
+A tile of `rows` x `vectors` is here the window itself: a window spans `rows` lines and `vectors` taps across, each a register.
+
+    weights     shape.splats(p), or shape.load_tile(p, step) where every lane has weights of its own
+    numbers     of one line: shape.windows(p, apart, edges), shape.taps(p, apart, edges)
+    sums        of the windows that have begun and are not complete: shape.sums(start), s.weigh(weights, numbers, phase),
+                s.oldest(), s.next(start)
+
+Windows begin every `step` lines, so ceil(rows / step) of them are under way. A line in phase r of window t meets, in the window
+that began q windows ago, the weights of line q * step + r. `edges` say which lanes a load may touch: made once a column, for
+making them takes as long as the multiply-adds of a line. Two tiles of half the lanes stand `beside` each other in one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+
+from fastconv.cpu.simd import (
+    BIT,
+    BYTES,
+    INDEX,
+    NARROW,
+    TileShape,
+    TileShapeType,
+    TileType,
+    VectorType,
+    _clamped,
+    _fma,
+    _load_masked,
+    _shuffled,
+    _tile_of,
+    at,
+    load_vector,
+    splat_number,
+)  # fmt: skip
+from fastconv.cpu.values import attribute, held_as, method
+
+MASKED_VECTOR = 64  # bytes of the vectors whose masks have registers of their own: AVX-512
+
+
+class EdgesType(types.Type):  # type: ignore[misc]
+    """One type for each number of lanes, and of masks."""
+
+    def __init__(self, lanes: int, dtype: str, masks: int) -> None:
+        self.lanes, self.dtype, self.masks = lanes, dtype, masks
+        super().__init__(f"Edges({masks} of {lanes} x {dtype})")
+
+    @property
+    def as_bits(self) -> bool:
+        """Otherwise as integers: AVX2 would make a vector from the bits anew at every load, 1.5 times the cycles of a line."""
+        return self.lanes * BYTES[self.dtype] == MASKED_VECTOR
+
+    @property
+    def mask(self) -> Any:
+        return ir.VectorType(BIT if self.as_bits else ir.IntType(8 * BYTES[self.dtype]), self.lanes)
+
+
+held_as(EdgesType, lambda t: ir.ArrayType(t.mask, t.masks))
+
+
+def _edges(builder: Any, edges: EdgesType, masks: list[Any]) -> Any:
+    value = ir.ArrayType(edges.mask, edges.masks)(ir.Undefined)
+    for place, mask in enumerate(masks):
+        value = builder.insert_value(value, mask if edges.as_bits else builder.sext(mask, edges.mask), place)
+    return value
+
+
+def _mask(builder: Any, edges: EdgesType, value: Any, place: int) -> Any:
+    mask = builder.extract_value(value, place)
+    return mask if edges.as_bits else builder.icmp_signed("<", mask, edges.mask(None))
+
+
+def _count(lanes: int) -> Any:
+    return ir.VectorType(NARROW, lanes)([NARROW(lane) for lane in range(lanes)])
+
+
+def _within(builder: Any, lanes: int, place: Any, width: Any) -> Any:
+    """The lanes l with 0 <= place + l < width."""
+    low = splat_number(builder, builder.trunc(_clamped(builder, builder.neg(place), lanes), NARROW), lanes)
+    high = splat_number(builder, builder.trunc(_clamped(builder, builder.sub(width, place), lanes), NARROW), lanes)
+    return builder.and_(builder.icmp_signed(">=", _count(lanes), low), builder.icmp_signed("<", _count(lanes), high))
+
+
+# A line of numbers ----------------------------------------------------------------------------------------------------
+#
+# Windows two columns apart: the pair of vectors from the middle tap on, mostly aligned, is parted into even and odd columns;
+# a tap further to a side is one of them, moved by a lane, with one more number at its end. Parting within 16 bytes is one
+# cheap instruction and leaves the lanes in an order of its own, which matters to nobody until they are stored.
+
+
+def _middle(s: TileShape) -> int:
+    return (s.vectors - 1) // 2
+
+
+def _ends(s: TileShape) -> list[int]:
+    """Columns, counted from the middle tap of lane 0, of the single numbers that windows two columns apart need."""
+    taps = [b - _middle(s) for b in range(s.vectors)]
+    front = [e for e in taps if e < 0]
+    back = [2 * s.lanes + e - 2 for e in taps if e > 1]
+    return front + back
+
+
+def _order(kind: Any) -> list[int]:
+    """The window that each lane holds."""
+    apiece = min(16 // BYTES[kind.dtype], kind.lanes) // 2  # from each vector of a pair, in 16 bytes
+    return [
+        vector * kind.lanes // 2 + first + i
+        for first in range(0, kind.lanes // 2, apiece) for vector in (0, 1) for i in range(apiece)
+    ]  # fmt: skip
+
+
+@method(VectorType, "in_order")
+def in_order(v):
+    """The windows of step 2 in order."""
+    return v(), lambda builder, value: _shuffled(builder, value, value, [_order(v).index(lane) for lane in range(v.lanes)])
+
+
+def _row_of(builder: Any, s: TileShape, vectors: list[Any]) -> Any:
+    return _tile_of(builder, replace(s, rows=1), lambda row, vector: vectors[vector])
+
+
+def _pairs(builder: Any, s: TileShape, load: Any, end: Any) -> list[Any]:
+    """The taps of windows two columns apart, from load(0), load(1): the pair, and end(i): the number at _ends[i] everywhere."""
+    first, second, ends, order = load(0), load(1), _ends(s), _order(s)
+    moved = {(parity, 0): _shuffled(builder, first, second, [2 * place + parity for place in order]) for parity in (0, 1)}
+    front = [order.index(place - 1) if place else s.lanes for place in order]
+    back = [order.index(place + 1) if place + 1 < s.lanes else s.lanes for place in order]
+    taps = [(b - _middle(s)) for b in range(s.vectors)]
+    for e in sorted(taps, key=abs):
+        parity, by = e % 2, e // 2
+        if by < 0:
+            moved[parity, by] = _shuffled(builder, moved[parity, by + 1], end(ends.index(e)), front)
+        elif by > 0:
+            number = end(ends.index(2 * s.lanes + e - 2))
+            moved[parity, by] = _shuffled(builder, moved[parity, by - 1], number, back)
+    return [moved[e % 2, e // 2] for e in taps]
+
+
+def _edges_of(shape: TileShape) -> EdgesType:
+    return EdgesType(shape.lanes, shape.dtype, shape.vectors if shape.step == 1 else 2 + len(_ends(shape)))
+
+
+@method(TileShapeType, "edges")
+def edges(shape, u, apart, width):
+    """For `windows` whose first tap of lane 0 lies in column u: the lanes whose column lies within 0..width."""
+    s, kind = shape.shape, _edges_of(shape.shape)
+
+    def build(builder: Any, shape: Any, u: Any, apart: Any, width: Any) -> Any:
+        if s.step == 1:
+            places = [builder.add(u, builder.mul(apart, INDEX(b))) for b in range(s.vectors)]
+            return _edges(builder, kind, [_within(builder, s.lanes, place, width) for place in places])
+        middle = builder.add(u, INDEX(_middle(s)))
+        masks = [_within(builder, s.lanes, builder.add(middle, INDEX(start)), width) for start in (0, s.lanes)]
+        one = ir.VectorType(BIT, s.lanes)([BIT(lane == 0) for lane in range(s.lanes)])
+        for e in _ends(s):
+            masks.append(builder.and_(one, _within(builder, s.lanes, builder.add(middle, INDEX(e)), width)))
+        return _edges(builder, kind, masks)
+
+    return kind(types.intp, types.intp, types.intp), build
+
+
+@method(TileShapeType, "windows")
+def windows(shape, p, apart, edges):
+    """Lane l's window begins at p[l * step], its taps are `apart`; edges may be None. Step 2 takes neighbouring taps only."""
+    s = shape.shape
+    masked = isinstance(edges, EdgesType)
+    if s.step == 1:
+        return taps(shape, p, apart, edges)
+
+    def build(builder: Any, shape: Any, p: Any, apart: Any, given: Any) -> Any:
+        middle = at(builder, p, _middle(s))
+
+        def load(place: int) -> Any:
+            there = at(builder, middle, place * s.lanes)
+            return (
+                _load_masked(builder, there, _mask(builder, edges, given, place), s) if masked else load_vector(builder, there, s)
+            )
+
+        def end(place: int) -> Any:
+            there = at(builder, middle, _ends(s)[place])
+            if masked:
+                return _load_masked(builder, there, _mask(builder, edges, given, 2 + place), s)
+            return splat_number(builder, builder.load(there), s.lanes)
+
+        return _row_of(builder, s, _pairs(builder, s, load, end))
+
+    return TileType(replace(s, rows=1))(p, types.intp, edges), build
+
+
+@method(TileShapeType, "sides")
+def sides(shape, first, last, count):
+    """For `taps`: of the taps first..last the first `count` lanes, of the others none."""
+    s = shape.shape
+    kind = EdgesType(s.lanes, s.dtype, s.vectors)
+
+    def build(builder: Any, shape: Any, first: Any, last: Any, count: Any) -> Any:
+        masks = []
+        for b in range(s.vectors):
+            met = builder.and_(builder.icmp_signed("<=", first, INDEX(b)), builder.icmp_signed("<", INDEX(b), last))
+            masks.append(_within(builder, s.lanes, INDEX(0), builder.select(met, count, INDEX(0))))
+        return _edges(builder, kind, masks)
+
+    return kind(types.intp, types.intp, types.intp), build
+
+
+@method(TileShapeType, "taps")
+def taps(shape, p, apart, edges):
+    """Tap b of all lanes is p[b * apart :]; edges may be None."""
+    s = shape.shape
+
+    def build(builder: Any, shape: Any, p: Any, apart: Any, given: Any) -> Any:
+        vectors = []
+        for b in range(s.vectors):
+            there = at(builder, p, builder.mul(apart, INDEX(b)))
+            if isinstance(edges, EdgesType):
+                vectors.append(_load_masked(builder, there, _mask(builder, edges, given, b), s))
+            else:
+                vectors.append(load_vector(builder, there, s))
+        return _row_of(builder, s, vectors)
+
+    return TileType(replace(s, rows=1))(p, types.intp, edges), build
+
+
+# Weights and sums -----------------------------------------------------------------------------------------------------
+
+
+@method(TileShapeType, "splats")
+def splats(shape, p):
+    """The tile whose register at (row, vector) is p[row * vectors + vector] everywhere."""
+    s = shape.shape
+
+    def build(builder: Any, shape: Any, p: Any) -> Any:
+        def register(row: int, vector: int) -> Any:
+            return splat_number(builder, builder.load(at(builder, p, row * s.vectors + vector)), s.lanes)
+
+        return _tile_of(builder, s, register)
+
+    return TileType(s)(p), build
+
+
+def _under_way(s: TileShape) -> TileShape:
+    return replace(s, rows=-(-s.rows // s.step), vectors=1)
+
+
+@method(TileShapeType, "sums")
+def sums(shape, start):
+    """The sums of windows under way, all of which begin with `start`; the newest is the first."""
+    s = _under_way(shape.shape)
+    return TileType(s)(start), lambda builder, shape, start: _tile_of(builder, s, lambda row, vector: start)
+
+
+@method(TileType, "weigh")
+def weigh(sums, weights, numbers, phase):
+    """Add a line's numbers to every sum, with the weights that it has there; `phase` (a literal) of the newest window."""
+    if not isinstance(phase, types.IntegerLiteral):
+        raise TypingError(f"weigh: got {phase} as phase, expected a literal")  # Numba then tries the literal
+    s, w = sums.shape, weights.shape
+
+    def build(builder: Any, acc: Any, weight: Any, number: Any, phase_value: Any) -> Any:
+        for vector in range(w.vectors):
+            for row in range(s.rows):
+                line = row * w.step + phase.literal_value
+                if line < w.rows:
+                    there = builder.extract_value(weight, line * w.vectors + vector)
+                    total = _fma(builder, there, builder.extract_value(number, vector), builder.extract_value(acc, row), s)
+                    acc = builder.insert_value(acc, total, row)
+        return acc
+
+    return sums(weights, numbers, phase), build
+
+
+@method(TileType, "oldest")
+def oldest(sums):
+    """The sum of the window that began first, a Vector."""
+    s = sums.shape
+    return VectorType(s.lanes, s.dtype)(), lambda builder, acc: builder.extract_value(acc, s.rows - 1)
+
+
+@method(TileType, "next")
+def following(sums, start):
+    """Without the oldest, and with a new one."""
+    s = sums.shape
+
+    def build(builder: Any, acc: Any, start: Any) -> Any:
+        return _tile_of(builder, s, lambda row, vector: builder.extract_value(acc, row - 1) if row else start)
+
+    return sums(start), build
+
+
+# Halves ---------------------------------------------------------------------------------------------------------------
+
+
+attribute(
+    TileShapeType,
+    "half",
+    lambda shape: (
+        TileShapeType(replace(shape.shape, lanes=shape.shape.lanes // 2)),
+        lambda builder, value: ir.IntType(8).as_pointer()(None),
+    ),
+)
+
+
+@method(TileType, "beside")
+def beside(tile, other):
+    """The tile whose registers hold the lanes of this one's, then those of the other's."""
+    s = tile.shape
+    whole = replace(s, lanes=2 * s.lanes)
+
+    def build(builder: Any, left: Any, right: Any) -> Any:
+        def register(row: int, vector: int) -> Any:
+            place = row * s.vectors + vector
+            parts = builder.extract_value(left, place), builder.extract_value(right, place)
+            return _shuffled(builder, *parts, range(2 * s.lanes))
+
+        return _tile_of(builder, whole, register)
+
+    return TileType(whole)(tile), build
+
+
+def _half(name: str, first: int) -> None:
+    @method(VectorType, name)
+    def half(v):
+        lanes = v.lanes // 2
+        places = range(first * lanes, (first + 1) * lanes)
+        return VectorType(lanes, v.dtype)(), lambda builder, value: _shuffled(builder, value, value, places)
+
+
+_half("lower", 0)
+_half("upper", 1)

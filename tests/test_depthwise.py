@@ -1,0 +1,169 @@
+"""Depthwise kernels on shapes made from the vector's lanes: every edge, stride, dilation and format, exact to the last bit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cases
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv.cpu import machine, packing
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import choose
+
+LANES = machine.lanes("float32")
+HALF = LANES // 2
+
+
+pytestmark = pytest.mark.usefixtures("tiled_however_small")
+
+
+def kernel_of(text, neighbours="any"):
+    return choose(cases.parse(text), IMPLEMENTATIONS, 1, neighbours).implementation.name
+
+
+def check(text, **keywords):
+    problem = cases.parse(text)
+    given = cases.arrays(problem, np.random.default_rng(0))
+    got = cases.call(fc, problem, given, **keywords)
+    cases.same_numbers(got, cases.call(fc.reference, problem, given))
+    return got
+
+
+# Columns in lanes, around one vector, half of one, and two.
+WIDTHS = (1, 2, HALF - 1, HALF, HALF + 1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3)
+FIRST = [
+    f"conv2d,n2c3i9x{width * stride}f3k{kernel}s{stride}p{pad}g3,bias,relu"
+    for kernel, stride, pad in ((3, 1, 1), (3, 2, 1), (5, 1, 2), (5, 2, "1:3x4:0"), (7, 2, 3))
+    for width in WIDTHS
+] + [
+    "conv2d,n1c3i1f3k3p1g3",
+    "conv2d,n1c5i3f5k3g5",  # one output
+    f"conv2d,n1c3i11x{LANES + 5}f6k3p0:2x2:0g3,bias",
+    f"conv2d,n1c3i13x{LANES + 5}f6k3p4d2x5g3,bias",
+    "conv2d,n1c3i13x7f6k3p4d3g3,bias,residual",
+    f"conv2d,n1c2i2x{3 * LANES}f2k3p9g2,bias",  # windows in the padding alone
+]  # fmt: skip
+DOUBLE = [f"conv2d,n1c3i7x{width}f3k3s{stride}p1g3,bias,float64" for stride in (1, 2) for width in (3, 7, 8, 9, 17)]
+
+# Channels in lanes.
+LAST = [
+    f"conv2d,n2c{channels}i{size}f{channels}k{kernel}s{stride}p{pad}g{channels},bias,relu,channels_last"
+    for kernel, stride, pad in ((3, 1, 1), (3, 2, "0:2x2:0"), (5, 1, 2))
+    for channels in (1, LANES - 1, LANES, LANES + 1, 2 * LANES + 5)
+    for size in ("1x5", "9x7")
+] + [
+    f"conv2d,n2c{LANES + 1}i9x11f{LANES + 1}k3p3d3x2g{LANES + 1},bias,residual,channels_last",
+    "conv2d,n1c9i7x8f9k3s2p1g9,float64,pixelbias,channels_last",
+]  # fmt: skip
+
+# What slides no window of its own: over sheets, or filters in lanes.
+GENERAL = [
+    "conv2d,n1c5i13x15f5k3s3p1g5,tiled",
+    "conv2d,n1c5i13x33f10k4x2s2p1:2x0:1g5,tiled",
+    "conv2d,n1c3i13x15f3k3s2p2d2g3,tiled",
+    "conv1d,n2c3i70f3k31p15g3,tiled",
+    "conv3d,n1c3i4x5x9f6k3p1g3,bias,tiled",
+    "conv2d,n1c3i9x10f9k3p1g3,bias,channels_last,tiled",
+    "conv2d,n1c5i13x15f5k3s3p1g5,channels_last,tiled",
+]
+
+
+@pytest.mark.parametrize("text", FIRST + DOUBLE + LAST + GENERAL)
+def test_exact(text):
+    assert kernel_of(text).startswith("tiled")
+    check(text)
+
+
+def test_which_kernel():
+    assert kernel_of(f"conv2d,n1c4i9x{HALF}f4k3p1g4") == "tiled_depthwise_two"
+    assert kernel_of(f"conv2d,n1c4i9x{HALF + 1}f4k3p1g4") == "tiled_depthwise"
+    assert kernel_of("conv2d,n1c4i9f4k3p1g4,channels_last") == "tiled_depthwise_last"
+    assert kernel_of("conv2d,n1c4i9f4k3p1g4", "channels") != "tiled_depthwise"
+    assert kernel_of("conv2d,n1c4i9f4k3p1g4,direct") == "direct_depthwise"
+    assert kernel_of("conv2d,n1c4i9f4k3s3p1g4") == "direct_depthwise"
+
+
+@pytest.mark.parametrize("bias", ["", ",bias", ",pixelbias"])
+@pytest.mark.parametrize("rest", ["", ",relu6", ",residual", ",residual,leaky_relu:0.25"])
+@pytest.mark.parametrize("last", ["", ",channels_last"])
+@pytest.mark.parametrize("width", [HALF, LANES + 1])
+def test_epilogues(width, last, rest, bias):
+    check(f"conv2d,n2c{LANES + 1}i5x{width}f{LANES + 1}k3p1g{LANES + 1}{bias}{rest}{last}")
+
+
+@pytest.mark.parametrize("text", [FIRST[3], FIRST[8], FIRST[-2], LAST[1], LAST[7], "conv2d,n1c1i40x33f1k3p1g1,residual"])
+def test_same_bits_for_any_number_of_threads(text):
+    results = []
+    for count in range(1, min(3, os.cpu_count() or 1) + 1):
+        with fc.num_threads(count):
+            results.append(check(text))
+    for result in results[1:]:
+        cases.same_bits(result, results[0])
+
+
+@pytest.mark.parametrize("last", ["", ",channels_last"])
+def test_views(last):
+    """Reversed, strided and transposed images."""
+    problem = cases.parse(f"conv2d,n2c{LANES}i9x{LANES + 3}f{LANES}k3p1g{LANES},bias{last}")
+    given = cases.arrays(problem, np.random.default_rng(0))
+    want = cases.call(fc.reference, problem, given)
+    x = given["x"]
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
+    wide[..., ::2] = x
+    axes = (0, 2, 3, 1)
+    for view in (wide[..., ::2], x[..., ::-1].copy()[..., ::-1], np.moveaxis(x.transpose(axes).copy(), 3, 1), x[::-1].copy()[::-1]):
+        cases.same_numbers(cases.call(fc, problem, given | {"x": view}), want)
+
+
+def test_nan_stays_where_it_is():
+    """A NaN reaches the windows that see it and no other, whatever lies in masked lanes."""
+    for last in ("", ",channels_last"):
+        problem = cases.parse(f"conv2d,n1c3i9x{LANES + 1}f3k3p1g3,relu{last}")
+        given = cases.arrays(problem, np.random.default_rng(0))
+        place = (0, 4, LANES, 1) if last else (0, 1, 4, LANES)
+        given["x"][place] = np.nan
+        cases.same_numbers(cases.call(fc, problem, given), cases.call(fc.reference, problem, given))
+
+
+def test_channel_panels():
+    weight, bias = np.arange(5 * 6, dtype=np.float32).reshape(5, 1, 2, 3), np.arange(5, dtype=np.float32) - 9
+    packed = packing.channel_panels(weight, bias, 4)
+    assert packed.shape == (2, 7, 4)
+    for panel, first in enumerate((0, 1)):
+        for lane in range(4):
+            assert packed[panel, 0, lane] == bias[first + lane]
+            assert packed[panel, 1:, lane].tolist() == weight[first + lane, 0].T.ravel().tolist()
+    narrow = packing.channel_panels(weight, None, 8)
+    assert narrow.shape == (1, 7, 8)
+    assert not narrow[:, :, 5:].any() and not narrow[:, 0].any()
+
+
+GUARDED = [
+    f"conv2d,n1c3i7x{width * stride}f3k{kernel}s{stride}p{pad}g3"
+    for kernel, stride in ((3, 1), (3, 2), (5, 1))
+    for pad in (0, kernel // 2)
+    for width in (HALF - 1, HALF, LANES - 1, LANES, LANES + 1, 2 * LANES + 3)
+    if width * stride + 2 * pad >= kernel
+] + [
+    f"conv2d,n1c{channels}i7x5f{channels}k3s{stride}p{pad}g{channels},channels_last"
+    for channels in (LANES - 1, LANES, LANES + 1)
+    for stride in (1, 2)
+    for pad in (0, 1)
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+@pytest.mark.parametrize("flush", ["after", "before"])
+def test_masked_edges_touch_nothing_else(flush):
+    script = f"import test_guard as t; t.TEXTS = {GUARDED!r}; t.gradients = lambda *a: None; t.check_all({flush!r})"
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, "-X", "faulthandler", "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    last = done.stdout.split()[-1:]
+    assert done.returncode == 0 and last == ["done"], f"{last} against the page {flush} it:\n{done.stderr}"

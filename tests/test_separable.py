@@ -1,0 +1,109 @@
+"""Fused separable kernels against the reference, exact on whole numbers: forms, bands, left-over pixels and filters."""
+
+import os
+
+import cases
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv.cpu import machine
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import choose
+from fastconv.problem import Problem
+
+LANES = machine.lanes("float32")
+
+
+pytestmark = pytest.mark.usefixtures("tiled_however_small")
+
+
+def separable(first, filters, inner="", outer="", every=""):
+    """The text of a separable layer, from that of its windows."""
+    one = Problem.parse(first)
+    space = "x".join(map(str, one.out_space))
+    return f"{first}{inner}{every}+conv2d,n{one.batch}c{one.filters}i{space}f{filters}k1{outer}{every}"
+
+
+def chosen(text, threads=1):
+    return choose(cases.parse(text), IMPLEMENTATIONS, threads)
+
+
+def check(text):
+    problem = cases.parse(text)
+    given = cases.arrays(problem, np.random.default_rng(0))
+    got = cases.call(fc, problem, given)
+    cases.same_numbers(got, cases.call(fc.reference, problem, given))
+    return got
+
+
+FORMS = [
+    ("conv2d,n1c16i14f16k3p1g16", 32),
+    ("conv2d,n1c64i14f64k3p1g64", 128),
+    ("conv2d,n2c17i9x21f17k3s2p1g17", 19),
+    ("conv2d,n1c8i40x112f8k3p0:1x1:0g8", 16),
+    ("conv2d,n1c1i1f1k3p1g1", 1),
+    ("conv2d,n1c4i12f8k5s2p2g4", 8),  # a multiplier
+    ("conv2d,n1c3i8x9f3k4s3p1g3", 5),  # windows without code of their own
+]
+EVERY = ("", ",channels_last")
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize(("first", "filters"), FORMS)
+def test_exact(first, filters, every):
+    text = separable(first, filters, ",bias,relu", ",bias,relu6", every)
+    assert chosen(text).implementation.algorithm == "tiled"
+    check(text)
+
+
+@pytest.mark.parametrize("every", EVERY)
+def test_float64(every):
+    check(separable("conv2d,n1c5i9x17f5k3p1g5", 9, ",bias,relu", ",bias", f",float64{every}"))
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize("inner", [",pixelbias", ",bias,leaky_relu:0.25"])
+@pytest.mark.parametrize("outer", [",pixelbias,residual,relu", ",bias,residual"])
+def test_epilogues(inner, outer, every):
+    for first, filters in (FORMS[0], FORMS[3], FORMS[-1]):
+        check(separable(first, filters, inner, outer, every))
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize(("first", "filters"), [FORMS[1], FORMS[2], FORMS[3]])
+def test_same_bits_for_any_number_of_threads(first, filters, every):
+    text, results = separable(first, filters, ",relu", ",residual", every), []
+    for count in range(1, min(3, os.cpu_count() or 1) + 1):
+        with fc.num_threads(count):
+            results.append(check(text))
+    for result in results[1:]:
+        cases.same_bits(result, results[0])
+
+
+def test_every_kernel_is_chosen_somewhere():
+    names = {chosen(separable(*form, every=every)).implementation.name for form in FORMS for every in EVERY}
+    assert names == {"tiled_separable", "tiled_separable_pixels", "tiled_separable_last"}
+    direct = separable(*FORMS[0], every=",direct")
+    assert chosen(direct).implementation.name == "direct_separable"
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize("threads", [1, 2, 7, 64])
+def test_bands_and_chunks_cover_everything(threads, every):
+    for first, filters in FORMS:
+        problem = cases.parse(separable(first, filters, every=every))
+        division = chosen(separable(first, filters, every=every), threads).division
+        rows = problem.out_space[0]
+        assert division.bands * division.band >= rows > (division.bands - 1) * division.band
+        assert division.chunks * division.chunk >= filters > (division.chunks - 1) * division.chunk
+        assert division.items == problem.batch * division.bands * division.chunks
+
+
+def test_layer():
+    rng = np.random.default_rng(0)
+    x, w, v = (rng.integers(-4, 5, shape).astype(np.float32) for shape in ((2, 6, 15, 33), (6, 1, 3, 3), (10, 6)))
+    layer = fc.SeparableConv2d(w, v, stride=2, padding=1, depthwise_activation="relu")
+    want = fc.reference.separable_conv2d(x, w, v, stride=2, padding=1, depthwise_activation="relu")
+    for image in (x, np.moveaxis(np.moveaxis(x, 1, 3).copy(), 3, 1), x[..., ::-1].copy()[..., ::-1]):
+        cases.same_numbers(layer(image), want)
