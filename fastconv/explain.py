@@ -14,6 +14,12 @@ from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import AnyProblem, Division, Implementation, choose, refusals
 from fastconv.problem import Problem, SeparableProblem
 
+BALANCE = 6  # operations a byte: 100 to 250 GFLOP/s a core, beside 20 to 40 GB/s
+
+
+def _size(tile: Any) -> str:
+    return f"{tile.rows} rows of {tile.vectors} vectors of {tile.lanes} {tile.dtype}"
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -29,6 +35,8 @@ class Explanation:
         The kernels that do not.
     operations, bytes, workspace : int
         Multiplications and additions; least memory traffic; bytes of scratch at the present number of threads.
+    limit : {"multiply-adds", "memory"}
+        What binds a kernel that does everything else right.
     """
 
     problem: AnyProblem
@@ -54,6 +62,11 @@ class Explanation:
         return self.operations / self.bytes
 
     @property
+    def limit(self) -> str:
+        """By the intensity: a core does about `BALANCE` operations in the time in which it moves a byte from beyond its L2."""
+        return "multiply-adds" if self.intensity > BALANCE else "memory"
+
+    @property
     def workspace(self) -> int:
         return threads.seats() * self.division.scratch * np.dtype(self.problem.dtype).itemsize
 
@@ -62,11 +75,14 @@ class Explanation:
         lines = [
             f"problem     {self.problem}",
             f"result      {self.problem.out_shape} from {self.problem.x_shape}, {self.problem.dtype}",
-            f"kernel      {self.kernel}: the first in the list that computes {self.problem.kind} layers in this data format",
+            f"kernel      {self.kernel}: the first in the list that does not refuse",
             f"vectorised  along the {self.implementation.vectorised}",
-            f"work        {division.items} items, bands of {division.band} rows, for {threads.get_num_threads()} threads",
+            *([f"tile        {_size(division.tile)}"] if division.tile is not None else []),
+            f"work        {division.items} items: {division.bands} bands of {division.band}, {division.chunks} chunks of filters, "
+            f"for {threads.get_num_threads()} threads",
             f"operations  {self.operations:,}",
             f"bytes       {self.bytes:,} at least, {self.intensity:.1f} operations a byte",
+            f"limit       {self.limit}",
             f"workspace   {self.workspace:,} bytes",
         ]
         if isinstance(self.problem, SeparableProblem):

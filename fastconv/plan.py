@@ -1,4 +1,4 @@
-"""Which kernel computes a problem: an ordered list of implementations, each of which says yes, or why not.
+"""Which kernel computes a problem: of a list of implementations, each of which says yes or why not, the cheapest.
 
 An `Implementation` joins a kernel with what it asks for: which problems, which register tile, how the weights are packed, how
 the work is divided into items, how much scratch a seat needs. The lists, one for each target, live with the kernels
@@ -73,6 +73,8 @@ class Implementation:
         From a problem of these kinds to None, or the reason why this implementation does not compute it.
     reads : tuple of {"columns", "channels", "any"}
         Images in which these are neighbours in memory; others are copied first.
+    cycles : callable
+        From a problem to what it should cost, in multiply-adds of a vector; infinite for a last resort, 0 without a rival.
     error : callable
         From a problem to a bound of its error, as a share of conv(|x|, |weight|); 0 where it rounds like the direct loop.
     tiles : callable
@@ -92,6 +94,7 @@ class Implementation:
     reads: tuple[str, ...] = ("columns", "channels", "any")
     tiles: Callable[[str], Sequence[Any]] = lambda dtype: (None,)
     scheme: Any = None
+    cycles: Callable[[Any], float] = lambda problem: 0.0
     error: Callable[[Any], float] = lambda problem: 0.0
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
@@ -138,7 +141,7 @@ def simplified(problem: AnyProblem) -> AnyProblem:
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
 def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], threads: int, neighbours: str = "any") -> Choice:
-    """The first implementation that accepts the problem, and its division among that many threads.
+    """Of the implementations that accept the problem the one of the fewest cycles, and its division among that many threads.
 
     `neighbours` says what lies side by side in the image's memory: "columns", "channels", or "any" if neither does, or nothing
     is known; then an image is copied.
@@ -150,9 +153,10 @@ def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], thr
     """
     asked, problem = problem, simplified(problem)
     mirrored = isinstance(asked, Problem) and asked.operation != problem.operation  # type: ignore[union-attr]
-    for implementation in implementations:
-        if implementation.accepts(problem, neighbours) is None:
-            return Choice(problem, implementation, implementation.divide(problem, threads), mirrored)
+    accepting = [i for i in implementations if i.accepts(problem, neighbours) is None]
+    if accepting:
+        best = min(accepting, key=lambda i: i.cycles(problem))
+        return Choice(problem, best, best.divide(problem, threads), mirrored)
     able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
     why = "; ".join(f"{i.name}: {i.refuse(problem)}" for i in able) or f"no kernel of that sort for {problem.kind} layers"
     raise ValueError(f"algorithm: {problem.algorithm!r} cannot compute {problem}: {why}; expected auto or direct")
@@ -160,5 +164,15 @@ def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], thr
 
 def refusals(problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any") -> list[tuple[str, str]]:
     """(name, reason) of every implementation that does not compute the problem."""
-    reasons = [(i.name, i.accepts(simplified(problem), neighbours)) for i in implementations]
-    return [(name, reason) for name, reason in reasons if reason is not None]
+    problem = simplified(problem)
+    reasons = {i.name: i.accepts(problem, neighbours) for i in implementations}
+    cycles = {i.name: i.cycles(problem) for i in implementations if reasons[i.name] is None}
+    best = min(cycles, key=lambda name: cycles[name], default="")
+    for name, own in cycles.items():
+        if name != best:
+            reasons[name] = f"{own:,.0f} vector cycles expected, {cycles[best]:,.0f} of {best}"
+            if own == math.inf:
+                reasons[name] = f"a last resort, and {best} is none"
+            elif cycles[best] == 0:
+                reasons[name] = f"{best} is made for such layers"
+    return [(name, reason) for name, reason in reasons.items() if reason is not None]

@@ -63,7 +63,7 @@ def test_functions(function, arguments, keywords, text):
 def test_prints_well(text):
     said = fc.explain(text)
     lines = str(said).splitlines()
-    for word in ("problem", "result", "kernel", "vectorised", "work", "operations", "bytes", "workspace"):
+    for word in ("problem", "result", "kernel", "vectorised", "work", "operations", "bytes", "limit", "workspace"):
         assert sum(line.startswith(word + " ") for line in lines) == 1, word
     assert f"{said.operations:,}" in str(said)
     assert said.kernel in str(said)

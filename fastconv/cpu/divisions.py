@@ -235,11 +235,15 @@ def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
 
 def columns_tile(problem: Problem, scheme: Scheme) -> TileShape:
     """The tile of pixels in lanes that wastes least."""
-    return min(tiles.pixels_in_lanes(problem.dtype), key=lambda tile: columns_cycles(problem, scheme, tile))
+    return min(tiles.pixels_in_lanes(problem.dtype), key=lambda tile: _columns_cycles(problem, scheme, tile))
 
 
-def columns_cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
+def columns_cycles(scheme: Scheme) -> Callable[[Problem], float]:
     """Of winograd_columns: products, and transforms of a vector for each number read and made."""
+    return lambda problem: _columns_cycles(problem, scheme, columns_tile(problem, scheme))
+
+
+def _columns_cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     sheets, down, count = Sheets.of(problem, 1), _ceil(problem.out_space[0], scheme.outputs), len(scheme.points) + 1
     depth, strips = channels * sheets.phases[1] * problem.kernel[1], down * sheets.pitch / tile.width + 0.5
@@ -467,8 +471,9 @@ def winograd_tile(problem: Problem, count: int) -> TileShape:
 COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
 
 
-def lanes_cycles(problem: Problem, tile: TileShape) -> float:
-    """Of filters in lanes; taps that a whole strip misses are left out."""
+def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
+    """Of filters in lanes; taps that a whole strip misses are left out. Here and below with the best tile if none is given."""
+    tile = tile or lanes_tile(problem)
     taps_b, stride, apart, before = problem.kernel[-1], problem.stride[-1], problem.dilation[-1], problem.pads[-1][0]
     out_width, width, filters = problem.out_space[-1], problem.space[-1], problem.filters // problem.groups
     met = 0
@@ -483,8 +488,9 @@ def lanes_cycles(problem: Problem, tile: TileShape) -> float:
     return rows * (panels * met * depth * tiles.update_cycles(tile, tile.vectors) + sums)
 
 
-def pixels_cycles(problem: Problem, tile: TileShape) -> float:
+def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     """Of pixels in lanes, over planes of sheets."""
+    tile = tile or pixel_tile(problem)
     depth, filters = problem.channels // problem.groups * taps(problem), problem.filters // problem.groups
     pitch = Sheets.of(problem, 1).pitch
     strips = _rows(problem) * pitch / tile.width + 0.5
@@ -492,8 +498,9 @@ def pixels_cycles(problem: Problem, tile: TileShape) -> float:
     return _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
 
 
-def in_place_cycles(problem: Problem, tile: TileShape) -> float:
+def in_place_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     """Of a pointwise layer's pixels in lanes."""
+    tile = tile or pointwise_tile(problem)
     strips = problem.batch * _ceil(problem.out_space[-1], tile.width)
     return _ceil(problem.filters, tile.rows) * strips * problem.channels * tiles.update_cycles(tile, tile.vectors)
 
@@ -509,16 +516,20 @@ GATHER, SCATTER = {2: 120.0, 4: 300.0}, {2: 90.0, 4: 220.0}
 STREAM = (32.0, 12.0, 4.0)
 
 
-def winograd_cycles(problem: Problem, outputs: int) -> float:
+def winograd_cycles(outputs: int) -> Callable[[Problem], float]:
     """Of Winograd's form: the products, or the stream of transformed weights if that takes longer, and the transforms."""
-    division, points = winograd(outputs)(problem, 1), (outputs + 2) ** 2
-    tile, lanes, count = division.tile, division.tile.lanes, division.fields["tiles"]
-    blocks, filters = _ceil(problem.channels // problem.groups, lanes), problem.filters // problem.groups
-    panels, used = _ceil(filters, tile.width), division.band * division.fields["across"]
-    update = tiles.update_cycles(tile, 1)
-    products = points * panels * blocks * lanes * count // tile.rows * update
-    weights = points * panels * blocks * lanes * tile.width * np.dtype(problem.dtype).itemsize
-    caches = machine.caches()
-    speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
-    transforms = used * (blocks * GATHER[outputs] + panels * tile.vectors * SCATTER[outputs])
-    return division.items * (max(products, weights / speed) + transforms)
+
+    def cycles(problem: Problem) -> float:
+        division, points = winograd(outputs)(problem, 1), (outputs + 2) ** 2
+        tile, lanes, count = division.tile, division.tile.lanes, division.fields["tiles"]
+        blocks, filters = _ceil(problem.channels // problem.groups, lanes), problem.filters // problem.groups
+        panels, used = _ceil(filters, tile.width), division.band * division.fields["across"]
+        update = tiles.update_cycles(tile, 1)
+        products = points * panels * blocks * lanes * count // tile.rows * update
+        weights = points * panels * blocks * lanes * tile.width * np.dtype(problem.dtype).itemsize
+        caches = machine.caches()
+        speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
+        transforms = used * (blocks * GATHER[outputs] + panels * tile.vectors * SCATTER[outputs])
+        return division.items * (max(products, weights / speed) + transforms)
+
+    return cycles

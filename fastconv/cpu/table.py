@@ -1,4 +1,4 @@
-"""The CPU's implementations in order of preference.
+"""The CPU's implementations; of two that cost the same the first is taken.
 
 The direct kernels read any image by its steps, and write rows: along the columns of one filter where channels come first,
 along the filters of one pixel where they come last. The tiled kernels read sheets (sheets.py), or pixels in place; their tiles
@@ -7,6 +7,7 @@ are in tiles.py, how they are divided in divisions.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -70,8 +71,7 @@ def _pixels_suit(problem: Problem) -> str | None:
     """Lanes of pixels pay where there are few channels or filters: their sums need no transposition."""
     if problem.kind == "depthwise":
         return _unless(FIRST)(problem) or _few_by_few(problem)
-    pixels = divisions.pixels_cycles(problem, divisions.pixel_tile(problem))
-    return _unless(FIRST)(problem) or _cheaper(pixels, problem)
+    return _unless(FIRST)(problem)
 
 
 def _few_by_few(problem: Problem) -> str | None:
@@ -93,12 +93,7 @@ def _pixels_in_place_suit(problem: Problem) -> str | None:
         return f"reads neighbouring pixels, the stride is {problem.stride}"
     if tile.width > problem.space[0]:
         return f"{problem.space[0]} pixels do not fill a tile"
-    return _unless(FIRST)(problem) or _cheaper(divisions.in_place_cycles(problem, tile), problem)
-
-
-def _cheaper(pixels: float, problem: Problem) -> str | None:
-    filters = divisions.lanes_cycles(problem, divisions.lanes_tile(problem))
-    return None if pixels <= filters else f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes"
+    return _unless(FIRST)(problem)
 
 
 def _wide_enough(problem: Problem) -> str | None:
@@ -128,20 +123,12 @@ def _columns_error(scheme: Scheme) -> Callable[[Problem], float]:
     return lambda problem: columns.error_bound(problem, scheme)
 
 
-def _winograd_suits(outputs: int) -> Callable[[Problem], str | None]:
-    """3x3 windows of stride 1, where that costs less than the other forms."""
-
-    def refuse(problem: Problem) -> str | None:
-        if problem.kernel != (3, 3) or any(s != 1 for s in problem.stride):
-            return "computes 3x3 windows of stride 1"
-        if min(min(pad) for pad in problem.pads) < 0:
-            return "reads the whole image, this one is cropped"
-        own, other = (divisions.winograd_cycles(problem, m) for m in (outputs, 6 - outputs))
-        if other < own:
-            return f"{own:,.0f} vector cycles expected, {other:,.0f} with tiles of {6 - outputs}x{6 - outputs}"
-        return None if problem.algorithm == "winograd" else _cheaper(own, problem)
-
-    return refuse
+def _winograd_suits(problem: Problem) -> str | None:
+    if problem.kernel != (3, 3) or any(s != 1 for s in problem.stride):
+        return "computes 3x3 windows of stride 1"
+    if min(min(pad) for pad in problem.pads) < 0:
+        return "reads the whole image, this one is cropped"
+    return None
 
 
 def _transformed_columns(scheme: Scheme) -> Callable[..., Any]:
@@ -152,19 +139,10 @@ def _transformed_columns(scheme: Scheme) -> Callable[..., Any]:
 
 
 def _columns_suit(scheme: Scheme) -> Callable[[Problem], str | None]:
-    """Few channels: their sums need no transposition, and rows, not columns, are transformed."""
-
     def refuse(problem: Problem) -> str | None:
         if problem.dimensions != 2 or problem.dilation[0] != 1 or -(-problem.kernel[0] // problem.stride[0]) != scheme.taps:
             return f"computes planes whose windows have {scheme.taps} rows, a stride apart"
-        own = min(
-            (divisions.columns_cycles(problem, s, divisions.columns_tile(problem, s)), s.outputs)
-            for s in columns.SCHEMES
-            if s.taps == scheme.taps
-        )  # fmt: skip
-        if own[1] != scheme.outputs:
-            return f"tiles of {own[1]} rows are expected to be faster"
-        return _unless(FIRST)(problem) or (None if problem.algorithm == "winograd" else _cheaper(own[0], problem))
+        return _unless(FIRST)(problem)
 
     return refuse
 
@@ -197,12 +175,6 @@ def _as_called(dtype: str) -> list[Any]:
     return []
 
 
-def _separable_pixels_suit(problem: SeparableProblem) -> str | None:
-    pixels, filters = divisions.separable_cycles(problem)
-    dearer = f"{pixels:,.0f} vector cycles expected, {filters:,.0f} with filters in lanes" if pixels > filters else None
-    return _unless(FIRST)(problem) or dearer
-
-
 def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
     """Pack a separable layer's weights: the windows' as their kernels read them, the outer ones by another function."""
 
@@ -232,6 +204,13 @@ def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[An
     return [packing.row_panels(weights[0], biases[0], problem.groups, 1)]
 
 
+def _direct(kind: str, data_format: str, kernel: Any, divide: Callable[[Any, int], Any], *orders: Any) -> Implementation:
+    """A last resort, and what `algorithm="direct"` takes."""
+    name, vectorised = (f"direct_{kind}", COLUMNS) if data_format == FIRST else (f"direct_{kind}_last", FILTERS)
+    pack, refuse = _in_order(*orders), _unless(data_format)
+    return Implementation(name, "direct", (kind,), kernel, pack, divide, vectorised, refuse, cycles=lambda problem: math.inf)
+
+
 SHEETS = ("columns", "channels")
 DENSE = ("standard", "atrous", "pointwise")
 IMPLEMENTATIONS = (
@@ -239,29 +218,29 @@ IMPLEMENTATIONS = (
         Implementation(
             f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
             columns.winograd_columns, _transformed_columns(scheme), divisions.columns(scheme), PIXELS, _columns_suit(scheme),
-            SHEETS, tiles.pixels_in_lanes, scheme, _columns_error(scheme),
+            SHEETS, tiles.pixels_in_lanes, scheme, divisions.columns_cycles(scheme), _columns_error(scheme),
         )
         for scheme in columns.SCHEMES
     ),
     Implementation(
         "winograd_4x4", "winograd", ("standard", "atrous"),
-        winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits(4), SHEETS,
-        tiles.winograd_products, error=_winograd_error(4),
+        winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits, SHEETS,
+        tiles.winograd_products, None, divisions.winograd_cycles(4), _winograd_error(4),
     ),
     Implementation(
         "winograd_2x2", "winograd", ("standard", "atrous"),
-        winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits(2), SHEETS,
-        tiles.winograd_products, error=_winograd_error(2),
+        winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits, SHEETS,
+        tiles.winograd_products, None, divisions.winograd_cycles(2), _winograd_error(2),
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
-        ("columns",), tiles.pixels_in_lanes,
+        ("columns",), tiles.pixels_in_lanes, cycles=divisions.in_place_cycles,
     ),
     Implementation(
         "tiled_pointwise", "tiled", ("pointwise",),
         pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
-        tiles=tiles.filters_in_lanes,
+        tiles=tiles.filters_in_lanes, cycles=divisions.lanes_cycles,
     ),
     Implementation(
         "tiled_depthwise_two", "tiled", ("depthwise",),
@@ -281,84 +260,45 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
-        SHEETS, tiles.pixels_in_lanes,
+        SHEETS, tiles.pixels_in_lanes, cycles=divisions.pixels_cycles,
     ),
     Implementation(
         "tiled_standard", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
-        SHEETS, tiles.filters_in_lanes,
+        SHEETS, tiles.filters_in_lanes, cycles=divisions.lanes_cycles,
     ),
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
-        separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable_pixels, PIXELS, _separable_pixels_suit,
-        ("columns",), _as_called,
+        separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable_pixels, PIXELS, _unless(FIRST),
+        ("columns",), _as_called, cycles=lambda problem: divisions.separable_cycles(problem)[0],
     ),
     Implementation(
         "tiled_separable", "tiled", ("separable",),
         separable.tiled_separable, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(FIRST),
-        ("columns",), _as_called,
+        ("columns",), _as_called, cycles=lambda problem: divisions.separable_cycles(problem)[1],
     ),
     Implementation(
         "tiled_separable_last", "tiled", ("separable",),
         separable.tiled_separable_last, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(LAST),
         ("channels",), _as_called,
     ),
-    Implementation(
-        "direct_pointwise", "direct", ("pointwise",),
-        pointwise.direct_pointwise, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
-    ),
-    Implementation(
-        "direct_pointwise_last", "direct", ("pointwise",),
-        pointwise.direct_pointwise_last, _in_order(packing.filters_last), divisions.by_image, FILTERS, _unless(LAST),
-    ),
-    Implementation(
-        "direct_depthwise", "direct", ("depthwise",),
-        depthwise.direct_depthwise, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
-    ),
-    Implementation(
-        "direct_depthwise_last", "direct", ("depthwise",),
-        depthwise.direct_depthwise_last, _in_order(packing.taps_first), divisions.by_image, FILTERS, _unless(LAST),
-    ),
-    Implementation(
-        "direct_separable", "direct", ("separable",),
-        separable.direct_separable, _in_order(packing.as_they_come, packing.as_they_come), divisions.by_scratch, COLUMNS,
-        _unless(FIRST),
-    ),
-    Implementation(
-        "direct_separable_last", "direct", ("separable",),
-        separable.direct_separable_last, _in_order(packing.taps_first, packing.filters_last), divisions.by_row, FILTERS,
-        _unless(LAST),
-    ),
-    Implementation(
-        "direct_atrous", "direct", ("atrous",),
-        atrous.direct_atrous, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
-    ),
-    Implementation(
-        "direct_atrous_last", "direct", ("atrous",),
-        atrous.direct_atrous_last, _in_order(packing.filters_last), divisions.by_group, FILTERS, _unless(LAST),
-    ),
-    Implementation(
-        "direct_standard", "direct", ("standard",),
-        standard.direct_standard, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
-    ),
-    Implementation(
-        "direct_standard_last", "direct", ("standard",),
-        standard.direct_standard_last, _in_order(packing.filters_last), divisions.by_group, FILTERS, _unless(LAST),
-    ),
+    _direct("pointwise", FIRST, pointwise.direct_pointwise, divisions.by_filter, packing.as_they_come),
+    _direct("pointwise", LAST, pointwise.direct_pointwise_last, divisions.by_image, packing.filters_last),
+    _direct("depthwise", FIRST, depthwise.direct_depthwise, divisions.by_filter, packing.as_they_come),
+    _direct("depthwise", LAST, depthwise.direct_depthwise_last, divisions.by_image, packing.taps_first),
+    _direct("separable", FIRST, separable.direct_separable, divisions.by_scratch, packing.as_they_come, packing.as_they_come),
+    _direct("separable", LAST, separable.direct_separable_last, divisions.by_row, packing.taps_first, packing.filters_last),
+    _direct("atrous", FIRST, atrous.direct_atrous, divisions.by_filter, packing.as_they_come),
+    _direct("atrous", LAST, atrous.direct_atrous_last, divisions.by_group, packing.filters_last),
+    _direct("standard", FIRST, standard.direct_standard, divisions.by_filter, packing.as_they_come),
+    _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
         transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
         tiles.filters_in_lanes,
     ),
-    Implementation(
-        "direct_transposed", "direct", ("transposed",),
-        transposed.direct_transposed, _in_order(packing.as_they_come), divisions.by_filter, COLUMNS, _unless(FIRST),
-    ),
-    Implementation(
-        "direct_transposed_last", "direct", ("transposed",),
-        transposed.direct_transposed_last, _in_order(packing.transposed_filters_last), divisions.by_group, FILTERS,
-        _unless(LAST),
-    ),
+    _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
+    _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),
     Implementation(
         "direct_weight_gradient", "direct", ("weights",),
         gradients.direct_weight_gradient, _in_order(), divisions.by_weight, "columns of the gradient", _never,
