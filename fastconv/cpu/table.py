@@ -224,13 +224,13 @@ IMPLEMENTATIONS = (
     ),
     Implementation(
         "winograd_4x4", "winograd", ("standard", "atrous"),
-        winograd.winograd_4x4, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits, SHEETS,
-        tiles.winograd_products, None, divisions.winograd_cycles(4), _winograd_error(4),
+        winograd.winograd, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits, SHEETS,
+        tiles.winograd_products, winograd.SCHEMES[4], divisions.winograd_cycles(4), _winograd_error(4),
     ),
     Implementation(
         "winograd_2x2", "winograd", ("standard", "atrous"),
-        winograd.winograd_2x2, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits, SHEETS,
-        tiles.winograd_products, None, divisions.winograd_cycles(2), _winograd_error(2),
+        winograd.winograd, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits, SHEETS,
+        tiles.winograd_products, winograd.SCHEMES[2], divisions.winograd_cycles(2), _winograd_error(2),
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),

@@ -6,6 +6,7 @@ exactly from the points with rational numbers. In compiled code a job's scheme (
 
     scheme.to_points(tile, p, step, out, apart)       B' d of the vectors at p, p + step, ..., to out, out + apart, ...
     scheme.from_points(tile, p, step)                 a tuple, A' m of the vectors at p, p + step, ...
+    scheme.from_taps(tile, p, step, out, apart)       G w, as to_points
 
 Points come in pairs +-t, whose rows of B' and columns of A' differ in signs only: half of the products serve both.
 """
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.extending import NativeValue, unbox
 
 from fastconv.cpu.simd import CONTRACT, LLVM_FLOATS, VectorType, at, load_vector, splat_number, store_vector
 from fastconv.cpu.values import attribute, held_as, method
@@ -38,6 +40,11 @@ class Scheme:
     outputs: int
     taps: int
     points: tuple[Fraction, ...]
+
+    @cached_property
+    def _numba_type_(self) -> SchemeType:
+        """Read by Numba's dispatcher, as a TileShape's."""
+        return SchemeType(self)
 
     @cached_property
     def a(self) -> Matrix:
@@ -147,6 +154,13 @@ class SchemeType(types.Type):  # type: ignore[misc]
 
 
 held_as(SchemeType, lambda t: ir.IntType(8).as_pointer())
+
+
+@unbox(SchemeType)
+def _unbox_scheme(fe_type: Any, value: Any, c: Any) -> Any:
+    return NativeValue(c.context.get_dummy_value())
+
+
 for _name in ("outputs", "taps"):
     attribute(
         SchemeType,
@@ -213,17 +227,27 @@ def _vectors(builder: Any, kind: Any, p: Any, step: Any, count: int) -> list[Any
     return [load_vector(builder, at(builder, p, builder.mul(step, ir.IntType(64)(k))), kind) for k in range(count)]
 
 
-@method(SchemeType, "to_points")
-def to_points(scheme, tile, p, step, out, apart):
-    """B' d of the vectors at p, p + step, ..., to out, out + apart, ..."""
-    kind, s = tile.shape, scheme.scheme
+def _rows_of(matrix: Matrix, scheme: Any, tile: Any, p: Any, out: Any) -> Any:
+    """The rule of a method that puts matrix @ vectors, from p, p + step, ..., to out, out + apart, ..."""
+    kind = tile.shape
 
     def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any, out: Any, apart: Any) -> None:
-        values = _rows_in_pairs(builder, s.b, _vectors(builder, kind, p, step, s.outputs + s.taps - 1))
-        for k, value in enumerate(values):
+        for k, value in enumerate(_rows_in_pairs(builder, matrix, _vectors(builder, kind, p, step, len(matrix[0])))):
             store_vector(builder, value, at(builder, out, builder.mul(apart, ir.IntType(64)(k))), kind)
 
     return types.void(tile, p, types.intp, out, types.intp), build
+
+
+@method(SchemeType, "to_points")
+def to_points(scheme, tile, p, step, out, apart):
+    """B' d of the vectors at p, p + step, ..., to out, out + apart, ..."""
+    return _rows_of(scheme.scheme.b, scheme, tile, p, out)
+
+
+@method(SchemeType, "from_taps")
+def from_taps(scheme, tile, p, step, out, apart):
+    """G w of the vectors at p, p + step, ..., to out, out + apart, ..."""
+    return _rows_of(scheme.scheme.g, scheme, tile, p, out)
 
 
 @method(SchemeType, "from_points")

@@ -108,7 +108,7 @@ def spread_strip(tile, sheets, panel, job, z, i, phase, j):
     `z` and `i` are the output's place from where its first tap's plane and row would begin.
     """
     (taps_z, taps_a, taps_b), (spread_z, spread_i, spread_j), (apart_z, apart_i, apart_j) = job.kernel, job.spread, job.apart
-    taps, channels, sheet = taps_z * taps_a * taps_b, job.channels, job.sheet
+    taps, channels, sheet, rows = taps_z * taps_a * taps_b, job.channels, job.sheet, job.phase_size // job.pitch
     acc = tile.from_columns(panel)
     panel += tile.width
     for first in range(0, channels, BLOCK):
@@ -116,7 +116,7 @@ def spread_strip(tile, sheets, panel, job, z, i, phase, j):
         for e in range(taps_z):
             plane = source(z - e * apart_z, spread_z, job.phases[0])
             for a in range(taps_a):
-                row = source(i - a * apart_i, spread_i, job.phase_size)
+                row = source(i - a * apart_i, spread_i, rows)
                 for b in range(taps_b):
                     column = source(phase + job.reach - b * apart_j, spread_j, job.pitch)
                     if plane >= 0 and row >= 0 and column >= 0:

@@ -30,72 +30,7 @@ from fastconv.cpu.standard import put_row
 from fastconv.cpu.toom import F2, F4
 
 Array = np.ndarray[Any, Any]
-P = 2 / 3
-P2, P3, Q, Q2, Q3 = P**2, P**3, 1 / P, 1 / P**2, 1 / P**3
-S = P2 + Q2
-
-
 SCHEMES = {2: F2, 4: F4}
-
-
-# Transforms, the rows of B' and A' written out: of one vector each at p, p + step, ... -----------------------------------
-
-
-@inlined
-def to_six(tile, p, step, out, apart):
-    """B' d of F(4), to out, out + apart, ..."""
-    d0, d1, d2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
-    d3, d4, d5 = tile.load(p + 3 * step), tile.load(p + 4 * step), tile.load(p + 5 * step)
-    even_p, odd_p = d4 - Q2 * d2, P * d3 - Q * d1
-    even_q, odd_q = d4 - P2 * d2, Q * d3 - P * d1
-    (d0 - S * d2 + d4).store(out)
-    (even_p + odd_p).store(out + apart)
-    (even_p - odd_p).store(out + 2 * apart)
-    (even_q + odd_q).store(out + 3 * apart)
-    (even_q - odd_q).store(out + 4 * apart)
-    (d1 - S * d3 + d5).store(out + 5 * apart)
-
-
-@inlined
-def from_six(tile, p, step):
-    """A' m of F(4)."""
-    m0, m1, m2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
-    m3, m4, m5 = tile.load(p + 3 * step), tile.load(p + 4 * step), tile.load(p + 5 * step)
-    even_p, odd_p, even_q, odd_q = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-    return m0 + even_p + even_q, P * odd_p + Q * odd_q, P2 * even_p + Q2 * even_q, P3 * odd_p + Q3 * odd_q + m5
-
-
-@inlined
-def to_four(tile, p, step, out, apart):
-    """B' d of F(2), to out, out + apart, ..."""
-    d0, d1, d2, d3 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step), tile.load(p + 3 * step)
-    (d2 - d0).store(out)
-    (d1 + d2).store(out + apart)
-    (d2 - d1).store(out + 2 * apart)
-    (d3 - d1).store(out + 3 * apart)
-
-
-@inlined
-def from_four(tile, p, step):
-    """A' m of F(2)."""
-    m0, m1, m2, m3 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step), tile.load(p + 3 * step)
-    return m0 + m1 + m2, m1 - m2 + m3
-
-
-@inlined
-def put(values, out, apart):
-    """The vectors to out, out + apart, ..."""
-    for value in values:
-        value.store(out)
-        out += apart
-
-
-@inlined
-def put_sums(values, start, job, out, apart):
-    """The vectors plus the bias, clipped, to out, out + apart, ..."""
-    for value in values:
-        (value + start).clip(job.least, job.most).store(out)
-        out += apart
 
 
 # The three steps ------------------------------------------------------------------------------------------------------
@@ -130,17 +65,17 @@ def lines_of_lanes(job, lines, image, first, c):
 
 
 @inlined
-def gather(tile, job, transform, outputs, lines, columns, v, apart):
+def gather(tile, job, scheme, lines, columns, v, apart):
     """v[point][t] = B' d B for one row of tiles; `columns` is scratch for B' d."""
-    points, lanes, pitch, dilation = outputs + 2, tile.lanes, job.pitch * tile.lanes, job.dilation[2]
+    lanes, pitch, dilation = tile.lanes, job.pitch * tile.lanes, job.dilation[2]
     for column in range(job.pitch):
-        transform(tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
-    for i in range(points):
+        scheme.to_points(tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
+    for i in range(scheme.count):
         t = 0
         for phase in range(dilation):
-            for j in range(phase, job.out_space[2], outputs * dilation):
-                window = columns + (i * pitch + j * lanes)
-                transform(tile, window, dilation * lanes, v + (i * points * apart + t * lanes), apart)
+            for j in range(phase, job.out_space[2], scheme.outputs * dilation):
+                window, there = columns + (i * pitch + j * lanes), v + (i * scheme.count * apart + t * lanes)
+                scheme.to_points(tile, window, dilation * lanes, there, apart)
                 t += 1
 
 
@@ -160,23 +95,29 @@ def multiply(tile, points, v, u, m, blocks, tiles):
 
 
 @inlined
-def scatter(tile, job, transform, outputs, m, apart, start, columns, sums):
-    """sums[row][column][lane] = clip(A' m A + bias): `outputs` rows of the result of one row of tiles, one vector of filters."""
-    points, dilation, pitch = outputs + 2, job.dilation[2], job.pitch * tile.width
+def scatter(tile, job, scheme, m, apart, start, columns, sums):
+    """sums[row][column][lane] = clip(A' m A + bias): the rows of the result of one row of tiles, one vector of filters."""
+    points, lanes, dilation, pitch = scheme.count, tile.lanes, job.dilation[2], job.pitch * tile.width
     for phase in range(dilation):
-        for j in range(phase, job.out_space[2], outputs * dilation):
+        for j in range(phase, job.out_space[2], scheme.outputs * dilation):
             for k in range(points):
-                put(transform(tile, m + k * apart, points * apart), columns + k * tile.lanes, points * tile.lanes)
-            for i in range(outputs):
+                there = columns + k * lanes
+                for value in scheme.from_points(tile, m + k * apart, points * apart):
+                    value.store(there)
+                    there += points * lanes
+            for i in range(scheme.outputs):
                 there = sums + (i * pitch + j * tile.width)
-                put_sums(transform(tile, columns + i * points * tile.lanes, tile.lanes), start, job, there, dilation * tile.width)
+                for value in scheme.from_points(tile, columns + i * points * lanes, lanes):
+                    (value + start).clip(job.least, job.most).store(there)
+                    there += dilation * tile.width
             m += tile.width
 
 
-@inlined
-def convolve(item, seat, job, to_points, from_points, outputs):
+@compiled
+def winograd(item, seat, job):
     """One band of rows of tiles, of one phase of rows, one chunk of a group's filters. Weights from transformed_filters."""
-    tile, points, (_, apart, _), (_, out_height, _) = job.tile, (outputs + 2) ** 2, job.dilation, job.out_space
+    tile, scheme, (_, apart, _), (_, out_height, _) = job.tile, job.scheme, job.dilation, job.out_space
+    outputs = scheme.outputs
     band, chunk = item % job.bands, item // job.bands % job.chunks
     phase, image = item // (job.bands * job.chunks) % apart, item // (job.bands * job.chunks * apart)
     g, n, blocks, tiles = image % job.groups, image // job.groups, (job.channels + tile.lanes - 1) // tile.lanes, job.tiles
@@ -193,14 +134,14 @@ def convolve(item, seat, job, to_points, from_points, outputs):
         job.fill_lines(lines, x, first, c * tile.lanes)
         for r in range(down):
             line, there = lines + r * outputs * job.pitch * tile.lanes, v + (c * tiles + r * job.across) * tile.lanes
-            gather(tile, job, to_points, outputs, line, columns, there, blocks * tiles * tile.lanes)
+            gather(tile, job, scheme, line, columns, there, blocks * tiles * tile.lanes)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
-        multiply(tile, points, v, panel + tile.width, m, blocks, tiles)
+        multiply(tile, scheme.count * scheme.count, v, panel + tile.width, m, blocks, tiles)
         for r in range(down):
             for k in range(0, tile.width, tile.lanes):
                 start, row = tile.load(panel + k), m + (r * job.across * tile.width + k)
-                scatter(tile, job, from_points, outputs, row, tiles * tile.width, start, columns, sums + k)
+                scatter(tile, job, scheme, row, tiles * tile.width, start, columns, sums + k)
             for i in range(outputs):
                 row_out = phase + ((begin + r) * outputs + i) * apart
                 if row_out < out_height:
@@ -208,44 +149,13 @@ def convolve(item, seat, job, to_points, from_points, outputs):
                     put_row(tile, job, here, n, g, f, row_out * job.out_space[2], job.out_space[2])
 
 
-@compiled
-def winograd_4x4(item, seat, job):
-    """F(4x4, 3x3)."""
-    convolve(item, seat, job, to_six, from_six, 4)
+# Weights --------------------------------------------------------------------------------------------------------------
 
 
 @compiled
-def winograd_2x2(item, seat, job):
-    """F(2x2, 3x3)."""
-    convolve(item, seat, job, to_four, from_four, 2)
-
-
-# Weights: the rows of G written out, and G w G' -----------------------------------------------------------------------
-
-G4 = [[float(number) for number in row] for row in SCHEMES[4].g]
-EVEN_P0, ODD_P, EVEN_P2, EVEN_Q0, ODD_Q, EVEN_Q2 = *G4[1], *G4[3]
-
-
-@inlined
-def taps_to_six(tile, p, step, out, apart):
-    """G w of F(4), to out, out + apart, ..."""
-    w0, w1, w2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
-    even_p, odd_p, even_q, odd_q = EVEN_P0 * w0 + EVEN_P2 * w2, ODD_P * w1, EVEN_Q0 * w0 + EVEN_Q2 * w2, ODD_Q * w1
-    put((w0, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, w2), out, apart)
-
-
-@inlined
-def taps_to_four(tile, p, step, out, apart):
-    """G w of F(2), to out, out + apart, ..."""
-    w0, w1, w2 = tile.load(p), tile.load(p + step), tile.load(p + 2 * step)
-    even, odd = 0.5 * w0 + 0.5 * w2, 0.5 * w1
-    put((tile.splat(0) - w0, even + odd, even - odd, w2), out, apart)
-
-
-@inlined
-def transform_filters(square, transform, points, weight, room, out, panels, width, sizes):
-    """U of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
-    (groups, filters, channels, padded), lanes = sizes, square.lanes
+def transform_filters(scheme, square, weight, room, out, panels, width, sizes):
+    """U = G w G' of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
+    (groups, filters, channels, padded), lanes, points = sizes, square.lanes, scheme.count
     turned, source = pointer(room), pointer(weight)
     columns = turned + (9 + lanes) * lanes
     for g in range(groups):
@@ -257,21 +167,10 @@ def transform_filters(square, transform, points, weight, room, out, panels, widt
                     block = square.load_tile(taps + q, channels * 9, filters - f, 9 - q)
                     block.transpose().store(turned + q * lanes, lanes)
                 for b in range(3):
-                    transform(square, turned + b * lanes, 3 * lanes, columns + b * lanes, 3 * lanes)
+                    scheme.from_taps(square, turned + b * lanes, 3 * lanes, columns + b * lanes, 3 * lanes)
                 for i in range(points):
-                    transform(square, columns + 3 * i * lanes, lanes, u + (i * points * padded + c) * width, padded * width)
-
-
-@compiled
-def transform_filters_4x4(square, weight, room, out, panels, width, sizes):
-    """For winograd_4x4."""
-    transform_filters(square, taps_to_six, 6, weight, room, out, panels, width, sizes)
-
-
-@compiled
-def transform_filters_2x2(square, weight, room, out, panels, width, sizes):
-    """For winograd_2x2."""
-    transform_filters(square, taps_to_four, 4, weight, room, out, panels, width, sizes)
+                    there = u + (i * points * padded + c) * width
+                    scheme.from_taps(square, columns + 3 * i * lanes, lanes, there, padded * width)
 
 
 def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, outputs: int) -> Array:
@@ -282,10 +181,9 @@ def transformed_filters(weight: Array, bias: Array | None, groups: int, width: i
     if padded > channels:
         out[:, :, 1:].reshape(groups, -1, points**2, padded, width)[:, :, :, channels:] = 0
     room = packing.aligned_empty(((9 + lanes + 3 * points) * lanes,), out.dtype)
-    transform = transform_filters_4x4 if outputs == 4 else transform_filters_2x2
     sizes = (groups, filters // groups, channels, padded)
     square = TileShape(lanes, 1, lanes, 1, out.dtype.name)
-    transform(square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
+    transform_filters(SCHEMES[outputs], square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
     return out
 
 
