@@ -676,7 +676,7 @@ def run(call: Call, x: Array, weights: list[Array], biases: list[Array | None], 
         check_out(call.problem, x, out, *weights, *biases, residual)
     if call.bound is not None:
         added = None if residual is None else packing.contiguous(residual)
-        call.bound.with_weights(launch.pack(call.choice, weights, biases))(x, added, out)
+        call.bound(x, added, out, launch.pack(call.choice, weights, biases))
     return out
 
 

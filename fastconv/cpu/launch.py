@@ -6,8 +6,10 @@ All that does not change from call to call is worked out once, in a `Bound`; a c
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,18 +63,17 @@ class Bound:
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
 
     def with_weights(self, weights: list[Array | None]) -> Bound:
-        """The same with weights and biases, from `pack`."""
-        bound = object.__new__(Bound)  # copy.copy takes 2 us
-        bound.__dict__.update(self.__dict__, _words=self._words.copy(), _weights=weights)
-        for place, array in zip(WEIGHT if len(weights) == 2 else BOTH_WEIGHTS, weights, strict=True):
-            if array is not None:
-                bound._words[place] = packing.address_of(array)
+        """The same with weights and biases, from `pack`, for many calls."""
+        bound = copy.copy(self)
+        bound._words, bound._weights = self._words.copy(), weights
+        _set_weights(bound._words, weights)
         return bound
 
-    def __call__(self, x: Array, residual: Array | None, out: Array) -> None:
-        """Compute the problem into `out`; `residual` is contiguous."""
+    def __call__(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Array | None] = ()) -> None:
+        """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone."""
         image = x if self._as_it_lies and x.flags.aligned else self._prepared(x)  # a name of its own: it must outlive the call
         words = self._words.copy()
+        _set_weights(words, weights)
         if residual is not None:
             words[RESIDUAL] = _at(residual)
         if self._alone:
@@ -93,6 +94,12 @@ class Bound:
         if neighbours(x, problem) not in self._implementation.reads:
             x = packing.aligned_copy(x)
         return packing.readable(x)
+
+
+def _set_weights(words: Array, weights: Sequence[Array | None]) -> None:
+    for place, array in zip(WEIGHT if len(weights) == 2 else BOTH_WEIGHTS, weights, strict=False):
+        if array is not None:
+            words[place] = packing.address_of(array)
 
 
 @compiled

@@ -48,7 +48,8 @@ def readable(array: Array) -> Array:
 
 def contiguous(array: Array) -> Array:
     """The array, or a copy if it is not native, aligned and C-contiguous."""
-    return array if array.flags.c_contiguous and array.dtype.isnative and array.flags.aligned else aligned_copy(array)
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned and array.dtype.isnative else aligned_copy(array)
 
 
 def bordered(x: Array, pads: tuple[tuple[int, int], ...], mode: str, data_format: str) -> Array:
