@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.cpu import machine
+from fastconv.cpu import divisions, machine
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 from fastconv.problem import Problem
@@ -81,11 +81,21 @@ def test_same_bits_for_any_number_of_threads(first, filters, every):
         cases.same_bits(result, results[0])
 
 
-def test_every_kernel_is_chosen_somewhere():
-    names = {chosen(separable(*form, every=every)).implementation.name for form in FORMS for every in EVERY}
-    assert names == {"tiled_separable", "tiled_separable_pixels", "tiled_separable_last"}
-    direct = separable(*FORMS[0], every=",direct")
-    assert chosen(direct).implementation.name == "direct_separable"
+@pytest.mark.parametrize("kernel", ["tiled_separable", "tiled_separable_pixels"])
+def test_either_kernel_computes_any_form(kernel, monkeypatch):
+    """Whichever the machine would choose."""
+    monkeypatch.setattr(divisions, "separable_cycles", lambda problem: (1, 2) if kernel.endswith("pixels") else (2, 1))
+    choose.cache_clear()
+    for first, filters in FORMS[1:4]:
+        text = separable(first, filters, ",bias,relu", ",bias,residual")
+        assert chosen(text).implementation.name == kernel
+        check(text)
+    choose.cache_clear()
+
+
+def test_direct_can_be_asked_for():
+    for every, name in (("", "direct_separable"), (",channels_last", "direct_separable_last")):
+        assert chosen(separable(*FORMS[0], every=f"{every},direct")).implementation.name == name
 
 
 @pytest.mark.parametrize("every", EVERY)

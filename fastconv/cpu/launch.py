@@ -25,6 +25,7 @@ Array = np.ndarray[Any, Any]
 X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
 WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
 BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
+OPERATIONS_A_BYTE = 3  # that a core could do while it moves one, 150 a nanosecond and 50 bytes: a depthwise layer moves many
 KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
 
@@ -59,7 +60,8 @@ class Bound:
         self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
         kinds = job.arguments(problem.dtype, division.tile, self._implementation.scheme, division.window)
         self._code = address(self._implementation.kernel, *kinds)
-        self._work, self._scratch = float(problem.operations), _rounded(division.scratch) * x.itemsize
+        self._work = float(max(problem.operations, OPERATIONS_A_BYTE * problem.bytes))
+        self._scratch = _rounded(division.scratch) * x.itemsize
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
 
     def with_weights(self, weights: list[Array | None]) -> Bound:
