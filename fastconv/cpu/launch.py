@@ -56,7 +56,7 @@ class Bound:
             "scratch_size": _rounded(division.scratch), "table": _at(self._table), "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
-            values |= _shared_code(problem, division)
+            values |= _shared_code(problem, division, values)
         self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
         kinds = job.arguments(problem.dtype, division.tile, self._implementation.scheme, division.window)
         self._code = address(self._implementation.kernel, *kinds)
@@ -217,14 +217,16 @@ def _clipping(problem: AnyProblem, has_residual: bool) -> tuple[bool, float, flo
     return late, activation.low if clips else -math.inf, activation.high if clips else math.inf
 
 
-def _shared_code(problem: AnyProblem, division: Division) -> dict[str, int]:
-    """Addresses of the functions that tiled kernels call."""
+def _shared_code(problem: AnyProblem, division: Division, values: dict[str, Any]) -> dict[str, int]:
+    """Addresses of the functions that tiled kernels call; the activations, a second of compilation, only if any is done late."""
     dtype = problem.dtype
     _, index, with_square = job.arguments(dtype, division.tile.square)
     plain, run = job.arguments(dtype)[2], PointerType(NUMBA_FLOATS[dtype])
     image = PointerType(NUMBA_FLOATS[dtype], only_read=True)
-    code = {"finish_code": address(rows.finish_late, plain, run, index, index, index)}
-    if isinstance(problem, SeparableProblem):
+    code = {}
+    if values["late"]:
+        code["finish_code"] = address(rows.finish_late, plain, run, index, index, index)
+    if values.get("inner_late"):
         code["inner_finish_code"] = address(rows.finish_inner_late, plain, run, index, index, index)
     if division.fill is not None:
         code["fill_code"] = address(division.fill, with_square, run, image, index, index)
