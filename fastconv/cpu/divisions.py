@@ -1,8 +1,8 @@
 """How a problem is divided: which register tile, which bands of rows and chunks of filters make a work item.
 
-Each function takes a problem and a number of threads and gives a `Division`. The sizes are in table.py's terms of this
-machine (`Limits`), the choice among tiles is a small cost model: multiply-adds issued, those for pixels and filters that do
-not exist included. Results do not depend on a division, so its bits do not depend on the threads.
+Each function takes a problem and a number of threads and gives a `Division`. The tiles are tiles.py's, the choice among
+them, and among kernels, a cost model: multiply-adds of a vector, those for pixels and filters that do not exist included.
+Results do not depend on a division, so their bits do not depend on the threads.
 """
 
 from __future__ import annotations

@@ -9,7 +9,17 @@ channels. `direct_pointwise`, outermost first:
       channels              eight at a time
         columns               vectorised: row[j] += weight * x[j]
 
-With stride 1 and whole planes the plan hands over each image as one long row. `direct_pointwise_last` runs along the filters.
+With stride 1 the plan hands over each image as one long row. `direct_pointwise_last` runs along the filters.
+
+The tiled kernels read the pixels where they lie, and keep a register tile of sums until it is complete (Goto and van de Geijn
+2008). `tiled_pointwise_pixels`, pixels in lanes, is for many pixels; `tiled_pointwise`, filters in lanes, for few, whose number
+its rows divide, and for channels-last images and results:
+
+    strip of pixels         its channels x width numbers stay in L1      panel of filters      its weights stay in L2
+      panel of filters        tile.rows of them, from L2                   strip of pixels       tile.rows of them
+        channels                a rank-1 update each                         channels              a rank-1 update each
+
+Other strides go through sheets: standard.py.
 """
 
 from fastconv.cpu.compiled import compiled

@@ -11,6 +11,18 @@ the limit is the multiply-add peak. The direct kernels keep to the sum as it sta
 
 A dilated (atrous) convolution is this kernel with its taps further apart: no zeros stored, none multiplied.
 `direct_standard_last` is the twin for channels-last results: rows run along the filters, one pixel at a time.
+
+The tiled kernels keep a register tile of sums until it is complete (Goto and van de Geijn 2008; Georganas et al. 2018), over
+sheets of the image (sheets.py) in place of the matrix that a product would need. `tiled_standard`, with filters in lanes:
+
+    panel of filters        tile.width of them; its packed weights stay in L2
+      row of the result, strip of its pixels     tile.rows of them, a register row each, broadcast from the sheets
+        block of channels       their rows stay in L1 while all taps pass
+          taps (a, b)             those that miss the image for a whole strip are skipped
+            channels                a rank-1 update each
+
+The sums of a few rows, [pixel][filter] in L1, are turned into rows of filters a square of registers at a time.
+`tiled_standard_pixels` has pixels in lanes and filters in rows: nothing is turned, and few channels or filters suffice.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
@@ -76,7 +88,7 @@ def direct_standard_last(item, seat, job):
             finish_row(row, filters, finish, n * rows * out_width * all_filters + place)
 
 
-# Tiled: the sums of a register tile, over sheets (sheets.py) -----------------------------------------------------------
+# Tiled ----------------------------------------------------------------------------------------------------------------
 
 
 @inlined
@@ -105,7 +117,7 @@ def strip(tile, window, panel, job, planes, lines, j):
 
 @compiled
 def tiled_standard(item, seat, job):
-    """One band of rows of one plane, one chunk of a group's filters, in lanes. Weights from packing.filters_in_lanes."""
+    """One band of rows of one plane, one chunk of a group's filters, in lanes. Weights from packing.lane_panels."""
     tile, channels = job.tile, job.channels
     (depth, height, _), (out_depth, out_height, out_width) = job.space, job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks
