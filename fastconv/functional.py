@@ -7,6 +7,7 @@ Names, argument order and defaults follow torch.nn.functional. Nothing is comput
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -648,7 +649,8 @@ def _computed(
     if call is None or asking.get():
         call = _calls[key] = call_of(problem(), x, residual)
         if len(_calls) > MOST_CALLS:
-            _calls.pop(next(iter(_calls)), None)
+            with suppress(RuntimeError):  # another thread came first, and forgets one too
+                _calls.pop(next(iter(_calls)), None)
     return run(call, x, weights, biases, residual, out)
 
 
