@@ -6,6 +6,7 @@ them, so that a few dozen problems meet every pair of traits. The draw is fixed;
 
 import ctypes
 from contextlib import nullcontext
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -42,9 +43,14 @@ def tile_of(name, dtype, rows, vectors):
     return TileShape(rows, vectors, lanes, lanes if name.startswith("winograd") else 1, dtype)
 
 
+def asked(name, problem):
+    """A problem as the kernel gets it: its algorithm is asked for, or the plan would leave what is tiny to a direct one."""
+    return simplified(replace(problem, algorithm=BY_NAME[name].algorithm))
+
+
 def chosen(name, problem, tile=None, threads=1):
     """A kernel for a problem, with a tile of its own if one is given."""
-    task, implementation = simplified(problem), BY_NAME[name]
+    task, implementation = asked(name, problem), BY_NAME[name]
     with patch.object(divisions, PICKS[name][0], lambda *_: tile) if tile else nullcontext():
         return Choice(task, implementation, implementation.divide(task, threads))
 
@@ -138,7 +144,7 @@ def _per_dimension(text, dimensions):
 
 def _fits(name, tile, line):
     try:
-        problem = simplified(parse(line))
+        problem = asked(name, parse(line))
     except ValueError:  # a kernel larger than its image
         return False
     if problem.kind not in BY_NAME[name].kinds:
