@@ -6,13 +6,14 @@ them, so that a few dozen problems meet every pair of traits. The draw is fixed;
 
 import ctypes
 from contextlib import nullcontext
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
-from cases import STEEPEST, arrays, call, computed, largest, parse
+from cases import STEEPEST, arrays, call, computed, is_exact, largest, parse
 
 import fastconv as fc
-from fastconv.cpu import divisions, launch, machine, winograd
+from fastconv.cpu import divisions, launch, machine
 from fastconv.cpu.launch import Bound, pack
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import BLOCK
@@ -29,7 +30,12 @@ PICKS = {
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
     "winograd_4x4": ("winograd_tile", ((5, 2),)),
     "winograd_2x2": ("winograd_tile", ((5, 2),)),
+    "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
+    "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
+    "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
+    "tiled_transposed": ("transposed_tile", ((6, 2), (1, 1))),
 }
+BY_LINES_OF_LANES = ("winograd_4x4", "winograd_2x2")
 
 
 def sizes(name, dtype):
@@ -39,14 +45,19 @@ def sizes(name, dtype):
 
 def tile_of(name, dtype, rows, vectors):
     lanes = machine.lanes(dtype)
-    return TileShape(rows, vectors, lanes, lanes if name.startswith("winograd") else 1, dtype)
+    return TileShape(rows, vectors, lanes, lanes if name in BY_LINES_OF_LANES else 1, dtype)
+
+
+def asked(name, problem):
+    """A problem as the kernel gets it: its algorithm is asked for, or the plan would leave what is tiny to a direct one."""
+    return simplified(replace(problem, algorithm=BY_NAME[name].algorithm))
 
 
 def chosen(name, problem, tile=None, threads=1):
     """A kernel for a problem, with a tile of its own if one is given."""
-    task, implementation = simplified(problem), BY_NAME[name]
+    task, implementation = asked(name, problem), BY_NAME[name]
     with patch.object(divisions, PICKS[name][0], lambda *_: tile) if tile else nullcontext():
-        return Choice(task, implementation, implementation.divide(task, threads))
+        return Choice(task, implementation, implementation.divide(task, threads), task.operation != problem.operation)
 
 
 def bound(choice, given, weights=None):
@@ -95,6 +106,11 @@ ENDINGS = [
     "", "bias", "bias,relu", "pixelbias", "residual,bias,relu6", "bias,clip:-3.0:5.0", "residual",
     "pixelbias,residual,leaky_relu:0.25", "bias,hardswish",
 ]  # fmt: skip
+# Windows and strides of Toom and Cook's schemes, by the taps of a phase of rows.
+COLUMN_WINDOWS = {
+    3: (("3", "1"), ("3", "1"), ("5", "2"), ("6x3", "2"), ("9x3", "3"), ("7x5", "3x2"), ("3x5", "1x2"), ("3x1", "1x3")),
+    4: (("4", "1"), ("7", "2"), ("7", "2"), ("8x3", "2x1"), ("10x3", "3"), ("4x1", "1x4"), ("4x2", "1")),
+}
 
 
 def drawn(rng, traits):
@@ -105,25 +121,34 @@ def drawn(rng, traits):
 def problems(name, tile, count, seed=0):
     """Lines of `count` problems that a kernel can compute with the tile."""
     rng, lines = np.random.default_rng(seed), []
-    pointwise, pixels = "pointwise" in name, name.endswith("pixels")
-    widths = around(tile.width if pixels else tile.rows, tile.lanes) + [31]
+    pointwise, pixels, columns = "pointwise" in name, name.endswith("pixels"), name.startswith("winograd_columns")
+    operation = "transposed" if name == "tiled_transposed" else "conv"
+    widths = around(tile.width if pixels or columns else tile.rows, tile.lanes) + [31]
     traits = {
         "n": (1, 1, 2, 3), "g": (1, 1, 1, 2, 3), "c": around(tile.lanes, BLOCK) + [1, 2, 3],
-        "f": around(tile.rows) if pixels else around(tile.lanes, tile.width), "w": widths, "h": (1, 2, 3, 5, 9),
+        "f": around(tile.rows) if pixels or columns else around(tile.lanes, tile.width), "w": widths, "h": (1, 2, 3, 5, 9),
         "k": ("3", "3", "1x2", "5x3", "2", "7x1", "4x5"), "s": ("1", "1", "2", "1x2", "2x1", "3", "2x3"),
         "p": ("0", "1", "1:0x2:1", "0:2x0:1", "4x7", "2"), "d": ("1", "1", "1", "2", "1x3", "3x2"), "end": ENDINGS,
-        "format": ("",) if pixels else ("", "channels_last"), "dimensions": (1, 2, 2, 2, 3),
+        "format": ("",) if pixels or columns else ("", "channels_last"), "dimensions": (1, 2, 2, 2, 3), "o": ("",),
     }  # fmt: skip
-    if name.startswith("winograd"):
+    if columns:
+        windows, heights = COLUMN_WINDOWS[BY_NAME[name].scheme.taps], (1, 4, 7, 9, 17, 30)
+        traits |= {"window": windows, "dimensions": (2,), "h": heights, "d": ("1", "1", "1x2", "1x3"), "c": (1, 2, 3, 5)}
+    if operation == "transposed":
+        traits |= {"s": ("2", "1x2", "2x1", "3", "2x3", "4"), "o": ("", "o1", "o1x0", "o2x1"), "w": widths[:6], "h": (1, 2, 5)}
+    if name in BY_LINES_OF_LANES:
         traits |= {"k": ("3",), "s": ("1",), "dimensions": (2,), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
     while len(lines) < count:
         t = drawn(rng, traits)
         d = t["dimensions"]
+        if columns:
+            t["k"], t["s"] = t["window"]
         space = {1: "{w}", 2: "{h}x{w}", 3: "2x{h}x{w}"}[d].format_map(t)
         sizes = {letter: _per_dimension(t[letter], d) for letter in "kspd"}
-        text = f"conv{d}d,n{t['n']}c{t['c'] * t['g']}i{space}f{t['f'] * t['g']}k{{k}}s{{s}}p{{p}}d{{d}}g{t['g']}".format_map(sizes)
+        extra = "" if "x" in t["o"] and d != 2 else t["o"]
+        text = f"{operation}{d}d,n{t['n']}c{t['c'] * t['g']}i{space}f{t['f'] * t['g']}k{{k}}s{{s}}p{{p}}d{{d}}g{t['g']}{extra}".format_map(sizes)
         line = ",".join(word for word in (text, t["format"], t["end"], tile.dtype) if word)
         if _fits(name, tile, line):
             lines.append(line)
@@ -138,10 +163,11 @@ def _per_dimension(text, dimensions):
 
 def _fits(name, tile, line):
     try:
-        problem = simplified(parse(line))
+        problem = asked(name, parse(line))
     except ValueError:  # a kernel larger than its image
         return False
-    if problem.kind not in BY_NAME[name].kinds:
+    kinds = ("standard", "atrous") if name.startswith("winograd_columns") else BY_NAME[name].kinds  # columns may be dilated
+    if problem.kind not in kinds or BY_NAME[name].refuse(problem):
         return False
     width = problem.out_space[-1]
     return width >= {"tiled_pointwise_pixels": tile.width, "tiled_standard": tile.rows, "tiled_pointwise": tile.rows}.get(name, 1)
@@ -163,21 +189,17 @@ def check(name, line, tile=None, threads=1, view=None, special=None):
 
 
 def agree(name, line, given, got):
-    """To the last bit; winograd_4x4 within its bound."""
+    """To the last bit; within its bound, if the kernel has one and is not exact all the same."""
     problem = parse(line)
     with np.errstate(invalid="ignore"):
         want = call(fc.reference, problem, given)
-    off = STEEPEST * share(4, problem) * largest(problem, given) if name == "winograd_4x4" else 0.0
+    rounds = not is_exact(BY_NAME[name])
+    off = STEEPEST * BY_NAME[name].error(asked(name, problem)) * largest(problem, given) if rounds else 0.0
     assert got.dtype == want.dtype and got.shape == want.shape, f"{name}: {line}"
     with np.errstate(invalid="ignore"):
         same = (got == want) | (np.isnan(got) & np.isnan(want)) | (np.abs(got.astype(np.float64) - want) <= off)
     wrong = ~same
     assert not wrong.any(), f"{name}: {line}: {wrong.sum()} of {wrong.size} numbers, the first at {np.argwhere(wrong)[0]}"
-
-
-def share(outputs, problem):
-    """Of conv(|x|, |weight|), that Winograd's error may reach."""
-    return winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
 
 
 # Images that lie in memory in every way ---------------------------------------------------------------------------------

@@ -1,0 +1,120 @@
+"""Compiling ahead: the variants that there are, that no division takes another, and that a later process finds them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cases
+import numpy as np
+import pytest
+
+from fastconv import bench
+from fastconv.ahead import Variant, variants
+from fastconv.cpu import machine
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import simplified
+from fastconv.problem import SeparableProblem
+
+VECTORS = [(64, 32), (32, 16), (16, 32), (16, 16)]  # bytes, registers
+NETWORKS = [str(problem) for table in bench.TABLES.values() for problem in table.values()]
+
+
+def test_variants_are_unique():
+    every = variants()
+    assert len({str(variant) for variant in every}) == len({*every}) == len(every)
+    named = {i.name for i in IMPLEMENTATIONS if list(i.tiles("float32"))}
+    assert {variant.name for variant in every} == named
+    assert {variant.dtype for variant in every} == {"float32", "float64"}
+
+
+def test_names():
+    assert {v.name for v in variants(["tiled_depthwise"])} == {
+        "tiled_depthwise", "tiled_depthwise_last", "tiled_depthwise_two",
+    }  # fmt: skip
+    assert variants(["direct_atrous_last"]) == [
+        Variant("direct_atrous_last", "float32", None), Variant("direct_atrous_last", "float64", None),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="kernel: got 'no_such', expected the beginning of one of winograd_columns"):
+        variants(["direct", "no_such"])
+
+
+def many_problems():
+    """The tests' and the networks', and layers of every size around the vectors' in both formats."""
+    rng = np.random.default_rng(0)
+    lines = [*cases.CASES, *NETWORKS]
+    for _ in range(600):
+        groups, size, kernel, stride = (int(rng.choice(c)) for c in ((1, 1, 2, 4), (1, 3, 7, 14, 28, 57), (1, 3, 4, 7), (1, 2, 3)))
+        channels, filters = groups * int(rng.integers(1, 70)), groups * int(rng.integers(1, 140))
+        operation = rng.choice(["conv2d", "conv2d", "transposed2d"])
+        last, dtype = rng.choice(["", ",channels_last"]), rng.choice(["float32", "float64"])
+        pad, width = kernel // 2, int(rng.integers(kernel, 70))
+        lines.append(
+            f"{operation},n1c{channels}i{size + kernel}x{width}f{filters}k{kernel}s{stride}p{pad}g{groups},{dtype}{last}"
+        )
+    return [cases.parse(line) for line in lines]
+
+
+PROBLEMS = many_problems()
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_every_tile_that_a_division_takes_is_among_them(vector, monkeypatch):
+    """Of every implementation that can compute a problem, whether or not the plan would take it."""
+    monkeypatch.setattr(machine, "_vector", lambda: vector)
+    known, met = {(v.name, v.dtype, v.tile) for v in variants()}, set()
+    for problem in PROBLEMS:
+        task = simplified(problem)
+        if isinstance(task, SeparableProblem) or "n0" in str(task):
+            continue
+        for implementation in IMPLEMENTATIONS:
+            if task.kind not in implementation.kinds or implementation.refuse(task):
+                continue
+            for threads in (1, 4):
+                taken = implementation.name, task.dtype, implementation.divide(task, threads).tile
+                assert taken in known, f"{task}: {Variant(*taken)}"
+                met.add(taken)
+    assert {name for name, _, _ in met} >= {i.name for i in IMPLEMENTATIONS if i.kinds not in (("separable",), ("weights",))}
+
+
+# Two processes --------------------------------------------------------------------------------------------------------
+
+COMPILE = "from fastconv.__main__ import main; import sys; sys.exit(main(['compile', 'direct_pointwise_last']))"
+CALL = """
+import numpy as np
+import fastconv
+from fastconv.cpu import job
+from fastconv.cpu.compiled import address
+from fastconv.cpu.pointwise import direct_pointwise_last
+address(direct_pointwise_last, *job.arguments("float32"))
+"""
+
+
+def run(script, folder):
+    variables = os.environ | {"FASTCONV_CACHE_DIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def files(folder):
+    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*direct_pointwise_last*.bin")}
+
+
+def test_a_second_process_finds_what_was_compiled(tmp_path):
+    lines = run(COMPILE, tmp_path).splitlines()
+    assert lines[:2] == ["direct_pointwise_last float32", "direct_pointwise_last float64"]
+    assert lines[2].startswith("2 variants for ") and lines[2].endswith(str(next(tmp_path.iterdir())))
+    before = files(tmp_path)
+    assert len(before) == 2
+    run(CALL, tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_no_folder_is_said_in_one_line(tmp_path):
+    nothing = tmp_path / "a file"
+    nothing.write_text("")
+    variables = os.environ | {"FASTCONV_CACHE_DIR": str(nothing / "below"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "fastconv", "compile", "direct_pointwise_last"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 1 and "FASTCONV_CACHE_DIR" in done.stderr and done.stderr.count("\n") == 1, done.stderr

@@ -1,0 +1,103 @@
+"""Toom and Cook's schemes: their identity in exact fractions, the transforms as compiled, the bounds of the error."""
+
+import ctypes
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numba import njit
+
+from fastconv import plan
+from fastconv.cpu import job, toom
+from fastconv.cpu.compiled import address
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.toom import error_bound, worst_error
+
+SCHEMES = {"F2": toom.F2, "F4": toom.F4, "F4_4": toom.F4_4, "F7_4": toom.F7_4}
+CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_identity(name):
+    """A' (G w * B' d) is the correlation: each output's coefficient of each product of a tap and a number is 1 or 0, exactly."""
+    scheme = SCHEMES[name]
+    for i, row in enumerate(scheme.a):
+        for t in range(scheme.taps):
+            for s in range(scheme.outputs + scheme.taps - 1):
+                coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, scheme.g, scheme.b, strict=True))
+                assert isinstance(coefficient, Fraction) and coefficient == (s == i + t), f"{name}: output {i}, tap {t}, number {s}"
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_shapes(name):
+    """As many products as a polynomial of outputs + taps - 1 coefficients has; no point is there twice."""
+    scheme = SCHEMES[name]
+    count = scheme.outputs + scheme.taps - 1
+    assert len(scheme.points) + 1 == count and len(set(scheme.points)) == len(scheme.points), name
+    for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, count))):
+        assert np.shape(matrix) == shape, name
+
+
+def test_any_distinct_points_will_do():
+    scheme = toom.Scheme(3, 2, tuple(map(Fraction, ("0", "5/7", "-3"))))
+    a, g, b = (np.array(matrix, object) for matrix in (scheme.a, scheme.g, scheme.b))
+    d, w = np.array([Fraction(k, 3) for k in (2, -5, 7, 1)]), np.array([Fraction(k, 11) for k in (4, -9)])
+    assert (a @ ((g @ w) * (b @ d))).tolist() == [w[0] * d[i] + w[1] * d[i + 1] for i in range(3)]
+
+
+# In compiled code -----------------------------------------------------------------------------------------------------
+
+
+@njit
+def transform(item, seat, job):
+    """Item 0 takes vectors to the points, item 1 from them."""
+    tile, scheme = job.tile, job.scheme
+    if item == 0:
+        scheme.to_points(tile, job.x, tile.lanes, job.out, tile.lanes)
+    else:
+        values = scheme.from_points(tile, job.x, tile.lanes)
+        for k in range(scheme.outputs):
+            values[k].store(job.out + k * tile.lanes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_transforms_are_the_matrices(name, lanes, dtype):
+    """Of one number after the other, each in a lane of its own: the coefficients themselves."""
+    scheme = SCHEMES[name]
+    code = address(transform, *job.arguments(dtype, TileShape(1, 1, lanes, 1, dtype), scheme))
+    call = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(code)
+    for item, matrix in ((0, np.array(scheme.b, float)), (1, np.array(scheme.a, float))):
+        for first in range(0, matrix.shape[1], lanes):
+            given = np.eye(matrix.shape[1], lanes, -first, dtype)
+            out = np.full((len(matrix), lanes), np.nan, dtype)
+            words = job.fill({"x": given.ctypes.data, "out": out.ctypes.data})
+            call(item, 0, words.ctypes.data)
+            part, want = matrix[:, first : first + lanes], np.zeros_like(out, float)
+            want[:, : part.shape[1]] = part
+            np.testing.assert_allclose(out, want, rtol=8 * np.finfo(dtype).eps, atol=0, err_msg=f"{name} of {lanes} {dtype}")
+
+
+# Bounds: the kernels are held against them in test_winograd.py and test_columns.py --------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dimensions", [1, 2])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_bounds(name, dimensions, dtype):
+    """They fall as channels grow more, the worst case lies above, a second dimension costs, and so does a wider scheme."""
+    scheme = SCHEMES[name]
+    terms = scheme.taps**dimensions
+    bounds = [error_bound(scheme, dimensions, channels, channels * terms, dtype) for channels in CHANNELS]
+    assert bounds == sorted(bounds, reverse=True), name
+    assert all(worst_error(scheme, dimensions, channels, dtype) > bound for channels, bound in zip(CHANNELS, bounds)), name
+    assert error_bound(scheme, 1, 16, 16 * terms, dtype) < error_bound(scheme, 2, 16, 16 * terms, dtype), name
+    if dtype == "float64":
+        assert max(bounds) < plan.ERRORS["high"] / 1e6, name
+
+
+def test_wider_schemes_are_less_exact():
+    for narrow, wide in (("F2", "F4"), ("F4_4", "F7_4")):
+        near, far = (error_bound(SCHEMES[name], 1, 16, 16 * 4, "float32") for name in (narrow, wide))
+        assert near < far, f"{narrow} and {wide}"

@@ -1,0 +1,142 @@
+"""The tiled kernel of transposed convolutions, picked by name, and those of stride 1, which are mirrored: exact on whole numbers."""
+
+import cases
+import numpy as np
+import pytest
+import tiled
+
+import fastconv as fc
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import choose
+
+NAME = "tiled_transposed"
+TILES = [(dtype, size) for dtype in ("float32", "float64") for size in tiled.sizes(NAME, dtype)]
+# What drawing may miss: strides and dilations that share divisors or do not, columns that no tap reaches, more output padding
+# than taps, crops of more than a window, rows longer than a run of sums, blocks of channels that are not whole.
+DESIGNED = [
+    "transposed2d,n2c3i5x7f16k3s2p1o1,bias",
+    "transposed2d,n1c17i6x9f33k4s2p1,bias,relu",
+    "transposed2d,n1c33i5x6f40k5s3p2o2,residual,bias",
+    "transposed2d,n1c3i6x5f20k2s3o2x1",
+    "transposed2d,n1c3i6x5f20k1s3,bias",
+    "transposed2d,n1c4i6x5f34k3s2x3p1d2x4g2o1x3",
+    "transposed2d,n1c3i7x6f17k3s4x2d3x4,bias",
+    "transposed2d,n1c3i9x9f17k3s2p4:1x0:5,bias",
+    "transposed2d,n1c6i4x9f36k3s2p1g6",
+    "transposed2d,n3c3i3x70f18k3s2p1,pixelbias,residual,relu6",
+    "transposed2d,n1c3i8x9f16k3s1x2p1,bias",
+    "transposed2d,n1c3i8x9f16k3s3x1p1,bias",
+    "transposed2d,n1c3i1f16k3s2",
+    "transposed1d,n2c17i31f40k8s4p2o1,bias",
+    "transposed1d,n2c4i9f36k3s2d3g2",
+    "transposed3d,n1c3i3x4x5f20k3s2p1o1,bias",
+    "transposed3d,n2c4i3x4x5f34k2x3x1s2x1x3p0x1x0g2o0x0x2,bias,residual",
+    "transposed3d,n1c3i3x2x6f16k3s3x2x1p1d2x1x1",
+]
+
+
+@pytest.mark.parametrize(("dtype", "size"), TILES)
+def test_whole_numbers(dtype, size):
+    tile = tiled.tile_of(NAME, dtype, *size)
+    for line in tiled.problems(NAME, tile, 300 if dtype == "float32" else 80):
+        tiled.check(NAME, line, tile, threads=3)
+
+
+@pytest.mark.parametrize("line", DESIGNED)
+def test_designed_problems(line):
+    tile = tiled.tile_of(NAME, "float32", *tiled.PICKS[NAME][1][0])
+    for last in ("", ",channels_last"):
+        for threads in (1, 4):
+            tiled.check(NAME, line + last, tile, threads)
+
+
+@pytest.mark.parametrize("ending", tiled.ENDINGS + ["bias,sigmoid", "residual,tanh", "bias,silu", "pixelbias,gelu"])
+def test_epilogues(ending):
+    for last in ("", "channels_last"):
+        line = ",".join(word for word in ("transposed2d,n2c5i4x9f18k3s2p1o1", ending, last, "tiled") if word)
+        problem = cases.parse(line)
+        given = cases.arrays(problem, np.random.default_rng(0))
+        assert choose(problem, IMPLEMENTATIONS, 1).implementation.name == NAME, line
+        got, want = cases.call(fc, problem, given), cases.call(fc.reference, problem, given)
+        if cases.rounded(problem):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=line)
+        else:
+            np.testing.assert_array_equal(got, want, strict=True, err_msg=line)
+
+
+@pytest.mark.parametrize("view", tiled.VIEWS)
+def test_views(view):
+    tile = tiled.tile_of(NAME, "float32", *tiled.PICKS[NAME][1][0])
+    for line in tiled.problems(NAME, tile, 20, seed=5):
+        tiled.check(NAME, line, tile, view=tiled.VIEWS[view])
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity(special):
+    """They reach the outputs that they are spread to, and no others."""
+    tile = tiled.tile_of(NAME, "float32", *tiled.PICKS[NAME][1][0])
+    for line in tiled.problems(NAME, tile, 40, seed=6):
+        tiled.check(NAME, line, tile, special=special)
+
+
+@pytest.mark.parametrize("line", ["transposed2d,n2c20i15x33f40k3s2p1o1,bias", "transposed1d,n1c40i99f70k5s3,bias,silu"])
+def test_threads_do_not_change_a_bit(line):
+    """Nor does how the problem is divided for them."""
+    problem, bits = cases.parse(line), set()
+    given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+    tile = tiled.tile_of(NAME, "float32", *tiled.PICKS[NAME][1][0])
+    for threads in (1, 2, 3, 8):
+        with fc.num_threads(min(threads, fc.get_num_threads())):
+            bits.add(tiled.result(tiled.chosen(NAME, problem, tile, threads), given).tobytes())
+    assert len(bits) == 1, line
+
+
+# Stride 1: an ordinary convolution with its weight mirrored -----------------------------------------------------------------
+
+MIRRORED = [
+    "transposed2d,n2c3i9x11f16k3p1,bias,relu",
+    "transposed2d,n1c3i9x11f16k3",
+    "transposed2d,n1c4i9x11f18k3x5p0:2x3:1g2,bias",
+    "transposed2d,n1c3i9x11f16k3p3x4",  # more is cropped than a window spans: what is left is no padding, but a crop
+    "transposed2d,n1c3i9x11f16k2x3p4:0x0:5,residual,bias",
+    "transposed2d,n1c3i9x11f16k1p1",
+    "transposed2d,n1c3i9x11f16k1,bias",
+    "transposed2d,n1c3i9x11f16k3p2d2x3,pixelbias",
+    "transposed2d,n1c3i9x11f16k3p1d2o1",
+    "transposed2d,n1c5i9x11f5k3p1g5,bias",
+    "transposed2d,n1c5i9x11f10k5p2g5,bias",
+    "transposed1d,n2c3i31f16k8p2,bias",
+    "transposed3d,n1c3i4x5x6f16k3x2x1p1x0x0,bias",
+    "transposed3d,n1c3i4x5x6f16k2p2x0x3",
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("last", ["", ",channels_last"])
+@pytest.mark.parametrize("line", MIRRORED)
+def test_mirrored(line, last, dtype):
+    line = f"{line}{last},{dtype},tiled"
+    problem = cases.parse(line)
+    choice = choose(problem, IMPLEMENTATIONS, 1)
+    assert choice.mirrored and choice.problem.operation == "conv" and choice.problem.out_shape[0] == problem.batch, line
+    given = cases.arrays(problem, np.random.default_rng(0))
+    got = cases.call(fc, problem, given)
+    np.testing.assert_array_equal(got, cases.call(fc.reference, problem, given), strict=True, err_msg=line)
+
+
+@pytest.mark.parametrize("line", ["transposed2d,n1c16i12x13f16k3p1,bias", "transposed2d,n1c3i22x23f16k3,bias,relu"])
+def test_mirrored_by_winograd(line):
+    problem = cases.parse(line + ",winograd")
+    given = cases.arrays(problem, np.random.default_rng(0))
+    choice = choose(problem, IMPLEMENTATIONS, 1)
+    assert choice.mirrored and choice.implementation.algorithm == "winograd", line
+    cases.same_result(problem, given, cases.call(fc, problem, given), cases.call(fc.reference, problem, given))
+
+
+@pytest.mark.parametrize("line", MIRRORED)
+def test_items_of_mirrored_ones_give_the_same_bits(line):
+    problem, bits = cases.parse(line + ",tiled"), set()
+    given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+    for threads in (1, 2, 3):
+        bits.add(tiled.result(choose(problem, IMPLEMENTATIONS, threads, "columns"), given).tobytes())
+    assert len(bits) == 1, line
