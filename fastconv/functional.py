@@ -696,7 +696,10 @@ def fits(shape: tuple[int, ...], dtype: Any, out: Any, *inputs: Array | None) ->
     """Whether `out` will do, by the quickest look; if not, `check_out` has the last word."""
     if not (type(out) is np.ndarray and out.shape == shape and out.dtype is dtype and out.flags.carray):
         return False
-    return not any(array is not None and np.may_share_memory(out, array) for array in inputs)
+    for array in inputs:
+        if array is not None and np.may_share_memory(out, array):
+            return False
+    return True
 
 
 def check_out(problem: AnyProblem, x: Array, out: Array, *inputs: Array | None) -> None:
@@ -723,8 +726,9 @@ def _overlap(a: Array, b: Array) -> bool:
 
 def _images(x: Array, weight: Array, bias: Array | None, residual: Array | None) -> tuple[Array, Array, Array | None]:
     """The first three arguments of every builder, once they are known to be arrays."""
-    check_arrays(x=x, weight=weight)
-    check_arrays(optional=True, bias=bias, residual=residual)
+    if not (type(x) is type(weight) is np.ndarray and residual is None and (bias is None or type(bias) is np.ndarray)):
+        check_arrays(x=x, weight=weight)
+        check_arrays(optional=True, bias=bias, residual=residual)
     return x, weight, bias
 
 

@@ -49,9 +49,7 @@ def many_problems():
         operation = rng.choice(["conv2d", "conv2d", "transposed2d"])
         last, dtype = rng.choice(["", ",channels_last"]), rng.choice(["float32", "float64"])
         pad, width = kernel // 2, int(rng.integers(kernel, 70))
-        lines.append(
-            f"{operation},n1c{channels}i{size + kernel}x{width}f{filters}k{kernel}s{stride}p{pad}g{groups},{dtype}{last}"
-        )
+        lines.append(f"{operation},n1c{channels}i{size + kernel}x{width}f{filters}k{kernel}s{stride}p{pad}g{groups},{dtype}{last}")
     return [cases.parse(line) for line in lines]
 
 

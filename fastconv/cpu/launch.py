@@ -34,8 +34,10 @@ def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> li
     if choice.mirrored:
         weights = [packing.mirrored(weights[0], choice.problem.groups)]
     packed = choice.implementation.pack(choice.problem, choice.division.unit, weights, biases)
-    copied = [None if b is None else packing.contiguous(b) for b in biases]
-    return [array for pair in zip(packed, copied, strict=True) for array in pair]
+    in_turn: list[Array | None] = []
+    for weight, bias in zip(packed, biases, strict=True):
+        in_turn += (weight, None if bias is None else packing.contiguous(bias))
+    return in_turn
 
 
 class Bound:
@@ -75,7 +77,8 @@ class Bound:
         """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone."""
         image = x if self._as_it_lies and x.flags.aligned else self._prepared(x)  # a name of its own: it must outlive the call
         words = self._words.copy()
-        _set_weights(words, weights)
+        if weights:
+            _set_weights(words, weights)
         if residual is not None:
             words[RESIDUAL] = _at(residual)
         if self._alone:
