@@ -127,33 +127,34 @@ def add_strided_lines(row, line, apart, step, weight, weight_apart, lines, count
 
 
 @compiled
-def through(function, row, count, low, high):
-    """Put a row through an activation."""
-    for j in range(count):
-        row[j] = function(row[j], low, high)
-
-
-@compiled
 def finish_row(row, count, finish, place):
     """Add the residual and apply the activation; `place`: where the row begins in the result."""
     if finish.has_residual:
         residual = finish.residual + place
         for j in range(count):
             row[j] += residual[j]
+    low, high = finish.low, finish.high  # one loop for each activation: handed over as an argument, it would not be cached
     if finish.activation == CLIP:
-        through(clip, row, count, finish.low, finish.high)
+        for j in range(count):
+            row[j] = clip(row[j], low, high)
     elif finish.activation == LEAKY_RELU:
-        through(leaky_relu, row, count, finish.low, finish.high)
+        for j in range(count):
+            row[j] = leaky_relu(row[j], low, high)
     elif finish.activation == SIGMOID:
-        through(sigmoid, row, count, finish.low, finish.high)
+        for j in range(count):
+            row[j] = sigmoid(row[j], low, high)
     elif finish.activation == TANH:
-        through(tanh, row, count, finish.low, finish.high)
+        for j in range(count):
+            row[j] = tanh(row[j], low, high)
     elif finish.activation == SILU:
-        through(silu, row, count, finish.low, finish.high)
+        for j in range(count):
+            row[j] = silu(row[j], low, high)
     elif finish.activation == HARDSWISH:
-        through(hardswish, row, count, finish.low, finish.high)
+        for j in range(count):
+            row[j] = hardswish(row[j], low, high)
     elif finish.activation == GELU:
-        through(gelu, row, count, finish.low, finish.high)
+        for j in range(count):
+            row[j] = gelu(row[j], low, high)
 
 
 @compiled
