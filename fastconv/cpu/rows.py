@@ -126,11 +126,20 @@ def add_strided_lines(row, line, apart, step, weight, weight_apart, lines, count
                 row[j] += weight[c * weight_apart] * line[c * apart + j * step]
 
 
-@compiled
-def through(function, row, count, low, high):
-    """Put a row through an activation."""
-    for j in range(count):
-        row[j] = function(row[j], low, high)
+def through(function):
+    """What puts a row through an activation: code of its own for each, for as an argument a function is an address of this
+    process, and machine code that holds one is kept on no disk."""
+
+    @inlined
+    def put(row, count, low, high):
+        for j in range(count):
+            row[j] = function(row[j], low, high)
+
+    return put
+
+
+through_clip, through_leaky_relu, through_hardswish = through(clip), through(leaky_relu), through(hardswish)
+through_sigmoid, through_tanh, through_silu, through_gelu = through(sigmoid), through(tanh), through(silu), through(gelu)
 
 
 @compiled
@@ -141,19 +150,19 @@ def finish_row(row, count, finish, place):
         for j in range(count):
             row[j] += residual[j]
     if finish.activation == CLIP:
-        through(clip, row, count, finish.low, finish.high)
+        through_clip(row, count, finish.low, finish.high)
     elif finish.activation == LEAKY_RELU:
-        through(leaky_relu, row, count, finish.low, finish.high)
+        through_leaky_relu(row, count, finish.low, finish.high)
     elif finish.activation == SIGMOID:
-        through(sigmoid, row, count, finish.low, finish.high)
+        through_sigmoid(row, count, finish.low, finish.high)
     elif finish.activation == TANH:
-        through(tanh, row, count, finish.low, finish.high)
+        through_tanh(row, count, finish.low, finish.high)
     elif finish.activation == SILU:
-        through(silu, row, count, finish.low, finish.high)
+        through_silu(row, count, finish.low, finish.high)
     elif finish.activation == HARDSWISH:
-        through(hardswish, row, count, finish.low, finish.high)
+        through_hardswish(row, count, finish.low, finish.high)
     elif finish.activation == GELU:
-        through(gelu, row, count, finish.low, finish.high)
+        through_gelu(row, count, finish.low, finish.high)
 
 
 @compiled
