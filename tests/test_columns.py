@@ -210,5 +210,3 @@ def test_adverse_numbers_stay_within_the_worst(name):
             weight = np.sign(g[p])[:, None] * rng.uniform(0.9, 1, problem.weight_shape)
             share, worst = share_of(name, problem, x, weight), toom.worst_error(scheme, 1, channels, "float32")
             assert share <= worst, f"{name}: {problem}, point {p}: {share:.1e}, the worst is {worst:.1e}"
-
-
