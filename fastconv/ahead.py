@@ -19,7 +19,7 @@ SHARE = 8  # variants that a process compiles in one go
 
 
 class Variant(NamedTuple):
-    """One kernel, compiled for one dtype and one tile.
+    """One kernel, compiled for one dtype and one tile: rows, vectors, lanes, and the step where it is not 1.
 
     >>> print(Variant("tiled_standard", "float32", TileShape(14, 2, 16)))
     tiled_standard float32 14x2x16
@@ -30,8 +30,9 @@ class Variant(NamedTuple):
     tile: TileShape | None
 
     def __str__(self) -> str:
-        size = f" {self.tile.rows}x{self.tile.vectors}x{self.tile.lanes}" if self.tile else ""
-        return f"{self.name} {self.dtype}{size}"
+        sizes = (self.tile.rows, self.tile.vectors, self.tile.lanes) if self.tile else ()
+        step = f" step {self.tile.step}" if self.tile and self.tile.step != 1 else ""
+        return " ".join((self.name, self.dtype, "x".join(map(str, sizes)))).rstrip() + step
 
 
 def variants(names: Sequence[str] = ()) -> list[Variant]:

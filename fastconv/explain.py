@@ -119,7 +119,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     >>> fc.explain(fc.conv2d, np.ones((64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32), padding=1).kernel
     'winograd_4x4'
     >>> fc.explain("conv2d,n1c32i112x112f32k3p1g32").kernel
-    'direct_depthwise'
+    'tiled_depthwise'
     """
     if callable(what):
         problem = _problem_of(what, arguments, keywords)

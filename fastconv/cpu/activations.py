@@ -6,7 +6,8 @@
                             Abramowitz and Stegun 7.1.26, so that the tail is as accurate as the middle
 
 Polynomials are interpolated at the Chebyshev points of the interval. Errors stay below 4 units in the last place (of v, for
-gelu). A silu of libm's exp took 14 ns a number, four fifths of a 1x1 layer's time; this takes 0.7. float64 calls libm.
+gelu), but where exp overflows less than 3e-37 becomes 0. A silu of libm's exp took 14 ns a number, four fifths of a 1x1
+layer's time; this takes 0.7. float64 calls libm.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def silu(v, low, high):
 @inlined
 def tanh_of_float32(v):
     s = v * v
-    near = v + v * s * (T1 + s * (T2 + s * (T3 + s * (T4 + s * T5))))
+    near = v * (ONE + s * (T1 + s * (T2 + s * (T3 + s * (T4 + s * T5)))))  # a product, that -0 stays -0
     far = ONE - TWO / (exp(v + v) + ONE)
     return near if abs(v) < NEAR else far
 
