@@ -1,4 +1,4 @@
-"""Winograd's identity in exact fractions, the transforms as they are written out, and the bounds of the error."""
+"""Winograd's identity in exact fractions, its filters, and the bounds of the error; the transforms are test_toom.py's."""
 
 from fractions import Fraction
 
@@ -6,12 +6,10 @@ import cases
 import numpy as np
 import pytest
 import tiled
-from numba import njit
 
 import fastconv as fc
 from fastconv import plan
-from fastconv.cpu import machine, winograd
-from fastconv.cpu.simd import TileShape, pointer
+from fastconv.cpu import machine
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.winograd import SCHEMES, error_bound, transformed_filters, worst_error
 from fastconv.plan import choose, refusals
@@ -30,62 +28,6 @@ def test_identity(outputs):
             for s in range(outputs + scheme.taps - 1):
                 coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, scheme.g, scheme.b))
                 assert isinstance(coefficient, Fraction) and coefficient == (s == i + t), (i, t, s)
-
-
-# The transforms, as functions of arrays --------------------------------------------------------------------------------
-
-
-@njit
-def to_six(tile, d, out):
-    winograd.to_six(tile, pointer(d), tile.lanes, pointer(out), tile.lanes)
-
-
-@njit
-def to_four(tile, d, out):
-    winograd.to_four(tile, pointer(d), tile.lanes, pointer(out), tile.lanes)
-
-
-@njit
-def taps_to_six(tile, w, out):
-    winograd.taps_to_six(tile, pointer(w), tile.lanes, pointer(out), tile.lanes)
-
-
-@njit
-def taps_to_four(tile, w, out):
-    winograd.taps_to_four(tile, pointer(w), tile.lanes, pointer(out), tile.lanes)
-
-
-@njit
-def from_six(tile, m, out):
-    winograd.put(winograd.from_six(tile, pointer(m), tile.lanes), pointer(out), tile.lanes)
-
-
-@njit
-def from_four(tile, m, out):
-    winograd.put(winograd.from_four(tile, pointer(m), tile.lanes), pointer(out), tile.lanes)
-
-
-WRITTEN = {
-    "to_six": (to_six, SCHEMES[4].b), "from_six": (from_six, SCHEMES[4].a),
-    "to_four": (to_four, SCHEMES[2].b), "from_four": (from_four, SCHEMES[2].a),
-    "taps_to_six": (taps_to_six, SCHEMES[4].g), "taps_to_four": (taps_to_four, SCHEMES[2].g),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", WRITTEN)
-def test_transforms_are_the_matrices(name, dtype):
-    """Of one number after the other, each in a lane of its own: the coefficients themselves."""
-    transform, matrix = WRITTEN[name]
-    matrix, lanes = np.array(matrix, float), machine.lanes(dtype)
-    for first in range(0, matrix.shape[1], lanes):
-        given = np.eye(matrix.shape[1], lanes, -first, dtype)
-        out = np.full((len(matrix), lanes), np.nan, dtype)
-        transform(TileShape(1, 1, lanes, 1, dtype), given, out)
-        want = np.zeros_like(out, float)
-        part = matrix[:, first : first + lanes]
-        want[:, : part.shape[1]] = part
-        np.testing.assert_allclose(out, want, rtol=8 * np.finfo(dtype).eps, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
