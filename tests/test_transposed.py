@@ -1,4 +1,4 @@
-"""The tiled kernel of transposed convolutions, picked by name, and those of stride 1, which are mirrored: exact on whole numbers."""
+"""The tiled kernel of transposed convolutions, and the mirrored convolutions of those of stride 1: exact on whole numbers."""
 
 import cases
 import numpy as np

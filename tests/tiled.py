@@ -148,10 +148,9 @@ def problems(name, tile, count, seed=0):
         space = {1: "{w}", 2: "{h}x{w}", 3: "2x{h}x{w}"}[d].format_map(t)
         sizes = {letter: _per_dimension(t[letter], d) for letter in "kspd"}
         extra = "" if "x" in t["o"] and d != 2 else t["o"]
-        text = f"{operation}{d}d,n{t['n']}c{t['c'] * t['g']}i{space}f{t['f'] * t['g']}k{{k}}s{{s}}p{{p}}d{{d}}g{t['g']}{extra}".format_map(
-            sizes
-        )
-        line = ",".join(word for word in (text, t["format"], t["end"], tile.dtype) if word)
+        head = f"{operation}{d}d,n{t['n']}c{t['c'] * t['g']}i{space}f{t['f'] * t['g']}"
+        geometry = head + "k{k}s{s}p{p}d{d}".format_map(sizes) + f"g{t['g']}{extra}"
+        line = ",".join(word for word in (geometry, t["format"], t["end"], tile.dtype) if word)
         if _fits(name, tile, line):
             lines.append(line)
     return lines
