@@ -81,6 +81,7 @@ def test_same_bits_for_any_number_of_threads(first, filters, every):
         cases.same_bits(result, results[0])
 
 
+@pytest.mark.usefixtures("every_tile")
 def test_every_kernel_is_chosen_somewhere():
     names = {chosen(separable(*form, every=every)).implementation.name for form in FORMS for every in EVERY}
     assert names == {"tiled_separable", "tiled_separable_pixels", "tiled_separable_last"}

@@ -38,7 +38,7 @@ DESIGNED = [
 @pytest.mark.parametrize(("dtype", "size"), TILES)
 def test_whole_numbers(dtype, size):
     tile = tiled.tile_of(NAME, dtype, *size)
-    for line in tiled.problems(NAME, tile, 300 if dtype == "float32" else 80):
+    for line in tiled.problems(NAME, tile, 150 if dtype == "float32" else 50):
         tiled.check(NAME, line, tile, threads=3)
 
 

@@ -24,12 +24,12 @@ BY_NAME = {implementation.name: implementation for implementation in IMPLEMENTAT
 TILED = [name for name, implementation in BY_NAME.items() if implementation.algorithm != "direct"]
 # Where divisions.py asks for a kernel's tile, and the (rows, vectors) tried beside the chosen one: all are legal at every width.
 PICKS = {
-    "tiled_standard": ("lanes_tile", ((6, 2), (4, 3), (1, 1))),
+    "tiled_standard": ("lanes_tile", ((6, 2), (1, 1))),
     "tiled_standard_pixels": ("pixel_tile", ((4, 3), (8, 1))),
     "tiled_pointwise": ("lanes_tile", ((6, 2), (1, 1))),
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
-    "winograd_4x4": ("winograd_tile", ((5, 2),)),
-    "winograd_2x2": ("winograd_tile", ((5, 2),)),
+    "winograd_4x4": ("winograd_tile", ((6, 2),)),
+    "winograd_2x2": ("winograd_tile", ((6, 2),)),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),

@@ -127,8 +127,10 @@ def add_strided_lines(row, line, apart, step, weight, weight_apart, lines, count
 
 
 def through(function):
-    """What puts a row through an activation: code of its own for each, for as an argument a function is an address of this
-    process, and machine code that holds one is kept on no disk."""
+    """What puts a row through an activation: code of its own for each.
+
+    As an argument, a function would be an address of this process, and machine code that holds one is kept on no disk.
+    """
 
     @inlined
     def put(row, count, low, high):
