@@ -5,6 +5,7 @@ import pytest
 from hypothesis import settings
 
 from fastconv import functional, plan
+from fastconv.cpu import tiles
 
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.load_profile("fixed")
@@ -16,14 +17,37 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{computed} problems computed here; {listed} in the table of cases")
 
 
+# Each tile of each kernel and dtype is compiled, for a second or two: all tests share a few, those that tiled.py picks. On any
+# machine they fit the registers. `every_tile` is for tests of the tables, and of what the plan makes of them.
+FEW = {
+    "FILTERS_IN_LANES": {2: (6,), 1: (1,)},
+    "PIXELS_IN_LANES": ((4, 3), (8, 1)),
+    "LEAST_PRODUCT_ROWS": 6,
+}
+EVERY = {name: getattr(tiles, name) for name in FEW}
+for name, few in FEW.items():
+    setattr(tiles, name, dict.fromkeys(EVERY[name], few))
+
+
+def forget():
+    """What was planned before."""
+    plan.choose.cache_clear()
+    functional._calls.clear()
+
+
+@pytest.fixture
+def every_tile(monkeypatch):
+    """The package's own tables of tiles."""
+    for name, table in EVERY.items():
+        monkeypatch.setattr(tiles, name, table)
+    forget()
+    yield
+    forget()
+
+
 @pytest.fixture
 def tiled_however_small(monkeypatch):
     """Tiled kernels compute what is small enough for a test too, where the plan would take a direct one."""
-
-    def forget():
-        plan.choose.cache_clear()
-        functional._calls.clear()
-
     monkeypatch.setattr(plan, "TINY", 0)
     forget()
     yield

@@ -61,7 +61,7 @@ def check(name, line, tile=None, threads=1, view=None):
 @pytest.mark.parametrize(("name", "dtype", "size"), TILES)
 def test_whole_numbers(name, dtype, size):
     tile = tiled.tile_of(name, dtype, *size)
-    for line in tiled.problems(name, tile, 200 if dtype == "float32" else 60):
+    for line in tiled.problems(name, tile, 100 if dtype == "float32" else 40):
         tiled.check(name, line, tile, threads=3)
 
 

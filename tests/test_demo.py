@@ -19,7 +19,7 @@ SYSTEMS = ["standard", "pointwise", "depthwise", "separable", "atrous", "autoenc
 def shown(tmp_path_factory):
     """The systems, what was printed, and the figure's path."""
     path, printed = tmp_path_factory.mktemp("demo") / "figure.png", io.StringIO()
-    systems = demo.demo(out=path, seconds=0.2, console=Console(printed))
+    systems = demo.demo(out=path, seconds=0.05, console=Console(printed))
     return {system.title: system for system in systems}, printed.getvalue(), path
 
 

@@ -158,13 +158,13 @@ GUARDED = [
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
-@pytest.mark.parametrize("flush", ["after", "before"])
-def test_masked_edges_touch_nothing_else(flush):
-    script = f"import test_guard as t; t.TEXTS = {GUARDED!r}; t.gradients = lambda *a: None; t.check_all({flush!r})"
+def test_masked_edges_touch_nothing_else():
+    script = "import conftest, test_guard as t; from fastconv import plan; plan.TINY = 0\n"  # else direct kernels take them
+    script += f"t.TEXTS = {GUARDED!r}; t.gradients = lambda *a: None; t.check_all()"
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here), str(here.parent)])
     environment = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-X", "faulthandler", "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    last = done.stdout.split()[-1:]
-    assert done.returncode == 0 and last == ["done"], f"{last} against the page {flush} it:\n{done.stderr}"
+    last = done.stdout.splitlines()[-1:]
+    assert done.returncode == 0 and last == ["done"], f"{last}:\n{done.stderr}"

@@ -38,7 +38,7 @@ def items_are_apart(name, line, choice, given, rng):
 def test_items_are_apart(name, threads, caches):
     rng, met = np.random.default_rng(0), set()
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 60, seed=2):
+    for line in tiled.problems(name, tile, 30, seed=2):
         problem = cases.parse(line)
         given = cases.arrays(problem, rng)
         with patch.object(machine, "caches", lambda: caches or CACHES):
@@ -72,7 +72,7 @@ def test_every_choice_is_legal_and_whole(text):
 def test_sizes(name, threads):
     """Bands and chunks cover rows and filters, none is empty, a chunk is whole panels, scratch keeps to its share of L2."""
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 200, seed=3):
+    for line in tiled.problems(name, tile, 100, seed=3):
         problem = cases.parse(line)
         d, filters = tiled.chosen(name, problem, tile, threads).division, problem.filters // problem.groups
         assert d.chunks * d.chunk >= filters > (d.chunks - 1) * d.chunk, line

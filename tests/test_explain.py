@@ -8,6 +8,8 @@ from fastconv.cpu import launch, packing
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
+pytestmark = pytest.mark.usefixtures("every_tile")
+
 
 def ones(*shape):
     return np.ones(shape, np.float32)

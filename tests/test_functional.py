@@ -281,7 +281,7 @@ def test_threads_do_not_change_a_bit():
         want = digest()
     # Two helpers on any machine, even of one core; Numba's threads as well, which a process cannot get rid of again.
     script = (
-        "import fastconv as fc, test_functional as t\n"
+        "import conftest, fastconv as fc, test_functional as t\n"
         "for threading in 'team', 'numba':\n"
         "    fc.set_threading(threading)\n"
         "    for n in 1, 2, 3:\n"

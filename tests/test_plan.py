@@ -9,6 +9,7 @@ from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose, refusals
 from fastconv.problem import Problem
 
+pytestmark = pytest.mark.usefixtures("every_tile")
 # Each kind of layer, and the kernel that its name must contain.
 KINDS = {
     "conv2d,n1c4i16f8k3p1": "standard",

@@ -35,7 +35,7 @@ DESIGNED = [
 @pytest.mark.parametrize(("name", "dtype", "size"), TILES)
 def test_whole_numbers(name, dtype, size):
     tile = tiled.tile_of(name, dtype, *size)
-    for line in tiled.problems(name, tile, 400):
+    for line in tiled.problems(name, tile, 200):
         tiled.check(name, line, tile)
 
 
@@ -44,7 +44,7 @@ def test_small_caches_and_many_threads(name):
     """Bands of a few rows, chunks of a few filters: their seams are exact, too."""
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
     with patch.object(divisions.machine, "caches", lambda: {"L1d": 4096, "L2": 16384, "L3": 65536}):
-        for line in tiled.problems(name, tile, 200, seed=4):
+        for line in tiled.problems(name, tile, 100, seed=4):
             tiled.check(name, line, tile, threads=8)
 
 
@@ -67,6 +67,7 @@ def test_views(name, view):
         tiled.check(name, line, tile, view=tiled.VIEWS[view])
 
 
+@pytest.mark.usefixtures("every_tile")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_chosen_tiles(name):
     """What the cost model takes, for a few of each."""

@@ -4,6 +4,7 @@ import pytest
 
 from fastconv.cpu import machine, tiles
 
+pytestmark = pytest.mark.usefixtures("every_tile")
 VECTORS = [(64, 32), (32, 16), (16, 32), (16, 16)]
 
 

@@ -24,12 +24,12 @@ BY_NAME = {implementation.name: implementation for implementation in IMPLEMENTAT
 TILED = [name for name, implementation in BY_NAME.items() if implementation.algorithm != "direct"]
 # Where divisions.py asks for a kernel's tile, and the (rows, vectors) tried beside the chosen one: all are legal at every width.
 PICKS = {
-    "tiled_standard": ("lanes_tile", ((6, 2), (4, 3), (1, 1))),
+    "tiled_standard": ("lanes_tile", ((6, 2), (1, 1))),
     "tiled_standard_pixels": ("pixel_tile", ((4, 3), (8, 1))),
     "tiled_pointwise": ("lanes_tile", ((6, 2), (1, 1))),
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
-    "winograd_4x4": ("winograd_tile", ((5, 2),)),
-    "winograd_2x2": ("winograd_tile", ((5, 2),)),
+    "winograd_4x4": ("winograd_tile", ((6, 2),)),
+    "winograd_2x2": ("winograd_tile", ((6, 2),)),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
@@ -148,10 +148,9 @@ def problems(name, tile, count, seed=0):
         space = {1: "{w}", 2: "{h}x{w}", 3: "2x{h}x{w}"}[d].format_map(t)
         sizes = {letter: _per_dimension(t[letter], d) for letter in "kspd"}
         extra = "" if "x" in t["o"] and d != 2 else t["o"]
-        channels, filters = t["c"] * t["g"], t["f"] * t["g"]
-        windows = "k{k}s{s}p{p}d{d}".format_map(sizes)
-        text = f"{operation}{d}d,n{t['n']}c{channels}i{space}f{filters}{windows}g{t['g']}{extra}"
-        line = ",".join(word for word in (text, t["format"], t["end"], tile.dtype) if word)
+        head = f"{operation}{d}d,n{t['n']}c{t['c'] * t['g']}i{space}f{t['f'] * t['g']}"
+        geometry = head + "k{k}s{s}p{p}d{d}".format_map(sizes) + f"g{t['g']}{extra}"
+        line = ",".join(word for word in (geometry, t["format"], t["end"], tile.dtype) if word)
         if _fits(name, tile, line):
             lines.append(line)
     return lines
