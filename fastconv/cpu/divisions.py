@@ -41,6 +41,11 @@ def scratch_numbers(dtype: str) -> int:
     return int(machine.caches()["L2"] * SCRATCH_SHARE) // np.dtype(dtype).itemsize
 
 
+def _bytes(problem: Problem) -> int:
+    """Of a group's weights."""
+    return problem.parameters // problem.groups * np.dtype(problem.dtype).itemsize
+
+
 # Direct kernels -------------------------------------------------------------------------------------------------------
 
 
@@ -92,20 +97,28 @@ def by_weight(problem: Problem, threads: int) -> Division:
 # Tiled kernels --------------------------------------------------------------------------------------------------------
 
 
-def _spread_out(rows: int, filters: int, unit: int, others: int, threads: int, most: int) -> tuple[int, int]:
+def _spread_out(rows: int, filters: int, unit: int, others: int, threads: int, most: int, weights: int) -> tuple[int, int]:
     """(band, chunk): at most `most` rows, as even as may be, enough items for the threads.
 
-    Filters are cut only when rows and `others` do not give enough items: each chunk copies its sheets anew.
+    Where a group's packed `weights`, in bytes, pass L2, each band would have them streamed anew: then filters are cut first.
+    Else they are cut only when rows and `others` do not give enough items, for each chunk copies its sheets anew.
     """
     bands = _ceil(rows, max(1, most))
-    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
-    if bands * others < wanted:
-        bands = max(bands, min(rows, _ceil(wanted, others)))
-    band = _ceil(rows, bands)
+    if weights > machine.caches()["L2"]:
+        band = _ceil(rows, bands)
+        return band, unit * _ceil(_ceil(filters, unit), _chunks(_ceil(filters, unit), bands * others, threads))
+    largest, least = _ceil(rows, bands), _ceil(rows, max(bands, min(rows, _ceil(ITEMS_A_THREAD * threads, others))))
+    # The band by which the busiest thread gets the fewest rows; of several the largest.
+    band = min(range(largest, least - 1, -1), key=lambda b: _ceil(_ceil(rows, b) * others, threads) * b) if threads > 1 else largest
     chunks = 1
     if threads > 1 and _ceil(rows, band) * others < 2 * threads:
         chunks = min(_ceil(filters, unit), _ceil(2 * threads, _ceil(rows, band) * others))
     return band, unit * _ceil(_ceil(filters, unit), chunks)
+
+
+def _chunks(panels: int, items: int, threads: int) -> int:
+    """Into how many chunks so many panels of heavy weights are cut: one a thread where there is but one item."""
+    return min(panels, _ceil(threads if items <= threads else 2 * threads, items)) if threads > 1 else 1
 
 
 def filters_in_lanes(problem: Problem, threads: int) -> Division:
@@ -120,7 +133,7 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
     room = scratch_numbers(problem.dtype) - channels * one.sheet - sums
     most = 1 + max(0, room // max(1, channels * (two.sheet - one.sheet)))
     others = max(1, problem.batch) * problem.groups * planes(problem)
-    band, chunk = _spread_out(rows, filters, tile.width, others, threads, min(most, rows))
+    band, chunk = _spread_out(rows, filters, tile.width, others, threads, min(most, rows), _bytes(problem))
     return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run})
 
 
@@ -134,7 +147,7 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     room = scratch_numbers(problem.dtype) - channels * one.sheet - tile.rows * tile.width
     most = 1 + max(0, room // max(1, a_row))
     others = max(1, problem.batch) * problem.groups * planes(problem)
-    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows))
+    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows), _bytes(problem))
     flat = _ceil(band * one.pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
     return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, tile.width)
@@ -161,7 +174,7 @@ def transposed(problem: Problem, threads: int) -> Division:
     room = scratch_numbers(problem.dtype) - sums
     most = max(1, room * out_space[1] // (channels * sheet(out_space[1])))
     others = max(1, problem.batch) * problem.groups * out_space[0]
-    band, chunk = _spread_out(out_space[1], filters, tile.width, others, threads, min(most, out_space[1]))
+    band, chunk = _spread_out(out_space[1], filters, tile.width, others, threads, min(most, out_space[1]), _bytes(problem))
     bands, chunks = _ceil(out_space[1], band), _ceil(filters, chunk)
     sums_at = _ceil(channels * sheet(band) + tile.rows + LINE, LINE) * LINE
     ones = (1, 1, 1)
@@ -225,7 +238,7 @@ def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
 
         band = max([b for b in range(1, down + 1) if layout(b)[1] <= room], default=1)
         others = max(1, problem.batch) * problem.groups
-        band, chunk = _spread_out(down, filters, tile.rows, others, threads, band)
+        band, chunk = _spread_out(down, filters, tile.rows, others, threads, band, _bytes(problem))
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         fields, scratch = layout(band)
         return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.rows, fill_sheets, fields)
@@ -299,14 +312,20 @@ def _over_pixels(
 ) -> Division:
     """Bands of whole strips of so many pixels; the last takes what is left over, so that only its own strips overlap."""
     strips = max(1, problem.out_space[-1] // pixels)
-    images = max(1, problem.batch)
+    images, panels = max(1, problem.batch), _ceil(problem.filters, filters)
+    if _bytes(problem) > machine.caches()["L2"]:
+        bands = max(1, min(strips, least_bands))
+        chunks = _chunks(panels, bands * images, threads)
+        band, chunk = max(1, strips // bands), filters * _ceil(panels, chunks)
+        bands, chunks = strips // band, _ceil(problem.filters, chunk)
+        return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, None, fields)
     wanted = max(least_bands, _ceil(ITEMS_A_THREAD * threads, images) if threads > 1 else 1)
     band = max(1, strips // min(strips, wanted))
     bands = strips // band
     chunks = 1
     if threads > 1 and bands * images < 2 * threads:
-        chunks = min(_ceil(problem.filters, filters), _ceil(2 * threads, bands * images))
-    chunk = filters * _ceil(_ceil(problem.filters, filters), chunks)
+        chunks = min(panels, _ceil(2 * threads, bands * images))
+    chunk = filters * _ceil(panels, chunks)
     chunks = _ceil(problem.filters, chunk)
     return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, None, fields)
 
@@ -436,7 +455,7 @@ def winograd(outputs: int) -> Callable[[Problem, int], Division]:
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
         most = max(1, min(down, room // (points**2 * padded * across)))
         others = max(1, problem.batch) * problem.groups * apart_i
-        band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most)
+        band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, _bytes(problem) * points**2 // 9)
         tile = winograd_tile(problem, band * across)
         tiles_at_once = _ceil(band * across, tile.rows) * tile.rows
         pitch = max(
