@@ -153,8 +153,10 @@ def put_row(tile, job, sums, n, g, f, pixel, count):
             row = job.out + (image + place + j * filters)
             for k in range(0, width, tile.lanes):
                 tile.load(sums + (j * tile.width + k)).store(row + k, width - k)
-            if job.late:
+            if job.late and width < filters:
                 job.finish_row(row, width, image, place + j * filters)
+        if job.late and width == filters:  # whole pixels lie side by side
+            job.finish_row(job.out + (image + place), count * filters, image, place)
     else:
         place = first * pixels + pixel
         rows = job.out + (image + place)
