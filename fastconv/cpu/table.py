@@ -68,10 +68,7 @@ def _never(problem: AnyProblem) -> None:
 
 
 def _pixels_suit(problem: Problem) -> str | None:
-    """Lanes of pixels pay where there are few channels or filters: their sums need no transposition."""
-    if problem.kind == "depthwise":
-        return _unless(FIRST)(problem) or _few_by_few(problem)
-    return _unless(FIRST)(problem)
+    return _unless(FIRST)(problem) or (_few_by_few(problem) if problem.kind == "depthwise" else None)
 
 
 def _few_by_few(problem: Problem) -> str | None:
