@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastconv.cpu import job
+from fastconv.cpu import atomics, job
 from fastconv.cpu.compiled import address
 
 DTYPES = ["float32", "float64"]
@@ -86,3 +86,17 @@ def test_layout():
         assert (words == 3) == (kind == "three"), name
     with pytest.raises(KeyError):
         job.fill({"nonsense": 1})
+
+
+def test_own_copy_leaves_the_original():
+    @njit
+    def change(words):
+        own = job.own_copy(words.ctypes.data)
+        first = atomics.load(own)
+        atomics.store(own, first + 1)
+        last = atomics.load(own + 8 * (job.WORDS - 1))
+        return first, atomics.load(own), last, own % 8
+
+    words = np.arange(10, 10 + job.WORDS)
+    assert change(words) == (10, 11, 9 + job.WORDS, 0)
+    assert words.tolist() == list(range(10, 10 + job.WORDS))

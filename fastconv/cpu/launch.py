@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import gradients, job, packing, rows, threads
-from fastconv.cpu.atomics import call
+from fastconv.cpu.atomics import call, store
 from fastconv.cpu.compiled import address, compiled
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
 from fastconv.plan import AnyProblem, Choice, Division, Implementation
@@ -25,18 +25,21 @@ Array = np.ndarray[Any, Any]
 X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
 WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
 BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
+WORD = 8  # bytes
 OPERATIONS_A_BYTE = 3  # that a core could do while it moves one, 150 a nanosecond and 50 bytes: a depthwise layer moves many
+NO_SCRATCH: tuple[Array | None, int] = (None, 0)
 KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
 
 def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array | None]:
     """The weights and biases of a problem in the order in which one implementation reads them: weight, bias, and again."""
-    if choice.mirrored:
-        weights = [packing.mirrored(weights[0], choice.problem.groups)]
-    packed = choice.implementation.pack(choice.problem, choice.division.unit, weights, biases)
+    problem, implementation, division, mirrored = choice
+    if mirrored:
+        weights = [packing.mirrored(weights[0], problem.groups)]
+    packed = implementation.pack(problem, division.unit, weights, biases)
     in_turn: list[Array | None] = []
     for weight, bias in zip(packed, biases, strict=True):
-        in_turn += (weight, None if bias is None else packing.contiguous(bias))
+        in_turn += (weight, bias if bias is None else packing.contiguous(bias))
     return in_turn
 
 
@@ -76,13 +79,13 @@ class Bound:
     def __call__(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Array | None] = ()) -> None:
         """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone."""
         image = x if self._as_it_lies and x.flags.aligned else self._prepared(x)  # a name of its own: it must outlive the call
-        words = self._words.copy()
-        if weights:
+        words = self._words
+        if weights or residual is not None or not self._alone:
+            words = words.copy()
             _set_weights(words, weights)
-        if residual is not None:
             words[RESIDUAL] = _at(residual)
         if self._alone:
-            scratch = _scratch(self._scratch)
+            scratch = _scratch(self._scratch) if self._scratch else NO_SCRATCH
             run_alone(words, image, out, scratch[1], self._code, self._items)
         else:
             seats = threads.seats()
@@ -116,8 +119,11 @@ def set_arrays(words, x, out, scratch):
 
 @compiled
 def run_alone(words, x, out, scratch, code, items):
-    """Complete a job's words, and run its items in this thread."""
-    task = set_arrays(words, x, out, scratch)
+    """Complete a copy of a job's words, and run its items in this thread."""
+    task = job.own_copy(words.ctypes.data)
+    store(task + WORD * X, x.ctypes.data)
+    store(task + WORD * OUT, out.ctypes.data)
+    store(task + WORD * SCRATCH, scratch)
     for item in range(items):
         call(code, item, 0, task)
 
@@ -173,7 +179,7 @@ def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
 
 class _Kept(threading.local):
     size = 0
-    memory: tuple[Array | None, int] = (None, 0)
+    memory = NO_SCRATCH
 
 
 _kept = _Kept()
