@@ -98,7 +98,7 @@ def test_errors_are_those_of_the_call_and_calls_still_work():
     with pytest.raises(ValueError, match="stride: got 0"):
         fc.explain(fc.conv2d, x, w, stride=0)
     with pytest.raises(ValueError, match="algorithm: 'winograd' cannot"):
-        fc.explain("conv2d,n1c4i8f8k3s2,winograd")
+        fc.explain("conv2d,n1c4i8f8k3s3,winograd")
     with pytest.raises(ValueError, match="text: got 'nonsense'"):
         fc.explain("nonsense")
     with pytest.raises(TypeError, match="what: got int"):

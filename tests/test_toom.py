@@ -13,7 +13,7 @@ from fastconv.cpu.compiled import address
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import error_bound, worst_error
 
-SCHEMES = {"F2": toom.F2, "F4": toom.F4, "F4_4": toom.F4_4, "F7_4": toom.F7_4}
+SCHEMES = {"F2": toom.F2, "F4": toom.F4, "F4_4": toom.F4_4, "F7_4": toom.F7_4, "F4_3_2": toom.F4_3_2}
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
 
@@ -23,19 +23,30 @@ def test_identity(name):
     scheme = SCHEMES[name]
     for i, row in enumerate(scheme.a):
         for t in range(scheme.taps):
-            for s in range(scheme.outputs + scheme.taps - 1):
+            for s in range(scheme.numbers):
                 coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, scheme.g, scheme.b, strict=True))
-                assert isinstance(coefficient, Fraction) and coefficient == (s == i + t), f"{name}: output {i}, tap {t}, number {s}"
+                assert isinstance(coefficient, Fraction) and coefficient == (s == i * scheme.stride + t), (
+                    f"{name}: output {i}, tap {t}, number {s}"
+                )
 
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_shapes(name):
-    """As many products as a polynomial of outputs + taps - 1 coefficients has; no point is there twice."""
-    scheme = SCHEMES[name]
-    count = scheme.outputs + scheme.taps - 1
-    assert len(scheme.points) + 1 == count and len(set(scheme.points)) == len(scheme.points), name
-    for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, count))):
+    """As many products as the phases' polynomials have coefficients; no point is there twice."""
+    scheme, shapes = SCHEMES[name], {"F2": (4, 4), "F4": (6, 6), "F4_4": (7, 7), "F7_4": (10, 10), "F4_3_2": (9, 9)}
+    count, numbers = shapes[name]
+    assert (scheme.count, scheme.numbers) == (count, numbers) and len(set(scheme.points)) == len(scheme.points), name
+    for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, numbers))):
         assert np.shape(matrix) == shape, name
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_what_kernels_rely_on(name):
+    """Rows of G behind `matrices` are as the last of them; the last point serves the last output alone."""
+    scheme = SCHEMES[name]
+    assert scheme.matrices == (6 if name == "F4_3_2" else scheme.count), name
+    assert all(row == scheme.g[min(k, scheme.matrices - 1)] for k, row in enumerate(scheme.g)), name
+    assert [row[-1] for row in scheme.a] == [0] * (scheme.outputs - 1) + [1], name
 
 
 def test_any_distinct_points_will_do():

@@ -1,6 +1,4 @@
-"""Winograd's identity in exact fractions, its filters, and the bounds of the error; the transforms are test_toom.py's."""
-
-from fractions import Fraction
+"""The transformed filters, the kernels, and the bounds of the error; schemes and their transforms are test_toom.py's."""
 
 import cases
 import numpy as np
@@ -15,34 +13,22 @@ from fastconv.cpu.winograd import SCHEMES, error_bound, transformed_filters, wor
 from fastconv.plan import choose, refusals
 
 DTYPES = ["float32", "float64"]
-NAMES = {2: "winograd_2x2", 4: "winograd_4x4"}
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
 
-@pytest.mark.parametrize("outputs", SCHEMES)
-def test_identity(outputs):
-    """A' (G w * B' d) is the correlation: each output's coefficient of each product of a tap and a number is 1 or 0, exactly."""
-    scheme = SCHEMES[outputs]
-    for i, row in enumerate(scheme.a):
-        for t in range(scheme.taps):
-            for s in range(outputs + scheme.taps - 1):
-                coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, scheme.g, scheme.b))
-                assert isinstance(coefficient, Fraction) and coefficient == (s == i + t), (i, t, s)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("outputs", SCHEMES)
-def test_transformed_filters(outputs, dtype):
-    """[group][panel][bias, then point, channel][filter], zeros where there is no channel or filter."""
+@pytest.mark.parametrize("name", SCHEMES)
+def test_transformed_filters(name, dtype):
+    """[group][panel][bias, then matrix, channel][filter], zeros where there is no channel or filter."""
     rng, lanes = np.random.default_rng(0), machine.lanes(dtype)
     groups, filters, channels, width = 2, 2 * lanes + 1, lanes + 1, 2 * lanes
     weight = rng.standard_normal((groups * filters, channels, 3, 3)).astype(dtype)
     bias = rng.standard_normal(groups * filters).astype(dtype)
-    g = np.array(SCHEMES[outputs].g, float)
+    g = np.array(SCHEMES[name].g[: SCHEMES[name].matrices], float)
     exact = np.einsum("pt,qs,fcts->fcpq", g, g, weight.astype(np.float64))
     loose = np.einsum("pt,qs,fcts->fcpq", abs(g), abs(g), abs(weight.astype(np.float64)))
     for starts in (bias, None):
-        u = transformed_filters(weight, starts, groups, width, lanes, outputs)
+        u = transformed_filters(weight, starts, groups, width, lanes, SCHEMES[name])
         assert u.dtype == dtype and u.shape == (groups, 2, 1 + len(g) ** 2 * 2 * lanes, width) and u.ctypes.data % 64 == 0
         rows = u.transpose(0, 1, 3, 2).reshape(groups, 2 * width, -1)
         assert not rows[:, filters:].any()
@@ -57,7 +43,7 @@ def test_transformed_filters(outputs, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES.values())
+@pytest.mark.parametrize("name", SCHEMES)
 def test_whole_numbers(name, dtype):
     """F(2x2) has halves alone for coefficients, and is exact; F(4x4) keeps its bound."""
     for size in tiled.sizes(name, dtype):
@@ -66,7 +52,7 @@ def test_whole_numbers(name, dtype):
             tiled.check(name, line, tile, threads=3)
 
 
-@pytest.mark.parametrize("name", NAMES.values())
+@pytest.mark.parametrize("name", SCHEMES)
 def test_views(name):
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
     for line in tiled.problems(name, tile, 20, seed=5):
@@ -74,16 +60,16 @@ def test_views(name):
             tiled.check(name, line, tile, view=view)
 
 
-@pytest.mark.parametrize("text", ["conv2d,n2c20i31x33f40k3p1,bias", "conv2d,n1c40i9x9f70k3p2d2,bias,relu"])
-@pytest.mark.parametrize("outputs", NAMES)
-def test_threads_do_not_change_a_bit(text, outputs):
+@pytest.mark.parametrize("text", ["conv2d,n2c20i31x33f40k3s{}p1,bias", "conv2d,n1c40i9x9f70k3s{}p2d2,bias,relu"])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_threads_do_not_change_a_bit(text, name):
     """Nor does how the problem is divided for them."""
-    problem = cases.parse(text)
+    problem = cases.parse(text.format(SCHEMES[name].stride))
     given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
-    tile, bits = tiled.tile_of(NAMES[outputs], "float32", *tiled.PICKS[NAMES[outputs]][1][0]), set()
+    tile, bits = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0]), set()
     for threads in (1, 2, 3, 8):
         with fc.num_threads(min(threads, fc.get_num_threads())):
-            bits.add(tiled.result(tiled.chosen(NAMES[outputs], problem, tile, threads), given).tobytes())
+            bits.add(tiled.result(tiled.chosen(name, problem, tile, threads), given).tobytes())
     assert len(bits) == 1, text
 
 
@@ -93,17 +79,18 @@ def test_threads_do_not_change_a_bit(text, outputs):
 def exact(problem, given):
     """The sums in more digits than the kernel's: float64, or what this machine calls a long double."""
     wide = np.float64 if problem.dtype == "float32" else np.longdouble
-    (step, _), (pad, _) = problem.dilation, problem.pads
+    (step, _), (pad, _), (stride, _) = problem.dilation, problem.pads, problem.stride
     x = np.pad(given["x"].astype(wide), ((0, 0), (0, 0), pad, pad))
     n, (h, w) = problem.batch, problem.out_space
-    taps = [x[:, :, a * step : a * step + h, b * step : b * step + w] for a in range(3) for b in range(3)]
+    down, across = ([slice(a * step, a * step + (size - 1) * stride + 1, stride) for a in range(3)] for size in (h, w))
+    taps = [x[:, :, rows, columns] for rows in down for columns in across]
     windows = np.stack(taps, 2).reshape(n, -1, h * w)
     return (given["weight"].reshape(problem.filters, -1).astype(wide) @ windows).reshape(problem.out_shape)
 
 
-def computed(outputs, problem, given):
-    tile = tiled.tile_of(NAMES[outputs], problem.dtype, *tiled.PICKS[NAMES[outputs]][1][0])
-    return tiled.result(tiled.chosen(NAMES[outputs], problem, tile), given)
+def computed(name, problem, given):
+    tile = tiled.tile_of(name, problem.dtype, *tiled.PICKS[name][1][0])
+    return tiled.result(tiled.chosen(name, problem, tile), given)
 
 
 DRAWS = {  # image, weights: without a common trend
@@ -112,60 +99,65 @@ DRAWS = {  # image, weights: without a common trend
     "after relu": (lambda rng, shape: np.maximum(rng.standard_normal(shape), 0), lambda rng, shape: rng.standard_normal(shape)),
     "a picture": (lambda rng, shape: rng.random(shape), lambda rng, shape: rng.standard_normal(shape)),
 }
-LINES = ["conv2d,n1c{}i22x23f20k3p1", "conv2d,n2c{}i13x13f20k3p2d2"]
+LINES = ["conv2d,n1c{}i22x23f20k3s{}p1", "conv2d,n2c{}i13x13f20k3s{}p2d2"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("outputs", NAMES)
+@pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("draw", DRAWS)
-def test_random_numbers_stay_within_the_bound(draw, outputs, dtype):
+def test_random_numbers_stay_within_the_bound(draw, name, dtype):
     for line in LINES:
         for channels in CHANNELS[:-1] if dtype == "float32" else (1, 3, 17):
-            problem = cases.parse(line.format(channels) + f",{dtype}")
+            problem = cases.parse(line.format(channels, SCHEMES[name].stride) + f",{dtype}")
             rng = np.random.default_rng(channels)
             x, weight = (make(rng, shape) for make, shape in zip(DRAWS[draw], (problem.x_shape, problem.weight_shape)))
             given = {"x": x.astype(dtype), "weight": weight.astype(dtype)}
-            got = computed(outputs, problem, given)
+            got = computed(name, problem, given)
             share = (np.abs(got - exact(problem, given)) / cases.largest(problem, given)).max()
-            assert share <= error_bound(outputs, channels, dtype), f"{problem}, {draw}: {share:.1e}"
+            assert share <= error_bound(SCHEMES[name], channels, dtype), f"{problem}, {draw}: {share:.1e}"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("outputs", NAMES)
-def test_adverse_numbers_stay_within_the_worst(outputs, dtype):
+@pytest.mark.parametrize("name", SCHEMES)
+def test_adverse_numbers_stay_within_the_worst(name, dtype):
     """One tile, whose signs are those of one point's coefficients, so that its products have one sign in all channels."""
-    g, b = (np.array(matrix, float) for matrix in (SCHEMES[outputs].g, SCHEMES[outputs].b))
+    scheme = SCHEMES[name]
+    g, b = (np.array(matrix, float) for matrix in (scheme.g, scheme.b))
     for channels in (1, 16, 300) if dtype == "float32" else (1, 16):
-        problem = cases.parse(f"conv2d,n1c{channels}i{outputs + 2}x{outputs + 2}f16k3,{dtype}")
+        problem = cases.parse(f"conv2d,n1c{channels}i{scheme.numbers}x{scheme.numbers}f16k3s{scheme.stride},{dtype}")
         rng = np.random.default_rng(0)
-        for p in range(outputs + 2):
-            for q in range(outputs + 2):
+        for p in range(scheme.count):
+            for q in range(scheme.count):
                 x = np.sign(np.outer(b[p], b[q])) * rng.uniform(0.9, 1, problem.x_shape)
                 weight = np.sign(np.outer(g[p], g[q])) * rng.uniform(0.9, 1, problem.weight_shape)
                 given = {"x": x.astype(dtype), "weight": weight.astype(dtype)}
-                got = computed(outputs, problem, given)
+                got = computed(name, problem, given)
                 share = (np.abs(got - exact(problem, given)) / cases.largest(problem, given)).max()
-                assert share <= worst_error(outputs, channels, dtype), f"{problem}, points {p} and {q}: {share:.1e}"
+                assert share <= worst_error(SCHEMES[name], channels, dtype), f"{problem}, points {p} and {q}: {share:.1e}"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("outputs", NAMES)
-def test_the_bounds_keep_the_promise(outputs, dtype):
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_bounds_keep_the_promise(name, dtype):
     """Less than 1e-5 for any number of channels, falling as they grow more; the worst case lies above it."""
-    bounds = [error_bound(outputs, channels, dtype) for channels in CHANNELS]
+    bounds = [error_bound(SCHEMES[name], channels, dtype) for channels in CHANNELS]
     assert plan.ERRORS["high"] == 1e-5 > max(bounds) and bounds == sorted(bounds, reverse=True)
-    assert all(worst_error(outputs, channels, dtype) > bound for channels, bound in zip(CHANNELS, bounds))
-    assert error_bound(2, 16, dtype) < error_bound(4, 16, dtype)
+    assert all(worst_error(SCHEMES[name], channels, dtype) > bound for channels, bound in zip(CHANNELS, bounds))
 
 
-@pytest.mark.parametrize("name", NAMES.values())
+def test_smaller_schemes_are_more_exact():
+    bounds = [error_bound(SCHEMES[name], 16, "float32") for name in ("winograd_2x2", "winograd_4x4_stride_2", "winograd_4x4")]
+    assert bounds == sorted(bounds)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
 def test_the_plan_refuses_what_breaks_the_promise(name, monkeypatch):
-    problem = cases.parse("conv2d,n1c64i28x28f64k3p1,winograd")
+    problem = cases.parse(f"conv2d,n1c64i28x28f64k3s{SCHEMES[name].stride}p1,winograd")
     monkeypatch.setitem(plan.ERRORS, "high", 1e-9)
     assert dict(refusals(problem, IMPLEMENTATIONS))[name].endswith("off, and precision='high' allows 1e-09")
 
 
 def test_highest_precision_never_takes_it():
-    for text in ("conv2d,n1c64i56x56f64k3p1", "conv2d,n1c256i28x28f256k3p2d2"):
+    for text in ("conv2d,n1c64i56x56f64k3p1", "conv2d,n1c256i28x28f256k3p2d2", "conv2d,n1c128i56x56f128k3s2p1"):
         assert choose(cases.parse(text), IMPLEMENTATIONS, 1).implementation.algorithm == "winograd"
         assert choose(cases.parse(text + ",highest"), IMPLEMENTATIONS, 1).implementation.algorithm == "tiled"

@@ -13,7 +13,7 @@ import numpy as np
 from cases import STEEPEST, arrays, call, computed, is_exact, largest, parse
 
 import fastconv as fc
-from fastconv.cpu import divisions, launch, machine
+from fastconv.cpu import divisions, launch, machine, winograd
 from fastconv.cpu.launch import Bound, pack
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import BLOCK
@@ -30,12 +30,13 @@ PICKS = {
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
     "winograd_4x4": ("winograd_tile", ((6, 2),)),
     "winograd_2x2": ("winograd_tile", ((6, 2),)),
+    "winograd_4x4_stride_2": ("winograd_tile", ((6, 2),)),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
     "tiled_transposed": ("transposed_tile", ((6, 2), (1, 1))),
 }
-BY_LINES_OF_LANES = ("winograd_4x4", "winograd_2x2")
+BY_LINES_OF_LANES = tuple(winograd.SCHEMES)
 
 
 def sizes(name, dtype):
@@ -137,7 +138,8 @@ def problems(name, tile, count, seed=0):
     if operation == "transposed":
         traits |= {"s": ("2", "1x2", "2x1", "3", "2x3", "4"), "o": ("", "o1", "o1x0", "o2x1"), "w": widths[:6], "h": (1, 2, 5)}
     if name in BY_LINES_OF_LANES:
-        traits |= {"k": ("3",), "s": ("1",), "dimensions": (2,), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
+        stride = (str(BY_NAME[name].scheme.stride),)
+        traits |= {"k": ("3",), "s": stride, "dimensions": (2,), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
     while len(lines) < count:

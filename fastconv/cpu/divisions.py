@@ -17,7 +17,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.toom import Scheme
+from fastconv.cpu.toom import F2, F4, F4_3_2, Scheme
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem
@@ -209,7 +209,7 @@ def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
 
     def divide(problem: Problem, threads: int) -> Division:
         lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
-        channels, count, outputs = problem.channels // problem.groups, len(scheme.points) + 1, scheme.outputs
+        channels, count, outputs = problem.channels // problem.groups, scheme.count, scheme.outputs
         down = _ceil(problem.out_space[0], outputs)
         tile = columns_tile(problem, scheme)
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
@@ -258,7 +258,7 @@ def columns_cycles(scheme: Scheme) -> Callable[[Problem], float]:
 
 def _columns_cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
-    sheets, down, count = Sheets.of(problem, 1), _ceil(problem.out_space[0], scheme.outputs), len(scheme.points) + 1
+    sheets, down, count = Sheets.of(problem, 1), _ceil(problem.out_space[0], scheme.outputs), scheme.count
     depth, strips = channels * sheets.phases[1] * problem.kernel[1], down * sheets.pitch / tile.width + 0.5
     products = count * _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors)
     vectors = down * _ceil(sheets.pitch, tile.lanes)
@@ -442,36 +442,39 @@ def separable_cycles(problem: SeparableProblem) -> tuple[float, float]:
     return in_place_cycles(alone, pointwise_tile(alone)), lanes_cycles(alone, lanes_tile(alone))
 
 
-def winograd(outputs: int) -> Callable[[Problem, int], Division]:
-    """For winograd_2x2 and winograd_4x4: bands of rows of tiles whose transforms fit L2."""
+def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
+    """For a scheme in two dimensions: bands of rows of tiles whose transforms fit L2."""
+    outputs, points, matrices = scheme.outputs, scheme.count**2, scheme.matrices**2
 
     def divide(problem: Problem, threads: int) -> Division:
-        lanes, points = machine.lanes(problem.dtype), outputs + 2
+        lanes = machine.lanes(problem.dtype)
         channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
         (apart_i, apart_j), (out_height, out_width) = problem.dilation, problem.out_space
         down = _ceil(_ceil(out_height, apart_i), outputs)
-        across = sum(_ceil(_ceil(out_width - phase, apart_j), outputs) for phase in range(min(apart_j, out_width)))
+        across = _tiles_across(problem, scheme)
         padded = _ceil(channels, lanes) * lanes
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
-        most = max(1, min(down, room // (points**2 * padded * across)))
+        most = max(1, min(down, room // (points * padded * across)))
         others = max(1, problem.batch) * problem.groups * apart_i
-        band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, _bytes(problem) * points**2 // 9)
-        tile = winograd_tile(problem, band * across)
-        tiles_at_once = _ceil(band * across, tile.rows) * tile.rows
+        band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, _bytes(problem) * matrices // scheme.taps**2)
+        short = _short(problem, scheme)
+        tile = winograd_tile(problem, scheme, band)
+        chunk = _ceil(chunk, tile.width) * tile.width
+        tiles_at_once = band * across + tile.rows - 1
         pitch = max(
-            apart_j * (outputs * _ceil(_ceil(out_width, apart_j), outputs) + 2),
+            (apart_j - 1) * scheme.stride + apart_j * (_numbers(scheme, _ceil(_ceil(out_width, apart_j), outputs)) - 1) + 1,
             problem.pads[1][0] + _ceil(problem.space[1], lanes) * lanes,
             _ceil(out_width, lanes) * lanes,
         )
-        rows_seen = outputs * band + 2
+        rows_seen = _numbers(scheme, band)
         columns_at = rows_seen * pitch * lanes
-        values_at = columns_at + points * max(pitch, points) * lanes
-        products_at = values_at + points**2 * padded * tiles_at_once
-        sums_at = products_at + points**2 * tiles_at_once * tile.width
+        values_at = columns_at + scheme.count * max(pitch, scheme.count) * lanes
+        products_at = values_at + points * padded * tiles_at_once
+        sums_at = products_at + points * tiles_at_once * tile.width
         fields = {
-            "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across,
+            "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across, "short": (*short, 0),
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
-            "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + points**2 * padded),
+            "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + matrices * padded),
         }  # fmt: skip
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         scratch = sums_at + outputs * pitch * tile.width
@@ -480,9 +483,40 @@ def winograd(outputs: int) -> Callable[[Problem, int], Division]:
     return divide
 
 
-def winograd_tile(problem: Problem, count: int) -> TileShape:
-    """The tile of two vectors of filters whose rows divide so many tiles best."""
-    return min(tiles.winograd_products(problem.dtype), key=lambda s: _ceil(count, s.rows) * tiles.update_cycles(s, 1))
+def _numbers(scheme: Scheme, count: int) -> int:
+    """Rows, or columns, that so many tiles in a row see of an image."""
+    return (count - 1) * scheme.outputs * scheme.stride + scheme.numbers
+
+
+def _short(problem: Problem, scheme: Scheme) -> tuple[int, int]:
+    """Whether the last row, and the last column, of tiles reach beyond the result. Phases of a dilated image are left whole."""
+    (height, width), plain = problem.out_space, problem.dilation == (1, 1)
+    return int(plain and height % scheme.outputs > 0), int(plain and width % scheme.outputs > 0)
+
+
+def _tiles_across(problem: Problem, scheme: Scheme) -> int:
+    """Tiles in a row, of all phases of columns."""
+    apart, width = problem.dilation[1], problem.out_space[1]
+    return sum(_ceil(_ceil(width - phase, apart), scheme.outputs) for phase in range(min(apart, width)))
+
+
+def winograd_tile(problem: Problem, scheme: Scheme, band: int) -> TileShape:
+    """The tile whose rows divide best the tiles of a band that need a point."""
+    return min(tiles.winograd_products(problem.dtype), key=lambda tile: _products_cycles(problem, scheme, band, tile))
+
+
+def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShape) -> float:
+    """Of one image, group and phase of rows: the last point is left out where the last output is."""
+    (short_i, short_j), across, last = _short(problem, scheme), _tiles_across(problem, scheme), scheme.count - 1
+    left, strips = _ceil(_ceil(problem.out_space[0], problem.dilation[0]), scheme.outputs), 0
+    while left > 0:
+        down = min(band, left)
+        inside = down - (short_i if down == left else 0)
+        for points, rows in ((last, down), (1, inside)):
+            strips += points * (last * _ceil(rows * across, tile.rows) + _ceil(rows * (across - short_j), tile.rows))
+        left -= down
+    lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
+    return strips * _ceil(filters, tile.width) * _ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
 
 
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
@@ -529,26 +563,28 @@ def _rows(problem: Problem) -> int:
     return problem.batch * problem.groups * planes(problem) * rows_in_a_plane(problem)
 
 
-# A tile's transforms, for each vector of channels (B' d B and the transposition) and of filters (A' m A).
-GATHER, SCATTER = {2: 120.0, 4: 300.0}, {2: 90.0, 4: 220.0}
+# A tile's transforms: for each vector of channels (B' d B and the transposition), and of filters (A' m A).
+TRANSFORMS = {F2: (120.0, 90.0), F4: (300.0, 220.0), F4_3_2: (750.0, 350.0)}
 # Bytes of transformed weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
 STREAM = (32.0, 12.0, 4.0)
 
 
-def winograd_cycles(outputs: int) -> Callable[[Problem], float]:
+def winograd_cycles(scheme: Scheme) -> Callable[[Problem], float]:
     """Of Winograd's form: the products, or the stream of transformed weights if that takes longer, and the transforms."""
 
     def cycles(problem: Problem) -> float:
-        division, points = winograd(outputs)(problem, 1), (outputs + 2) ** 2
-        tile, lanes, count = division.tile, division.tile.lanes, division.fields["tiles"]
-        blocks, filters = _ceil(problem.channels // problem.groups, lanes), problem.filters // problem.groups
-        panels, used = _ceil(filters, tile.width), division.band * division.fields["across"]
-        update = tiles.update_cycles(tile, 1)
-        products = points * panels * blocks * lanes * count // tile.rows * update
-        weights = points * panels * blocks * lanes * tile.width * np.dtype(problem.dtype).itemsize
+        division, (gather, scatter) = winograd(scheme)(problem, 1), TRANSFORMS[scheme]
+        tile, images, panels = (
+            division.tile,
+            max(1, problem.batch) * problem.groups * problem.dilation[0],
+            division.fields["panels"],
+        )
+        blocks, used = _ceil(problem.channels // problem.groups, tile.lanes), division.band * division.fields["across"]
+        products = images * _products_cycles(problem, scheme, division.band, tile)
+        weights = scheme.matrices**2 * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
         caches = machine.caches()
         speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
-        transforms = used * (blocks * GATHER[outputs] + panels * tile.vectors * SCATTER[outputs])
-        return division.items * (max(products, weights / speed) + transforms)
+        transforms = used * (blocks * gather + panels * tile.vectors * scatter)
+        return max(products, division.items * weights / speed) + division.items * transforms
 
     return cycles

@@ -77,6 +77,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row
+    "short": (3, "three"),  # 1 if the last row of tiles reaches beyond the result; 1 if the last column does
     "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase
     "plane": (1, "integer"),
     "columns_at": (1, "integer"),

@@ -104,28 +104,31 @@ def _in_place(problem: Problem) -> str | None:
     return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
 
 
-def _transformed(outputs: int) -> Callable[..., Any]:
+def _transformed(scheme: Scheme) -> Callable[..., Any]:
     def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
         lanes = machine.lanes(problem.dtype)
-        return [winograd.transformed_filters(weights[0], biases[0], problem.groups, unit, lanes, outputs)]
+        return [winograd.transformed_filters(weights[0], biases[0], problem.groups, unit, lanes, scheme)]
 
     return pack
 
 
-def _winograd_error(outputs: int) -> Callable[[Problem], float]:
-    return lambda problem: winograd.error_bound(outputs, problem.channels // problem.groups, problem.dtype)
+def _winograd_error(scheme: Scheme) -> Callable[[Problem], float]:
+    return lambda problem: winograd.error_bound(scheme, problem.channels // problem.groups, problem.dtype)
 
 
 def _columns_error(scheme: Scheme) -> Callable[[Problem], float]:
     return lambda problem: columns.error_bound(problem, scheme)
 
 
-def _winograd_suits(problem: Problem) -> str | None:
-    if problem.kernel != (3, 3) or any(s != 1 for s in problem.stride):
-        return "computes 3x3 windows of stride 1"
-    if min(min(pad) for pad in problem.pads) < 0:
-        return "reads the whole image, this one is cropped"
-    return None
+def _winograd_suits(scheme: Scheme) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.kernel != (scheme.taps, scheme.taps) or problem.stride != (scheme.stride, scheme.stride):
+            return f"computes {scheme.taps}x{scheme.taps} windows of stride {scheme.stride}"
+        if min(min(pad) for pad in problem.pads) < 0:
+            return "reads the whole image, this one is cropped"
+        return None
+
+    return refuse
 
 
 def _transformed_columns(scheme: Scheme) -> Callable[..., Any]:
@@ -219,15 +222,13 @@ IMPLEMENTATIONS = (
         )
         for scheme in columns.SCHEMES
     ),
-    Implementation(
-        "winograd_4x4", "winograd", ("standard", "atrous"),
-        winograd.winograd, _transformed(4), divisions.winograd(4), FILTERS, _winograd_suits, SHEETS,
-        tiles.winograd_products, winograd.SCHEMES[4], divisions.winograd_cycles(4), _winograd_error(4),
-    ),
-    Implementation(
-        "winograd_2x2", "winograd", ("standard", "atrous"),
-        winograd.winograd, _transformed(2), divisions.winograd(2), FILTERS, _winograd_suits, SHEETS,
-        tiles.winograd_products, winograd.SCHEMES[2], divisions.winograd_cycles(2), _winograd_error(2),
+    *(
+        Implementation(
+            name, "winograd", ("standard", "atrous"),
+            winograd.winograd, _transformed(scheme), divisions.winograd(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
+            tiles.winograd_products, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
+        )
+        for name, scheme in winograd.SCHEMES.items()
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),

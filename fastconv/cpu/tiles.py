@@ -22,8 +22,9 @@ FILTERS_IN_LANES = {
     # 6x2 is 15 registers, 4x3 16.
     16: {2: (6, 5, 4, 3, 2, 1), 1: (8, 4, 1), 3: (4, 2)},
 }
-# The same for Winograd's products, which have rows enough to choose from.
-LEAST_PRODUCT_ROWS = {32: 7, 16: 4}
+# The same for Winograd's products, which have rows enough to choose from. 4x4 is for the sixteen tiles of 14x14 and 7x7
+# planes, of which the last points need twelve and nine.
+WINOGRAD_PRODUCTS: dict[int, dict[int, tuple[int, ...]]] = {32: {2: (14, 12, 11, 10, 9, 8, 7), 4: (4,)}, 16: {2: (6, 5, 4)}}
 # Pixels in lanes, filters in rows: (rows, vectors). Eight rows divide the usual numbers of filters; fewer, with more vectors,
 # are for layers with few filters.
 PIXELS_IN_LANES = {
@@ -39,10 +40,9 @@ def filters_in_lanes(dtype: str) -> list[TileShape]:
 
 
 def winograd_products(dtype: str) -> list[TileShape]:
-    """Every tile of Winograd's products: two vectors of filters, and a step of a block of channels."""
-    least, lanes = LEAST_PRODUCT_ROWS[machine.registers()], machine.lanes(dtype)
-    rows = [r for r in FILTERS_IN_LANES[machine.registers()][2] if r >= least]
-    return [TileShape(r, 2, lanes, lanes, dtype) for r in rows]
+    """Every tile of Winograd's products, with a step of a block of channels."""
+    table, lanes = WINOGRAD_PRODUCTS[machine.registers()], machine.lanes(dtype)
+    return [TileShape(rows, vectors, lanes, lanes, dtype) for vectors, sizes in table.items() for rows in sizes]
 
 
 def pixels_in_lanes(dtype: str) -> list[TileShape]:

@@ -34,12 +34,17 @@ Matrix = list[list[Fraction]]
 class Scheme:
     """F(outputs, taps) of Toom and Cook: `points` are the finite ones, infinity comes last.
 
-    A' (G w * B' d) is exactly the correlation of outputs + taps - 1 numbers d with the taps w.
+    A' (G w * B' d) is exactly the correlation of `numbers` numbers d with the taps w, taken at every stride-th number.
+
+    With a stride, every stride-th tap meets every stride-th number: so many correlations of stride 1, here `phases`, each with
+    points of its own, whose results are added up. A phase of one tap has no points: its tap meets each number as it is, so
+    that all of its rows of G are one, and of the transformed weights only the first `matrices` differ.
     """
 
     outputs: int
     taps: int
     points: tuple[Fraction, ...]
+    stride: int = 1
 
     @cached_property
     def _numba_type_(self) -> SchemeType:
@@ -47,14 +52,43 @@ class Scheme:
         return SchemeType(self)
 
     @cached_property
+    def phases(self) -> list[Scheme]:
+        """The correlations of stride 1, those of more taps first."""
+        taps = [len(range(phase, self.taps, self.stride)) for phase in range(self.stride)]
+        return [Scheme(self.outputs, t, self.points[: self.outputs + t - 2]) for t in taps]
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that an output's window and its neighbours' cover."""
+        return (self.outputs - 1) * self.stride + self.taps
+
+    @cached_property
+    def count(self) -> int:
+        """Products: as many as points, infinity among them."""
+        return len(self.a[0])
+
+    @cached_property
+    def matrices(self) -> int:
+        """How many of G's rows differ; those behind are as the last of them."""
+        return len([row for k, row in enumerate(self.g) if row not in self.g[:k]])
+
+    @cached_property
     def a(self) -> Matrix:
         """A', outputs x points: powers of the points."""
+        if self.stride > 1:
+            return [[number for phase in self.phases for number in phase.a[k]] for k in range(self.outputs)]
+        if self.taps == 1:
+            return _unit_matrix(self.outputs)
         last = self.outputs - 1
         return [[p**k for p in self.points] + [Fraction(k == last)] for k in range(self.outputs)]
 
     @cached_property
     def g(self) -> Matrix:
         """G, points x taps: values of the taps' polynomial, divided as in Lagrange's formula."""
+        if self.stride > 1:
+            return [_spread(row, k, self.stride, self.taps) for k, phase in enumerate(self.phases) for row in phase.g]
+        if self.taps == 1:
+            return [[Fraction(1)]] * self.outputs
         rows = []
         for p in self.points:
             divisor = math.prod((p - q for q in self.points if q != p), start=Fraction(1))
@@ -64,9 +98,23 @@ class Scheme:
     @cached_property
     def b(self) -> Matrix:
         """B', points x numbers: coefficients of the product of (t - q) over all points but the row's own."""
-        numbers = self.outputs + self.taps - 1
+        if self.stride > 1:
+            return [_spread(row, k, self.stride, self.numbers) for k, phase in enumerate(self.phases) for row in phase.b]
+        if self.taps == 1:
+            return _unit_matrix(self.outputs)
         rows = [_product([q for q in self.points if q != p]) for p in (*self.points, None)]
-        return [row + [Fraction(0)] * (numbers - len(row)) for row in rows]
+        return [row + [Fraction(0)] * (self.numbers - len(row)) for row in rows]
+
+
+def _unit_matrix(size: int) -> Matrix:
+    return [[Fraction(i == j) for j in range(size)] for i in range(size)]
+
+
+def _spread(row: list[Fraction], first: int, stride: int, size: int) -> list[Fraction]:
+    """`size` numbers, of which those at first, first + stride, ... are the row's, and the others 0."""
+    spread = [Fraction(0)] * size
+    spread[first::stride] = row
+    return spread
 
 
 def _product(roots: list[Fraction]) -> list[Fraction]:
@@ -88,6 +136,8 @@ F2 = Scheme(2, 3, _points("1"))
 F4 = Scheme(4, 3, _points("2/3", "3/2"))
 F4_4 = Scheme(4, 4, (*_points("1/2", "1"), Fraction(2)))
 F7_4 = Scheme(7, 4, _points("1/2", "3/4", "4/3", "2"))
+# Of stride 2: F(4, 2) for the outer two taps and four plain products for the middle one, 9 for 12. 0 is not among the points.
+F4_3_2 = Scheme(4, 3, _points("2/3", "3/2")[1:], stride=2)
 
 
 # Rounding errors that many of their standard deviations from nothing are met once in 4e13 numbers (Hoeffding: 2 exp(-k^2 / 2)).
@@ -124,7 +174,7 @@ def worst_error(scheme: Scheme, dimensions: int, depth: int, dtype: str) -> floa
     2002, section 3.1). The tap t meets the number s in the window at s - t, inside the tile or not. Of a place's terms the
     largest coefficient counts for all, and all places for as much as the largest value.
     """
-    places = range(1 - scheme.taps, scheme.outputs + scheme.taps - 1)
+    places = range(1 - scheme.taps, scheme.numbers)
     spread = max(sum(np.diagonal(of_taps, place).max() for place in places) for of_taps in _terms(scheme, 1))
     n = (dimensions * ROUNDINGS[dtype] + 1 + depth) * _unit(dtype)
     return float(spread**dimensions * n / (1 - n))
@@ -149,8 +199,8 @@ class SchemeType(types.Type):  # type: ignore[misc]
     """One type for each scheme."""
 
     def __init__(self, scheme: Scheme) -> None:
-        self.scheme = Scheme(scheme.outputs, scheme.taps, scheme.points)
-        super().__init__(f"Scheme({scheme.outputs}, {scheme.taps}, {', '.join(map(str, scheme.points))})")
+        self.scheme = Scheme(scheme.outputs, scheme.taps, scheme.points, scheme.stride)  # a copy: the disk cache pickles types
+        super().__init__(f"Scheme({scheme.outputs}, {scheme.taps}, {', '.join(map(str, scheme.points))}, {scheme.stride})")
 
 
 held_as(SchemeType, lambda t: ir.IntType(8).as_pointer())
@@ -161,13 +211,12 @@ def _unbox_scheme(fe_type: Any, value: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
 
-for _name in ("outputs", "taps"):
+for _name in ("outputs", "taps", "stride", "numbers", "count", "matrices"):
     attribute(
         SchemeType,
         _name,
         lambda t, name=_name: (types.intp, lambda builder, value: ir.IntType(64)(getattr(t.scheme, name))),
     )
-attribute(SchemeType, "count", lambda t: (types.intp, lambda builder, value: ir.IntType(64)(len(t.scheme.points) + 1)))
 
 
 def _combined(builder: Any, coefficients: list[Fraction], vectors: list[Any]) -> Any:
@@ -246,8 +295,8 @@ def to_points(scheme, tile, p, step, out, apart):
 
 @method(SchemeType, "from_taps")
 def from_taps(scheme, tile, p, step, out, apart):
-    """G w of the vectors at p, p + step, ..., to out, out + apart, ..."""
-    return _rows_of(scheme.scheme.g, scheme, tile, p, out)
+    """G w of the vectors at p, p + step, ..., to out, out + apart, ...; of G the rows that differ."""
+    return _rows_of(scheme.scheme.g[: scheme.scheme.matrices], scheme, tile, p, out)
 
 
 @method(SchemeType, "from_points")
@@ -256,7 +305,7 @@ def from_points(scheme, tile, p, step):
     kind, s = tile.shape, scheme.scheme
 
     def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any) -> Any:
-        values = _columns_in_pairs(builder, s.a, _vectors(builder, kind, p, step, len(s.points) + 1))
+        values = _columns_in_pairs(builder, s.a, _vectors(builder, kind, p, step, s.count))
         made = ir.ArrayType(values[0].type, s.outputs)(ir.Undefined)
         for k, value in enumerate(values):
             made = builder.insert_value(made, value, k)

@@ -6,7 +6,8 @@ A filter of 3 and an output of m meet in a polynomial of degree m + 1, evaluated
 multiplications for 16 outputs instead of 144, at the points 0, +-2/3, +-3/2 and infinity: every coefficient lies within 6 of
 one, and the error stays close to a direct kernel's, where the usual +-1, +-2 lose four to six times as much. F(2x2) takes 16
 for 4 instead of 36, at 0, +-1 and infinity; it is for small images of many channels, whose transformed weights would not fit
-the cache at 36 points. The transforms are sums of neighbours; the work is one matrix product for each pair of points.
+the cache at 36 points. Of stride 2 (toom.py) 81 products make the 16 outputs, and 36 matrices of weights serve them. The
+transforms are sums of neighbours; the work is one matrix product for each pair of points.
 
 An item is a band of `band` rows of tiles, so that their transforms stay in L2; lanes are channels, then filters:
 
@@ -14,6 +15,7 @@ An item is a band of `band` rows of tiles, so that their transforms stay in L2; 
     multiply   v, u -> m[point][tile][filter]                 tile.rows tiles by tile.width filters, over all channels
     scatter    m -> out                                       A' m A, clip, transposed back
 
+Tiles that reach beyond the result do without the last point, 8 % of the products at 14x14 and 12 % at 7x7: see `slot`.
 A dilated layer is dilation^2 interleaved images: an item's rows belong to one phase, its tiles to all phases of columns.
 """
 
@@ -27,10 +29,11 @@ from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.standard import put_row
-from fastconv.cpu.toom import F2, F4
+from fastconv.cpu.toom import F2, F4, F4_3_2, Scheme
 
 Array = np.ndarray[Any, Any]
-SCHEMES = {2: F2, 4: F4}
+# By the name of their implementation.
+SCHEMES = {"winograd_2x2": F2, "winograd_4x4": F4, "winograd_4x4_stride_2": F4_3_2}
 
 
 # The three steps ------------------------------------------------------------------------------------------------------
@@ -65,8 +68,21 @@ def lines_of_lanes(job, lines, image, first, c):
 
 
 @inlined
-def gather(tile, job, scheme, lines, columns, v, apart):
-    """v[point][t] = B' d B for one row of tiles; `columns` is scratch for B' d."""
+def slot(r, t, inside):
+    """Where tile t of row r lies in v and m; `inside` as in `winograd`.
+
+    The last point serves a tile's last output alone, which tiles that reach beyond the result do not have. In the order
+    bottom row, inside, right column, corner the tiles that have it follow one another, by rows, by columns, and by both.
+    """
+    down, across, bottom = inside
+    if t == across:
+        return bottom + down * across + r
+    return t if r == down else bottom + r * across + t
+
+
+@inlined
+def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
+    """v[point][slot] = B' d B for one row of tiles; `columns` is scratch for B' d."""
     lanes, pitch, dilation = tile.lanes, job.pitch * tile.lanes, job.dilation[2]
     for column in range(job.pitch):
         scheme.to_points(tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
@@ -74,35 +90,46 @@ def gather(tile, job, scheme, lines, columns, v, apart):
         t = 0
         for phase in range(dilation):
             for j in range(phase, job.out_space[2], scheme.outputs * dilation):
-                window, there = columns + (i * pitch + j * lanes), v + (i * scheme.count * apart + t * lanes)
+                window = columns + (i * pitch + j * scheme.stride * lanes)
+                there = v + (i * scheme.count * apart + slot(r, t, inside) * lanes)
                 scheme.to_points(tile, window, dilation * lanes, there, apart)
                 t += 1
 
 
 @inlined
-def multiply(tile, points, v, u, m, blocks, tiles):
-    """m[point][t][filter] = sum over channels of v[point][t][channel] * u[point][channel][filter]."""
-    for point in range(points):
-        for t in range(0, tiles, tile.rows):
-            acc, window, w = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes, u
-            for _ in range(blocks):
-                for c in range(tile.lanes):
-                    acc = acc.rank1(window + c, w)
-                    w += tile.width
-                window += tiles * tile.lanes
-            acc.store(m + (point * tiles + t) * tile.width, tile.width)
-        u += blocks * tile.lanes * tile.width
+def multiply(tile, job, scheme, v, u, m, blocks, used, inside):
+    """m[point][slot][filter] = sum over channels of v[point][slot][channel] * u[matrix of the point][channel][filter].
+
+    Of `used` tiles, less those that do not need the point: see `slot`.
+    """
+    last, (down, across, bottom), tiles = scheme.count - 1, inside, job.tiles
+    for i in range(scheme.count):
+        for j in range(scheme.count):
+            point, matrix = i * scheme.count + j, min(i, scheme.matrices - 1) * scheme.matrices + min(j, scheme.matrices - 1)
+            begin = bottom if i == last else 0
+            end = bottom + down * across if j == last else used - min(1, bottom) * job.short[1] if i == last else used
+            for t in range(begin, end, tile.rows):
+                acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
+                w = u + matrix * blocks * tile.lanes * tile.width
+                for _ in range(blocks):
+                    for c in range(tile.lanes):
+                        acc = acc.rank1(window + c, w)
+                        w += tile.width
+                    window += tiles * tile.lanes
+                acc.store(m + (point * tiles + t) * tile.width, tile.width)
 
 
 @inlined
-def scatter(tile, job, scheme, m, apart, start, columns, sums):
+def scatter(tile, job, scheme, m, start, columns, sums, r, inside):
     """sums[row][column][lane] = clip(A' m A + bias): the rows of the result of one row of tiles, one vector of filters."""
-    points, lanes, dilation, pitch = scheme.count, tile.lanes, job.dilation[2], job.pitch * tile.width
+    points, lanes, dilation, pitch, t = scheme.count, tile.lanes, job.dilation[2], job.pitch * tile.width, 0
+    apart = job.tiles * tile.width
     for phase in range(dilation):
         for j in range(phase, job.out_space[2], scheme.outputs * dilation):
+            products = m + slot(r, t, inside) * tile.width
             for k in range(points):
                 there = columns + k * lanes
-                for value in scheme.from_points(tile, m + k * apart, points * apart):
+                for value in scheme.from_points(tile, products + k * apart, points * apart):
                     value.store(there)
                     there += points * lanes
             for i in range(scheme.outputs):
@@ -110,7 +137,7 @@ def scatter(tile, job, scheme, m, apart, start, columns, sums):
                 for value in scheme.from_points(tile, columns + i * points * lanes, lanes):
                     (value + start).clip(job.least, job.most).store(there)
                     there += dilation * tile.width
-            m += tile.width
+            t += 1
 
 
 @compiled
@@ -120,28 +147,30 @@ def winograd(item, seat, job):
     outputs = scheme.outputs
     band, chunk = item % job.bands, item // job.bands % job.chunks
     phase, image = item // (job.bands * job.chunks) % apart, item // (job.bands * job.chunks * apart)
-    g, n, blocks, tiles = image % job.groups, image // job.groups, (job.channels + tile.lanes - 1) // tile.lanes, job.tiles
+    g, n, blocks = image % job.groups, image // job.groups, (job.channels + tile.lanes - 1) // tile.lanes
     lines = job.scratch + seat * job.scratch_size
     columns, v = lines + job.columns_at, lines + job.values_at
     m, sums = lines + job.products_at, lines + job.sums_at
     x = job.x + (n * job.x_image + g * job.channels * job.x_channel)
     begin = band * job.band
-    down = min(job.band, ((out_height - phase + apart - 1) // apart + outputs - 1) // outputs - begin)
+    left = ((out_height - phase + apart - 1) // apart + outputs - 1) // outputs - begin
+    down = min(job.band, left)
     if down <= 0:  # a phase with fewer rows than the first
         return
+    bottom, across = job.short[0] if down == left else 0, job.across - job.short[1]
+    inside = down - bottom, across, bottom * across  # rows and columns of tiles whose last outputs are all there; tiles below
     for c in range(blocks):
-        first = phase + begin * outputs * apart - job.before[1]
+        first = (phase + begin * outputs * apart) * scheme.stride - job.before[1]
         job.fill_lines(lines, x, first, c * tile.lanes)
         for r in range(down):
-            line, there = lines + r * outputs * job.pitch * tile.lanes, v + (c * tiles + r * job.across) * tile.lanes
-            gather(tile, job, scheme, line, columns, there, blocks * tiles * tile.lanes)
+            line, there = lines + r * outputs * scheme.stride * job.pitch * tile.lanes, v + c * job.tiles * tile.lanes
+            gather(tile, job, scheme, line, columns, there, blocks * job.tiles * tile.lanes, r, inside)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
-        multiply(tile, scheme.count * scheme.count, v, panel + tile.width, m, blocks, tiles)
+        multiply(tile, job, scheme, v, panel + tile.width, m, blocks, down * job.across, inside)
         for r in range(down):
             for k in range(0, tile.width, tile.lanes):
-                start, row = tile.load(panel + k), m + (r * job.across * tile.width + k)
-                scatter(tile, job, scheme, row, tiles * tile.width, start, columns, sums + k)
+                scatter(tile, job, scheme, m + k, tile.load(panel + k), columns, sums + k, r, inside)
             for i in range(outputs):
                 row_out = phase + ((begin + r) * outputs + i) * apart
                 if row_out < out_height:
@@ -155,12 +184,12 @@ def winograd(item, seat, job):
 @compiled
 def transform_filters(scheme, square, weight, room, out, panels, width, sizes):
     """U = G w G' of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
-    (groups, filters, channels, padded), lanes, points = sizes, square.lanes, scheme.count
+    (groups, filters, channels, padded), lanes, matrices = sizes, square.lanes, scheme.matrices
     turned, source = pointer(room), pointer(weight)
     columns = turned + (9 + lanes) * lanes
     for g in range(groups):
         for f in range(0, filters, lanes):
-            u = pointer(out) + ((g * panels + f // width) * (1 + points * points * padded) + 1) * width + f % width
+            u = pointer(out) + ((g * panels + f // width) * (1 + matrices * matrices * padded) + 1) * width + f % width
             for c in range(channels):
                 taps = source + ((g * filters + f) * channels + c) * 9
                 for q in range(0, 9, lanes):
@@ -168,33 +197,33 @@ def transform_filters(scheme, square, weight, room, out, panels, width, sizes):
                     block.transpose().store(turned + q * lanes, lanes)
                 for b in range(3):
                     scheme.from_taps(square, turned + b * lanes, 3 * lanes, columns + b * lanes, 3 * lanes)
-                for i in range(points):
-                    there = u + (i * points * padded + c) * width
+                for i in range(matrices):
+                    there = u + (i * matrices * padded + c) * width
                     scheme.from_taps(square, columns + 3 * i * lanes, lanes, there, padded * width)
 
 
-def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, outputs: int) -> Array:
-    """[group][panel][bias, then point, channel][filter]: G w G'; channels filled up with zeros to whole vectors."""
-    points, (filters, channels) = outputs + 2, weight.shape[:2]
+def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, scheme: Scheme) -> Array:
+    """[group][panel][bias, then matrix, channel][filter]: G w G'; channels filled up with zeros to whole vectors."""
+    matrices, (filters, channels) = scheme.matrices, weight.shape[:2]
     padded = -(-channels // lanes) * lanes
-    out = packing.panels(weight, bias, groups, width, 1 + points**2 * padded)
+    out = packing.panels(weight, bias, groups, width, 1 + matrices**2 * padded)
     if padded > channels:
-        out[:, :, 1:].reshape(groups, -1, points**2, padded, width)[:, :, :, channels:] = 0
-    room = packing.aligned_empty(((9 + lanes + 3 * points) * lanes,), out.dtype)
+        out[:, :, 1:].reshape(groups, -1, matrices**2, padded, width)[:, :, :, channels:] = 0
+    room = packing.aligned_empty(((9 + lanes + 3 * matrices) * lanes,), out.dtype)
     sizes = (groups, filters // groups, channels, padded)
     square = TileShape(lanes, 1, lanes, 1, out.dtype.name)
-    transform_filters(SCHEMES[outputs], square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
+    transform_filters(scheme, square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
     return out
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
 
 
-def error_bound(outputs: int, channels: int, dtype: str) -> float:
-    """`toom.error_bound` of this scheme in two dimensions; `channels` are those of a group."""
-    return toom.error_bound(SCHEMES[outputs], 2, channels, 9 * channels, dtype)
+def error_bound(scheme: Scheme, channels: int, dtype: str) -> float:
+    """`toom.error_bound` of a scheme in two dimensions; `channels` are those of a group."""
+    return toom.error_bound(scheme, 2, channels, 9 * channels, dtype)
 
 
-def worst_error(outputs: int, channels: int, dtype: str) -> float:
-    """`toom.worst_error` of this scheme in two dimensions; `channels` are those of a group."""
-    return toom.worst_error(SCHEMES[outputs], 2, channels, dtype)
+def worst_error(scheme: Scheme, channels: int, dtype: str) -> float:
+    """`toom.worst_error` of a scheme in two dimensions; `channels` are those of a group."""
+    return toom.worst_error(scheme, 2, channels, dtype)
