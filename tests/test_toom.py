@@ -13,7 +13,7 @@ from fastconv.cpu.compiled import address
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import error_bound, worst_error
 
-SCHEMES = {"F2": toom.F2, "F4": toom.F4, "F4_4": toom.F4_4, "F7_4": toom.F7_4, "F4_3_2": toom.F4_3_2}
+SCHEMES = {"F2": toom.F2, "F4": toom.F4, "F4_4": toom.F4_4, "F7_4": toom.F7_4, "F2_3_2": toom.F2_3_2, "F4_3_2": toom.F4_3_2}
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
 
@@ -33,8 +33,8 @@ def test_identity(name):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_shapes(name):
     """As many products as the phases' polynomials have coefficients; no point is there twice."""
-    scheme, shapes = SCHEMES[name], {"F2": (4, 4), "F4": (6, 6), "F4_4": (7, 7), "F7_4": (10, 10), "F4_3_2": (9, 9)}
-    count, numbers = shapes[name]
+    scheme, count = SCHEMES[name], {"F2": 4, "F4": 6, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9}[name]
+    numbers = count  # of these schemes: a phase has as many of either
     assert (scheme.count, scheme.numbers) == (count, numbers) and len(set(scheme.points)) == len(scheme.points), name
     for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, numbers))):
         assert np.shape(matrix) == shape, name
@@ -44,7 +44,7 @@ def test_shapes(name):
 def test_what_kernels_rely_on(name):
     """Rows of G behind `matrices` are as the last of them; the last point serves the last output alone."""
     scheme = SCHEMES[name]
-    assert scheme.matrices == (6 if name == "F4_3_2" else scheme.count), name
+    assert scheme.matrices == {"F2_3_2": 4, "F4_3_2": 6}.get(name, scheme.count), name
     assert all(row == scheme.g[min(k, scheme.matrices - 1)] for k, row in enumerate(scheme.g)), name
     assert [row[-1] for row in scheme.a] == [0] * (scheme.outputs - 1) + [1], name
 

@@ -31,6 +31,7 @@ PICKS = {
     "winograd_4x4": ("winograd_tile", ((6, 2),)),
     "winograd_2x2": ("winograd_tile", ((6, 2),)),
     "winograd_4x4_stride_2": ("winograd_tile", ((6, 2),)),
+    "winograd_2x2_stride_2": ("winograd_tile", ((6, 2),)),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),

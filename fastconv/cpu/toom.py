@@ -136,7 +136,8 @@ F2 = Scheme(2, 3, _points("1"))
 F4 = Scheme(4, 3, _points("2/3", "3/2"))
 F4_4 = Scheme(4, 4, (*_points("1/2", "1"), Fraction(2)))
 F7_4 = Scheme(7, 4, _points("1/2", "3/4", "4/3", "2"))
-# Of stride 2: F(4, 2) for the outer two taps and four plain products for the middle one, 9 for 12. 0 is not among the points.
+# Of stride 2: F(4, 2) for the outer two taps and four plain products for the middle one, 9 for 12; by F(2, 2), 5 for 6.
+F2_3_2 = Scheme(2, 3, _points("1")[1:], stride=2)
 F4_3_2 = Scheme(4, 3, _points("2/3", "3/2")[1:], stride=2)
 
 

@@ -29,11 +29,11 @@ from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.standard import put_row
-from fastconv.cpu.toom import F2, F4, F4_3_2, Scheme
+from fastconv.cpu.toom import F2, F2_3_2, F4, F4_3_2, Scheme
 
 Array = np.ndarray[Any, Any]
 # By the name of their implementation.
-SCHEMES = {"winograd_2x2": F2, "winograd_4x4": F4, "winograd_4x4_stride_2": F4_3_2}
+SCHEMES = {"winograd_2x2": F2, "winograd_4x4": F4, "winograd_4x4_stride_2": F4_3_2, "winograd_2x2_stride_2": F2_3_2}
 
 
 # The three steps ------------------------------------------------------------------------------------------------------
