@@ -315,10 +315,10 @@ def largest(problem, given):
         x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)
     last = problem.data_format == "channels_last"
     pads = tuple((step * (size - 1),) * 2 for step, size in zip(problem.dilation, problem.kernel))
-    sums = fastconv.reference.conv2d(
-        x, weight, padding=pads, dilation=problem.dilation, groups=problem.groups, data_format=problem.data_format
-    )
-    return sums.max(axis=(-3, -2) if last else (-2, -1), keepdims=True)
+    convolve = getattr(fastconv.reference, f"conv{problem.dimensions}d")
+    sums = convolve(x, weight, padding=pads, dilation=problem.dilation, groups=problem.groups, data_format=problem.data_format)
+    space = range(-problem.dimensions, 0)
+    return sums.max(axis=tuple(d - 1 if last else d for d in space), keepdims=True)
 
 
 def error(problem, given, *others):

@@ -139,8 +139,9 @@ def problems(name, tile, count, seed=0):
     if operation == "transposed":
         traits |= {"s": ("2", "1x2", "2x1", "3", "2x3", "4"), "o": ("", "o1", "o1x0", "o2x1"), "w": widths[:6], "h": (1, 2, 5)}
     if name in BY_LINES_OF_LANES:
-        stride = (str(BY_NAME[name].scheme.stride),)
-        traits |= {"k": ("3",), "s": stride, "dimensions": (2,), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
+        stride = str(BY_NAME[name].scheme.stride)
+        traits |= {"k": ("3", "3", "2x3x3"), "s": (stride, stride, f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
+        traits |= {"h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
     while len(lines) < count:

@@ -449,13 +449,13 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
     def divide(problem: Problem, threads: int) -> Division:
         lanes = machine.lanes(problem.dtype)
         channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
-        (apart_i, apart_j), (out_height, out_width) = problem.dilation, problem.out_space
+        (apart_i, apart_j), (out_height, out_width) = problem.dilation[-2:], problem.out_space[-2:]
         down = _ceil(_ceil(out_height, apart_i), outputs)
         across = _tiles_across(problem, scheme)
-        padded = _ceil(channels, lanes) * lanes
+        padded = _deep(problem) * _ceil(channels, lanes) * lanes
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
         most = max(1, min(down, room // (points * padded * across)))
-        others = max(1, problem.batch) * problem.groups * apart_i
+        others = max(1, problem.batch) * problem.groups * planes(problem) * apart_i
         band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, _bytes(problem) * matrices // scheme.taps**2)
         short = _short(problem, scheme)
         tile = winograd_tile(problem, scheme, band)
@@ -463,7 +463,7 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
         tiles_at_once = band * across + tile.rows - 1
         pitch = max(
             (apart_j - 1) * scheme.stride + apart_j * (_numbers(scheme, _ceil(_ceil(out_width, apart_j), outputs)) - 1) + 1,
-            problem.pads[1][0] + _ceil(problem.space[1], lanes) * lanes,
+            problem.pads[-1][0] + _ceil(problem.space[-1], lanes) * lanes,
             _ceil(out_width, lanes) * lanes,
         )
         rows_seen = _numbers(scheme, band)
@@ -488,15 +488,20 @@ def _numbers(scheme: Scheme, count: int) -> int:
     return (count - 1) * scheme.outputs * scheme.stride + scheme.numbers
 
 
+def _deep(problem: Problem) -> int:
+    """Taps of the depth of a window."""
+    return problem.kernel[0] if problem.dimensions == 3 else 1
+
+
 def _short(problem: Problem, scheme: Scheme) -> tuple[int, int]:
     """Whether the last row, and the last column, of tiles reach beyond the result. Phases of a dilated image are left whole."""
-    (height, width), plain = problem.out_space, problem.dilation == (1, 1)
+    (height, width), plain = problem.out_space[-2:], problem.dilation[-2:] == (1, 1)
     return int(plain and height % scheme.outputs > 0), int(plain and width % scheme.outputs > 0)
 
 
 def _tiles_across(problem: Problem, scheme: Scheme) -> int:
     """Tiles in a row, of all phases of columns."""
-    apart, width = problem.dilation[1], problem.out_space[1]
+    apart, width = problem.dilation[-1], problem.out_space[-1]
     return sum(_ceil(_ceil(width - phase, apart), scheme.outputs) for phase in range(min(apart, width)))
 
 
@@ -508,7 +513,7 @@ def winograd_tile(problem: Problem, scheme: Scheme, band: int) -> TileShape:
 def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShape) -> float:
     """Of one image, group and phase of rows: the last point is left out where the last output is."""
     (short_i, short_j), across, last = _short(problem, scheme), _tiles_across(problem, scheme), scheme.count - 1
-    left, strips = _ceil(_ceil(problem.out_space[0], problem.dilation[0]), scheme.outputs), 0
+    left, strips = _ceil(_ceil(problem.out_space[-2], problem.dilation[-2]), scheme.outputs), 0
     while left > 0:
         down = min(band, left)
         inside = down - (short_i if down == left else 0)
@@ -516,7 +521,7 @@ def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShap
             strips += points * (last * _ceil(rows * across, tile.rows) + _ceil(rows * (across - short_j), tile.rows))
         left -= down
     lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
-    return strips * _ceil(filters, tile.width) * _ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
+    return strips * _ceil(filters, tile.width) * _deep(problem) * _ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
 
 
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
@@ -574,13 +579,9 @@ def winograd_cycles(scheme: Scheme) -> Callable[[Problem], float]:
 
     def cycles(problem: Problem) -> float:
         division, (gather, scatter) = winograd(scheme)(problem, 1), TRANSFORMS[scheme]
-        tile, images, panels = (
-            division.tile,
-            max(1, problem.batch) * problem.groups * problem.dilation[0],
-            division.fields["panels"],
-        )
+        tile, panels, images = division.tile, division.fields["panels"], division.items // (division.bands * division.chunks)
         blocks, used = _ceil(problem.channels // problem.groups, tile.lanes), division.band * division.fields["across"]
-        products = images * _products_cycles(problem, scheme, division.band, tile)
+        blocks, products = blocks * _deep(problem), images * _products_cycles(problem, scheme, division.band, tile)
         weights = scheme.matrices**2 * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
         caches = machine.caches()
         speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]

@@ -113,7 +113,11 @@ def _transformed(scheme: Scheme) -> Callable[..., Any]:
 
 
 def _winograd_error(scheme: Scheme) -> Callable[[Problem], float]:
-    return lambda problem: winograd.error_bound(scheme, problem.channels // problem.groups, problem.dtype)
+    def error(problem: Problem) -> float:
+        summed = problem.channels // problem.groups * math.prod(problem.kernel[:-2])
+        return winograd.error_bound(scheme, summed, problem.dtype)
+
+    return error
 
 
 def _columns_error(scheme: Scheme) -> Callable[[Problem], float]:
@@ -122,8 +126,8 @@ def _columns_error(scheme: Scheme) -> Callable[[Problem], float]:
 
 def _winograd_suits(scheme: Scheme) -> Callable[[Problem], str | None]:
     def refuse(problem: Problem) -> str | None:
-        if problem.kernel != (scheme.taps, scheme.taps) or problem.stride != (scheme.stride, scheme.stride):
-            return f"computes {scheme.taps}x{scheme.taps} windows of stride {scheme.stride}"
+        if problem.kernel[-2:] != (scheme.taps, scheme.taps) or problem.stride[-2:] != (scheme.stride, scheme.stride):
+            return f"computes {scheme.taps}x{scheme.taps} windows of stride {scheme.stride} in a plane"
         if min(min(pad) for pad in problem.pads) < 0:
             return "reads the whole image, this one is cropped"
         return None

@@ -16,7 +16,8 @@ An item is a band of `band` rows of tiles, so that their transforms stay in L2; 
     scatter    m -> out                                       A' m A, clip, transposed back
 
 Tiles that reach beyond the result do without the last point, 8 % of the products at 14x14 and 12 % at 7x7: see `slot`.
-A dilated layer is dilation^2 interleaved images: an item's rows belong to one phase, its tiles to all phases of columns.
+A dilated layer is dilation^2 interleaved images: an item's rows belong to one phase, its tiles to all phases of columns. Of a
+volume each plane is an image, whose channels are those of all planes that a window of depth sees.
 """
 
 from __future__ import annotations
@@ -97,10 +98,10 @@ def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
 
 
 @inlined
-def multiply(tile, job, scheme, v, u, m, blocks, used, inside):
+def multiply(tile, job, scheme, v, u, matrix_blocks, m, blocks, used, inside):
     """m[point][slot][filter] = sum over channels of v[point][slot][channel] * u[matrix of the point][channel][filter].
 
-    Of `used` tiles, less those that do not need the point: see `slot`.
+    Of `used` tiles, less those that do not need the point: see `slot`. Of u's blocks of channels the first.
     """
     last, (down, across, bottom), tiles = scheme.count - 1, inside, job.tiles
     for i in range(scheme.count):
@@ -110,7 +111,7 @@ def multiply(tile, job, scheme, v, u, m, blocks, used, inside):
             end = bottom + down * across if j == last else used - min(1, bottom) * job.short[1] if i == last else used
             for t in range(begin, end, tile.rows):
                 acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
-                w = u + matrix * blocks * tile.lanes * tile.width
+                w = u + matrix * matrix_blocks * tile.lanes * tile.width
                 for _ in range(blocks):
                     for c in range(tile.lanes):
                         acc = acc.rank1(window + c, w)
@@ -143,15 +144,15 @@ def scatter(tile, job, scheme, m, start, columns, sums, r, inside):
 @compiled
 def winograd(item, seat, job):
     """One band of rows of tiles, of one phase of rows, one chunk of a group's filters. Weights from transformed_filters."""
-    tile, scheme, (_, apart, _), (_, out_height, _) = job.tile, job.scheme, job.dilation, job.out_space
-    outputs = scheme.outputs
+    tile, scheme, (apart_z, apart, _), (out_depth, out_height, _) = job.tile, job.scheme, job.dilation, job.out_space
+    outputs, blocks = scheme.outputs, (job.channels + tile.lanes - 1) // tile.lanes
     band, chunk = item % job.bands, item // job.bands % job.chunks
-    phase, image = item // (job.bands * job.chunks) % apart, item // (job.bands * job.chunks * apart)
-    g, n, blocks = image % job.groups, image // job.groups, (job.channels + tile.lanes - 1) // tile.lanes
+    phase, planes = item // (job.bands * job.chunks) % apart, item // (job.bands * job.chunks * apart)
+    plane, image = planes % out_depth, planes // out_depth
+    g, n = image % job.groups, image // job.groups
     lines = job.scratch + seat * job.scratch_size
     columns, v = lines + job.columns_at, lines + job.values_at
     m, sums = lines + job.products_at, lines + job.sums_at
-    x = job.x + (n * job.x_image + g * job.channels * job.x_channel)
     begin = band * job.band
     left = ((out_height - phase + apart - 1) // apart + outputs - 1) // outputs - begin
     down = min(job.band, left)
@@ -159,15 +160,22 @@ def winograd(item, seat, job):
         return
     bottom, across = job.short[0] if down == left else 0, job.across - job.short[1]
     inside = down - bottom, across, bottom * across  # rows and columns of tiles whose last outputs are all there; tiles below
-    for c in range(blocks):
+    z = plane * job.stride[0] - job.before[0]
+    front = min(job.kernel[0], max(0, (apart_z - 1 - z) // apart_z))  # taps of the depth before the image, and up to its end
+    back = max(front, min(job.kernel[0], (job.space[0] - z + apart_z - 1) // apart_z))
+    depth = (back - front) * blocks
+    x = job.x + (n * job.x_image + g * job.channels * job.x_channel)
+    for q in range(depth):
+        e, c = front + q // blocks, q % blocks
         first = (phase + begin * outputs * apart) * scheme.stride - job.before[1]
-        job.fill_lines(lines, x, first, c * tile.lanes)
+        job.fill_lines(lines, x + (z + e * apart_z) * job.x_steps[0], first, c * tile.lanes)
         for r in range(down):
-            line, there = lines + r * outputs * scheme.stride * job.pitch * tile.lanes, v + c * job.tiles * tile.lanes
-            gather(tile, job, scheme, line, columns, there, blocks * job.tiles * tile.lanes, r, inside)
+            line, there = lines + r * outputs * scheme.stride * job.pitch * tile.lanes, v + q * job.tiles * tile.lanes
+            gather(tile, job, scheme, line, columns, there, depth * job.tiles * tile.lanes, r, inside)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
-        multiply(tile, job, scheme, v, panel + tile.width, m, blocks, down * job.across, inside)
+        weights = panel + (1 + front * blocks * tile.lanes) * tile.width
+        multiply(tile, job, scheme, v, weights, job.kernel[0] * blocks, m, depth, down * job.across, inside)
         for r in range(down):
             for k in range(0, tile.width, tile.lanes):
                 scatter(tile, job, scheme, m + k, tile.load(panel + k), columns, sums + k, r, inside)
@@ -175,7 +183,7 @@ def winograd(item, seat, job):
                 row_out = phase + ((begin + r) * outputs + i) * apart
                 if row_out < out_height:
                     here = sums + i * job.pitch * tile.width
-                    put_row(tile, job, here, n, g, f, row_out * job.out_space[2], job.out_space[2])
+                    put_row(tile, job, here, n, g, f, (plane * out_height + row_out) * job.out_space[2], job.out_space[2])
 
 
 # Weights --------------------------------------------------------------------------------------------------------------
@@ -203,7 +211,10 @@ def transform_filters(scheme, square, weight, room, out, panels, width, sizes):
 
 
 def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, scheme: Scheme) -> Array:
-    """[group][panel][bias, then matrix, channel][filter]: G w G'; channels filled up with zeros to whole vectors."""
+    """[group][panel][bias, then matrix, tap of the depth, channel][filter]: G w G'; channels filled up to whole vectors."""
+    if weight.ndim == 5:  # taps of the depth are more channels
+        weight = np.pad(weight, ((0, 0), (0, -weight.shape[1] % lanes), (0, 0), (0, 0), (0, 0))).swapaxes(1, 2)
+        weight = weight.reshape(weight.shape[0], -1, *weight.shape[3:])
     matrices, (filters, channels) = scheme.matrices, weight.shape[:2]
     padded = -(-channels // lanes) * lanes
     out = packing.panels(weight, bias, groups, width, 1 + matrices**2 * padded)
