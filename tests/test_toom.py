@@ -13,7 +13,7 @@ from fastconv.cpu.compiled import address
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import error_bound, worst_error
 
-SCHEMES = {"F2": toom.F2, "F4": toom.F4, "F4_4": toom.F4_4, "F7_4": toom.F7_4, "F2_3_2": toom.F2_3_2, "F4_3_2": toom.F4_3_2}
+SCHEMES = {name: getattr(toom, name) for name in ("F2", "F4", "F2_5", "F4_5", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2")}
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
 
@@ -33,7 +33,8 @@ def test_identity(name):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_shapes(name):
     """As many products as the phases' polynomials have coefficients; no point is there twice."""
-    scheme, count = SCHEMES[name], {"F2": 4, "F4": 6, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9}[name]
+    counts = {"F2": 4, "F4": 6, "F2_5": 6, "F4_5": 8, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9, "F4_5_2": 11}
+    scheme, count = SCHEMES[name], counts[name]
     numbers = count  # of these schemes: a phase has as many of either
     assert (scheme.count, scheme.numbers) == (count, numbers) and len(set(scheme.points)) == len(scheme.points), name
     for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, numbers))):

@@ -28,10 +28,7 @@ PICKS = {
     "tiled_standard_pixels": ("pixel_tile", ((4, 3), (8, 1))),
     "tiled_pointwise": ("lanes_tile", ((6, 2), (1, 1))),
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
-    "winograd_4x4": ("winograd_tile", ((6, 2),)),
-    "winograd_2x2": ("winograd_tile", ((6, 2),)),
-    "winograd_4x4_stride_2": ("winograd_tile", ((6, 2),)),
-    "winograd_2x2_stride_2": ("winograd_tile", ((6, 2),)),
+    **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
@@ -139,8 +136,8 @@ def problems(name, tile, count, seed=0):
     if operation == "transposed":
         traits |= {"s": ("2", "1x2", "2x1", "3", "2x3", "4"), "o": ("", "o1", "o1x0", "o2x1"), "w": widths[:6], "h": (1, 2, 5)}
     if name in BY_LINES_OF_LANES:
-        stride = str(BY_NAME[name].scheme.stride)
-        traits |= {"k": ("3", "3", "2x3x3"), "s": (stride, stride, f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
+        taps, stride = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride
+        traits |= {"k": (f"{taps}", f"2x{taps}x{taps}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
         traits |= {"h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}

@@ -17,7 +17,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.toom import F2, F2_3_2, F4, F4_3_2, Scheme
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, Scheme
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem
@@ -569,7 +569,10 @@ def _rows(problem: Problem) -> int:
 
 
 # A tile's transforms: for each vector of channels (B' d B and the transposition), and of filters (A' m A).
-TRANSFORMS = {F2: (120.0, 90.0), F4: (300.0, 220.0), F4_3_2: (750.0, 350.0), F2_3_2: (250.0, 150.0)}
+TRANSFORMS = {
+    F2: (120.0, 90.0), F4: (300.0, 220.0), F2_3_2: (250.0, 150.0), F4_3_2: (750.0, 350.0),
+    F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0),
+}  # fmt: skip
 # Bytes of transformed weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
 STREAM = (32.0, 12.0, 4.0)
 

@@ -1,13 +1,14 @@
-"""Winograd convolution F(m x m, 3x3): outputs of a 3x3 filter by fewer multiplications (Lavin and Gray, 2015).
+"""Winograd convolution F(m x m, r x r): outputs of a filter by fewer multiplications (Lavin and Gray, 2015).
 
-    out tile = A' [ sum over channels of (G w G') * (B' d B) ] A,   d a window of x, w a 3x3 filter, * number by number
+    out tile = A' [ sum over channels of (G w G') * (B' d B) ] A,   d a window of x, w an r x r filter, * number by number
 
 A filter of 3 and an output of m meet in a polynomial of degree m + 1, evaluated at m + 2 points. F(4x4) takes 36
 multiplications for 16 outputs instead of 144, at the points 0, +-2/3, +-3/2 and infinity: every coefficient lies within 6 of
 one, and the error stays close to a direct kernel's, where the usual +-1, +-2 lose four to six times as much. F(2x2) takes 16
 for 4 instead of 36, at 0, +-1 and infinity; it is for small images of many channels, whose transformed weights would not fit
-the cache at 36 points. Of stride 2 (toom.py) 81 products make the 16 outputs, and 36 matrices of weights serve them. The
-transforms are sums of neighbours; the work is one matrix product for each pair of points.
+the cache at 36 points. Of stride 2 (toom.py) 81 products make the 16 outputs, and 36 matrices of weights serve them. A 5x5
+filter takes 64 for 400, or 36 for 100. The transforms are sums of neighbours; the work is one matrix product for each pair of
+points.
 
 An item is a band of `band` rows of tiles, so that their transforms stay in L2; lanes are channels, then filters:
 
@@ -30,11 +31,14 @@ from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.standard import put_row
-from fastconv.cpu.toom import F2, F2_3_2, F4, F4_3_2, Scheme
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, Scheme
 
 Array = np.ndarray[Any, Any]
 # By the name of their implementation.
-SCHEMES = {"winograd_2x2": F2, "winograd_4x4": F4, "winograd_4x4_stride_2": F4_3_2, "winograd_2x2_stride_2": F2_3_2}
+SCHEMES = {
+    "winograd_2x2": F2, "winograd_4x4": F4, "winograd_2x2_stride_2": F2_3_2, "winograd_4x4_stride_2": F4_3_2,
+    "winograd_2x2_5x5": F2_5, "winograd_4x4_5x5": F4_5, "winograd_4x4_5x5_stride_2": F4_5_2,
+}  # fmt: skip
 
 
 # The three steps ------------------------------------------------------------------------------------------------------
@@ -192,22 +196,23 @@ def winograd(item, seat, job):
 @compiled
 def transform_filters(scheme, square, weight, room, out, panels, width, sizes):
     """U = G w G' of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
-    (groups, filters, channels, padded), lanes, matrices = sizes, square.lanes, scheme.matrices
+    (groups, filters, channels, padded), lanes, matrices, row = sizes, square.lanes, scheme.matrices, scheme.taps
+    taps = row * row
     turned, source = pointer(room), pointer(weight)
-    columns = turned + (9 + lanes) * lanes
+    columns = turned + (taps + lanes) * lanes
     for g in range(groups):
         for f in range(0, filters, lanes):
             u = pointer(out) + ((g * panels + f // width) * (1 + matrices * matrices * padded) + 1) * width + f % width
             for c in range(channels):
-                taps = source + ((g * filters + f) * channels + c) * 9
-                for q in range(0, 9, lanes):
-                    block = square.load_tile(taps + q, channels * 9, filters - f, 9 - q)
+                w = source + ((g * filters + f) * channels + c) * taps
+                for q in range(0, taps, lanes):
+                    block = square.load_tile(w + q, channels * taps, filters - f, taps - q)
                     block.transpose().store(turned + q * lanes, lanes)
-                for b in range(3):
-                    scheme.from_taps(square, turned + b * lanes, 3 * lanes, columns + b * lanes, 3 * lanes)
+                for b in range(row):
+                    scheme.from_taps(square, turned + b * lanes, row * lanes, columns + b * lanes, row * lanes)
                 for i in range(matrices):
                     there = u + (i * matrices * padded + c) * width
-                    scheme.from_taps(square, columns + 3 * i * lanes, lanes, there, padded * width)
+                    scheme.from_taps(square, columns + row * i * lanes, lanes, there, padded * width)
 
 
 def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, scheme: Scheme) -> Array:
@@ -220,7 +225,7 @@ def transformed_filters(weight: Array, bias: Array | None, groups: int, width: i
     out = packing.panels(weight, bias, groups, width, 1 + matrices**2 * padded)
     if padded > channels:
         out[:, :, 1:].reshape(groups, -1, matrices**2, padded, width)[:, :, :, channels:] = 0
-    room = packing.aligned_empty(((9 + lanes + 3 * matrices) * lanes,), out.dtype)
+    room = packing.aligned_empty(((scheme.taps * (scheme.taps + matrices) + lanes) * lanes,), out.dtype)
     sizes = (groups, filters // groups, channels, padded)
     square = TileShape(lanes, 1, lanes, 1, out.dtype.name)
     transform_filters(scheme, square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
@@ -232,7 +237,7 @@ def transformed_filters(weight: Array, bias: Array | None, groups: int, width: i
 
 def error_bound(scheme: Scheme, channels: int, dtype: str) -> float:
     """`toom.error_bound` of a scheme in two dimensions; `channels` are those of a group."""
-    return toom.error_bound(scheme, 2, channels, 9 * channels, dtype)
+    return toom.error_bound(scheme, 2, channels, scheme.taps**2 * channels, dtype)
 
 
 def worst_error(scheme: Scheme, channels: int, dtype: str) -> float:
