@@ -48,7 +48,7 @@ def test_whole_numbers(name, dtype):
     """F(2x2) has halves alone for coefficients, and is exact; F(4x4) keeps its bound."""
     for size in tiled.sizes(name, dtype):
         tile = tiled.tile_of(name, dtype, *size)
-        for line in tiled.problems(name, tile, 120):
+        for line in tiled.problems(name, tile, 50):
             tiled.check(name, line, tile, threads=3)
 
 
