@@ -314,9 +314,15 @@ def largest(problem, given):
     if problem.padding_mode != "zeros":
         x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)
     last = problem.data_format == "channels_last"
-    pads = tuple((step * (size - 1),) * 2 for step, size in zip(problem.dilation, problem.kernel))
-    convolve = getattr(fastconv.reference, f"conv{problem.dimensions}d")
-    sums = convolve(x, weight, padding=pads, dilation=problem.dilation, groups=problem.groups, data_format=problem.data_format)
+    same = {"dilation": problem.dilation, "groups": problem.groups, "data_format": problem.data_format}
+    if problem.operation == "transposed":
+        convolve = getattr(fastconv.reference, f"conv_transpose{problem.dimensions}d")
+        sums = convolve(x, weight, stride=problem.stride, **same)
+    else:
+        convolve = getattr(fastconv.reference, f"conv{problem.dimensions}d")
+        sums = convolve(
+            x, weight, padding=tuple((step * (k - 1),) * 2 for step, k in zip(problem.dilation, problem.kernel)), **same
+        )
     space = range(-problem.dimensions, 0)
     return sums.max(axis=tuple(d - 1 if last else d for d in space), keepdims=True)
 

@@ -18,7 +18,7 @@ KINDS = {
     "conv2d,n1c4i16f8k3p2d2": "atrous",
     "conv2d,n1c4i16f8k1": "pointwise",
     "conv2d,n1c4i16f8k3g4": "depthwise",
-    "transposed2d,n1c4i16f8k3s2": "transposed",
+    "transposed2d,n1c4i16f8k2s2": "transposed",
     "conv2d,n1c4i16f8k3g4+conv2d,n1c8i14f4k1": "separable",
 }
 

@@ -13,7 +13,10 @@ from fastconv.cpu.compiled import address
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import error_bound, worst_error
 
-SCHEMES = {name: getattr(toom, name) for name in ("F2", "F4", "F2_5", "F4_5", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2")}
+SCHEMES = {
+    name: getattr(toom, name)
+    for name in ("F2", "F4", "F2_5", "F4_5", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2", "F8_3_UP", "F8_4_UP")
+}
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
 
@@ -25,17 +28,17 @@ def test_identity(name):
         for t in range(scheme.taps):
             for s in range(scheme.numbers):
                 coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, scheme.g, scheme.b, strict=True))
-                assert isinstance(coefficient, Fraction) and coefficient == (s == i * scheme.stride + t), (
-                    f"{name}: output {i}, tap {t}, number {s}"
-                )
+                met = (s - scheme.overlap) * scheme.stride + t == i if scheme.transposed else s == i * scheme.stride + t
+                what = f"{name}: output {i}, tap {t}, number {s}"
+                assert isinstance(coefficient, Fraction) and coefficient == met, what
 
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_shapes(name):
     """As many products as the phases' polynomials have coefficients; no point is there twice."""
     counts = {"F2": 4, "F4": 6, "F2_5": 6, "F4_5": 8, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9, "F4_5_2": 11}
-    scheme, count = SCHEMES[name], counts[name]
-    numbers = count  # of these schemes: a phase has as many of either
+    scheme, count = SCHEMES[name], (counts | {"F8_3_UP": 9, "F8_4_UP": 10})[name]
+    numbers = 5 if scheme.transposed else count
     assert (scheme.count, scheme.numbers) == (count, numbers) and len(set(scheme.points)) == len(scheme.points), name
     for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, numbers))):
         assert np.shape(matrix) == shape, name
@@ -45,7 +48,7 @@ def test_shapes(name):
 def test_what_kernels_rely_on(name):
     """Rows of G behind `matrices` are as the last of them; the last point serves the last output alone."""
     scheme = SCHEMES[name]
-    assert scheme.matrices == {"F2_3_2": 4, "F4_3_2": 6}.get(name, scheme.count), name
+    assert scheme.matrices == {"F2_3_2": 4, "F4_3_2": 6, "F8_3_UP": 6}.get(name, scheme.count), name
     assert all(row == scheme.g[min(k, scheme.matrices - 1)] for k, row in enumerate(scheme.g)), name
     assert [row[-1] for row in scheme.a] == [0] * (scheme.outputs - 1) + [1], name
 

@@ -60,11 +60,11 @@ def test_views(name):
             tiled.check(name, line, tile, view=view)
 
 
-@pytest.mark.parametrize("text", ["conv2d,n2c20i31x33f40k{}s{}p1,bias", "conv2d,n1c40i9x9f70k{}s{}p4d2,bias,relu"])
+@pytest.mark.parametrize("text", ["n2c20i31x33f40{}p1,bias", "n1c40i9x9f70{}p2,bias,relu"])
 @pytest.mark.parametrize("name", SCHEMES)
 def test_threads_do_not_change_a_bit(text, name):
     """Nor does how the problem is divided for them."""
-    problem = cases.parse(text.format(SCHEMES[name].taps, SCHEMES[name].stride))
+    problem = cases.parse(written(name, text))
     given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
     tile, bits = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0]), set()
     for threads in (1, 2, 3, 8):
@@ -79,18 +79,27 @@ def test_threads_do_not_change_a_bit(text, name):
 def exact(problem, given):
     """The sums in more digits than the kernel's: float64, or what this machine calls a long double."""
     wide = np.float64 if problem.dtype == "float32" else np.longdouble
-    (step, _), (pad, _), (stride, _) = problem.dilation, problem.pads, problem.stride
-    x = np.pad(given["x"].astype(wide), ((0, 0), (0, 0), pad, pad))
-    n, (h, w) = problem.batch, problem.out_space
-    taps = range(problem.kernel[0])
-    down, across = ([slice(a * step, a * step + (size - 1) * stride + 1, stride) for a in taps] for size in (h, w))
-    windows = np.stack([x[:, :, rows, columns] for rows in down for columns in across], 2).reshape(n, -1, h * w)
-    return (given["weight"].reshape(problem.filters, -1).astype(wide) @ windows).reshape(problem.out_shape)
+    x, weight, stride, (pad, _) = given["x"].astype(wide), given["weight"].astype(wide), problem.stride[0], problem.pads[0]
+    size, step, (h, w) = problem.kernel[0], problem.dilation[0], problem.out_space
+    if problem.operation == "transposed":  # a convolution of the numbers, spread, with the filters mirrored
+        spread = np.zeros((*x.shape[:2], *(stride * (n - 1) + 1 for n in x.shape[2:])), wide)
+        spread[:, :, ::stride, ::stride] = x
+        x, weight, stride, pad = spread, weight.swapaxes(0, 1)[:, :, ::-1, ::-1], 1, size - 1 - pad
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad + stride), (pad, pad + stride)))
+    down, across = ([slice(a * step, a * step + (n - 1) * stride + 1, stride) for a in range(size)] for n in (h, w))
+    windows = np.stack([x[:, :, rows, columns] for rows in down for columns in across], 2).reshape(problem.batch, -1, h * w)
+    return (weight.reshape(problem.filters, -1) @ windows).reshape(problem.out_shape)
 
 
 def computed(name, problem, given):
     tile = tiled.tile_of(name, problem.dtype, *tiled.PICKS[name][1][0])
     return tiled.result(tiled.chosen(name, problem, tile), given)
+
+
+def written(name, geometry):
+    """A line of the operation, the windows and the stride of a scheme."""
+    scheme = SCHEMES[name]
+    return f"{'transposed' if scheme.transposed else 'conv'}2d,{geometry.format(f'k{scheme.taps}s{scheme.stride}')}"
 
 
 DRAWS = {  # image, weights: without a common trend
@@ -99,7 +108,7 @@ DRAWS = {  # image, weights: without a common trend
     "after relu": (lambda rng, shape: np.maximum(rng.standard_normal(shape), 0), lambda rng, shape: rng.standard_normal(shape)),
     "a picture": (lambda rng, shape: rng.random(shape), lambda rng, shape: rng.standard_normal(shape)),
 }
-LINES = ["conv2d,n1c{}i22x23f20k{}s{}p1", "conv2d,n2c{}i13x13f20k{}s{}p2d2"]
+LINES = ["n1c{channels}i22x23f20{{}}p1", "n2c{channels}i13x13f20{{}}p2{dilation}"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -108,7 +117,9 @@ LINES = ["conv2d,n1c{}i22x23f20k{}s{}p1", "conv2d,n2c{}i13x13f20k{}s{}p2d2"]
 def test_random_numbers_stay_within_the_bound(draw, name, dtype):
     for line in LINES:
         for channels in CHANNELS[:-1] if dtype == "float32" else (1, 3, 17):
-            problem = cases.parse(line.format(channels, SCHEMES[name].taps, SCHEMES[name].stride) + f",{dtype}")
+            problem = cases.parse(
+                written(name, line.format(channels=channels, dilation="" if SCHEMES[name].transposed else "d2")) + f",{dtype}"
+            )
             rng = np.random.default_rng(channels)
             x, weight = (make(rng, shape) for make, shape in zip(DRAWS[draw], (problem.x_shape, problem.weight_shape)))
             given = {"x": x.astype(dtype), "weight": weight.astype(dtype)}
@@ -124,7 +135,7 @@ def test_adverse_numbers_stay_within_the_worst(name, dtype):
     scheme = SCHEMES[name]
     g, b = (np.array(matrix, float) for matrix in (scheme.g, scheme.b))
     for channels in (1, 16, 300) if dtype == "float32" else (1, 16):
-        problem = cases.parse(f"conv2d,n1c{channels}i{scheme.numbers}x{scheme.numbers}f16k{scheme.taps}s{scheme.stride},{dtype}")
+        problem = cases.parse(written(name, f"n1c{channels}i{scheme.numbers}x{scheme.numbers}f16{{}}") + f",{dtype}")
         rng = np.random.default_rng(0)
         for p in range(scheme.count):
             for q in {p, 0, scheme.count // 2, scheme.count - 1}:
@@ -152,7 +163,7 @@ def test_smaller_schemes_are_more_exact():
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_the_plan_refuses_what_breaks_the_promise(name, monkeypatch):
-    problem = cases.parse(f"conv2d,n1c64i28x28f64k{SCHEMES[name].taps}s{SCHEMES[name].stride}p1,winograd")
+    problem = cases.parse(written(name, "n1c64i28x28f64{}p1,winograd"))
     monkeypatch.setitem(plan.ERRORS, "high", 1e-9)
     assert dict(refusals(problem, IMPLEMENTATIONS))[name].endswith("off, and precision='high' allows 1e-09")
 
@@ -164,6 +175,7 @@ conv2d,n1c128i56x56f128k3s2p1
 conv2d,n1c32i28x28f96k5p2
 conv2d,n1c64i64x64f128k5s2p2
 conv3d,n1c16i8x28x28f32k3p1
+transposed2d,n1c128i28f64k4s2p1
 """
 
 

@@ -121,7 +121,7 @@ def problems(name, tile, count, seed=0):
     """Lines of `count` problems that a kernel can compute with the tile."""
     rng, lines = np.random.default_rng(seed), []
     pointwise, pixels, columns = "pointwise" in name, name.endswith("pixels"), name.startswith("winograd_columns")
-    operation = "transposed" if name == "tiled_transposed" else "conv"
+    operation = "transposed" if "transposed" in name else "conv"
     widths = around(tile.width if pixels or columns else tile.rows, tile.lanes) + [31]
     traits = {
         "n": (1, 1, 2, 3), "g": (1, 1, 1, 2, 3), "c": around(tile.lanes, BLOCK) + [1, 2, 3],
@@ -139,6 +139,7 @@ def problems(name, tile, count, seed=0):
         taps, stride = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride
         traits |= {"k": (f"{taps}", f"2x{taps}x{taps}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
         traits |= {"h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
+        traits |= {"o": ("", "o1", "o1x0")} if operation == "transposed" else {}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
     while len(lines) < count:

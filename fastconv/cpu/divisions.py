@@ -17,7 +17,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, Scheme
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem
@@ -196,12 +196,7 @@ def sheet_rows(band: int, span: int, stride: int) -> int:
 
 def transposed_tile(problem: Problem) -> TileShape:
     """The tile whose strips of a phase, and panels, waste least."""
-    columns, filters = _ceil(problem.out_space[-1], problem.stride[-1]), problem.filters // problem.groups
-
-    def cycles(tile: TileShape) -> float:
-        return _ceil(columns, tile.rows) * _ceil(filters, tile.width) * tiles.update_cycles(tile, tile.vectors)
-
-    return min(tiles.filters_in_lanes(problem.dtype), key=cycles)
+    return min(tiles.filters_in_lanes(problem.dtype), key=lambda tile: transposed_cycles(problem, tile))
 
 
 def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
@@ -449,8 +444,9 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
     def divide(problem: Problem, threads: int) -> Division:
         lanes = machine.lanes(problem.dtype)
         channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
-        (apart_i, apart_j), (out_height, out_width) = problem.dilation[-2:], problem.out_space[-2:]
-        down = _ceil(_ceil(out_height, apart_i), outputs)
+        apart_i, apart_j = problem.dilation[-2:]
+        height, width = _tiled_space(problem)
+        down = _ceil(_ceil(height, apart_i), outputs)
         across = _tiles_across(problem, scheme)
         padded = _deep(problem) * _ceil(channels, lanes) * lanes
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
@@ -461,10 +457,12 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
         tile = winograd_tile(problem, scheme, band)
         chunk = _ceil(chunk, tile.width) * tile.width
         tiles_at_once = band * across + tile.rows - 1
+        numbers = _numbers(scheme, _ceil(_ceil(width, apart_j), outputs))
         pitch = max(
-            (apart_j - 1) * scheme.stride + apart_j * (_numbers(scheme, _ceil(_ceil(out_width, apart_j), outputs)) - 1) + 1,
-            problem.pads[-1][0] + _ceil(problem.space[-1], lanes) * lanes,
-            _ceil(out_width, lanes) * lanes,
+            (apart_j - 1) * problem.stride[-1] + apart_j * (numbers - 1) + 1,
+            (scheme.overlap if scheme.transposed else problem.pads[-1][0]) + _ceil(problem.space[-1], lanes) * lanes,
+            outputs * apart_j * _ceil(_ceil(width, apart_j), outputs),
+            _ceil(width, lanes) * lanes,
         )
         rows_seen = _numbers(scheme, band)
         columns_at = rows_seen * pitch * lanes
@@ -476,6 +474,9 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
             "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + matrices * padded),
         }  # fmt: skip
+        if scheme.transposed:
+            crop, before = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads], scheme.overlap
+            fields |= {"crop": crop, "stride": (1, 1, 1), "before": (0, before, before)}
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         scratch = sums_at + outputs * pitch * tile.width
         return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, lines_of_lanes, fields)
@@ -485,7 +486,13 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
 
 def _numbers(scheme: Scheme, count: int) -> int:
     """Rows, or columns, that so many tiles in a row see of an image."""
-    return (count - 1) * scheme.outputs * scheme.stride + scheme.numbers
+    return (count - 1) * scheme.advance + scheme.numbers
+
+
+def _tiled_space(problem: Problem) -> tuple[int, int]:
+    """Rows and columns of a plane of the result, those that a transposed convolution's crops take away in front included."""
+    (height, width), crops = problem.out_space[-2:], problem.pads[-2:] if problem.operation == "transposed" else ((0, 0), (0, 0))
+    return height + crops[0][0], width + crops[1][0]
 
 
 def _deep(problem: Problem) -> int:
@@ -495,13 +502,13 @@ def _deep(problem: Problem) -> int:
 
 def _short(problem: Problem, scheme: Scheme) -> tuple[int, int]:
     """Whether the last row, and the last column, of tiles reach beyond the result. Phases of a dilated image are left whole."""
-    (height, width), plain = problem.out_space[-2:], problem.dilation[-2:] == (1, 1)
+    (height, width), plain = _tiled_space(problem), problem.dilation[-2:] == (1, 1)
     return int(plain and height % scheme.outputs > 0), int(plain and width % scheme.outputs > 0)
 
 
 def _tiles_across(problem: Problem, scheme: Scheme) -> int:
     """Tiles in a row, of all phases of columns."""
-    apart, width = problem.dilation[-1], problem.out_space[-1]
+    apart, width = problem.dilation[-1], _tiled_space(problem)[1]
     return sum(_ceil(_ceil(width - phase, apart), scheme.outputs) for phase in range(min(apart, width)))
 
 
@@ -513,7 +520,7 @@ def winograd_tile(problem: Problem, scheme: Scheme, band: int) -> TileShape:
 def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShape) -> float:
     """Of one image, group and phase of rows: the last point is left out where the last output is."""
     (short_i, short_j), across, last = _short(problem, scheme), _tiles_across(problem, scheme), scheme.count - 1
-    left, strips = _ceil(_ceil(problem.out_space[-2], problem.dilation[-2]), scheme.outputs), 0
+    left, strips = _ceil(_ceil(_tiled_space(problem)[0], problem.dilation[-2]), scheme.outputs), 0
     while left > 0:
         down = min(band, left)
         inside = down - (short_i if down == left else 0)
@@ -556,6 +563,17 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     return _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
 
 
+def transposed_cycles(problem: Problem, tile: TileShape | None = None) -> float:
+    """Of tiled_transposed: each tap meets one of `stride` rows, and in these one of `stride` phases of columns."""
+    tile = tile or transposed_tile(problem)
+    columns, filters = _ceil(problem.out_space[-1], problem.stride[-1]), problem.filters // problem.groups
+    depth = problem.channels // problem.groups * taps(problem) / math.prod(problem.stride[:-1])
+    panels = _ceil(filters, tile.width)
+    put = COPY if problem.data_format == "channels_last" else TURN
+    sums = _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
+    return _rows(problem) * panels * (_ceil(columns, tile.rows) * depth * tiles.update_cycles(tile, tile.vectors) + sums)
+
+
 def in_place_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     """Of a pointwise layer's pixels in lanes."""
     tile = tile or pointwise_tile(problem)
@@ -571,7 +589,7 @@ def _rows(problem: Problem) -> int:
 # A tile's transforms: for each vector of channels (B' d B and the transposition), and of filters (A' m A).
 TRANSFORMS = {
     F2: (120.0, 90.0), F4: (300.0, 220.0), F2_3_2: (250.0, 150.0), F4_3_2: (750.0, 350.0),
-    F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0),
+    F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0), F8_3_UP: (450.0, 700.0), F8_4_UP: (500.0, 800.0),
 }  # fmt: skip
 # Bytes of transformed weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
 STREAM = (32.0, 12.0, 4.0)

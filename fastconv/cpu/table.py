@@ -107,7 +107,8 @@ def _in_place(problem: Problem) -> str | None:
 def _transformed(scheme: Scheme) -> Callable[..., Any]:
     def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
         lanes = machine.lanes(problem.dtype)
-        return [winograd.transformed_filters(weights[0], biases[0], problem.groups, unit, lanes, scheme)]
+        weight = packing.exchanged(weights[0], problem.groups) if scheme.transposed else weights[0]
+        return [winograd.transformed_filters(weight, biases[0], problem.groups, unit, lanes, scheme)]
 
     return pack
 
@@ -128,6 +129,8 @@ def _winograd_suits(scheme: Scheme) -> Callable[[Problem], str | None]:
     def refuse(problem: Problem) -> str | None:
         if problem.kernel[-2:] != (scheme.taps, scheme.taps) or problem.stride[-2:] != (scheme.stride, scheme.stride):
             return f"computes {scheme.taps}x{scheme.taps} windows of stride {scheme.stride} in a plane"
+        if scheme.transposed and (problem.dimensions != 2 or problem.dilation != (1, 1)):
+            return "computes planes without dilation"
         if min(min(pad) for pad in problem.pads) < 0:
             return "reads the whole image, this one is cropped"
         return None
@@ -228,7 +231,7 @@ IMPLEMENTATIONS = (
     ),
     *(
         Implementation(
-            name, "winograd", ("standard", "atrous"),
+            name, "winograd", ("transposed",) if scheme.transposed else ("standard", "atrous"),
             winograd.winograd, _transformed(scheme), divisions.winograd(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
             tiles.winograd_products, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
         )
@@ -297,7 +300,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
         transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
-        tiles.filters_in_lanes,
+        tiles.filters_in_lanes, cycles=divisions.transposed_cycles,
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),

@@ -14,7 +14,7 @@ Points come in pairs +-t, whose rows of B' and columns of A' differ in signs onl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
@@ -39,12 +39,16 @@ class Scheme:
     With a stride, every stride-th tap meets every stride-th number: so many correlations of stride 1, here `phases`, each with
     points of its own, whose results are added up. A phase of one tap has no points: its tap meets each number as it is, so
     that all of its rows of G are one, and of the transformed weights only the first `matrices` differ.
+
+    If it is `transposed`, numbers are spread a stride apart instead, and each meets the taps from its place on: number n and tap
+    t make a part of output (n - overlap) * stride + t. Then the phases, their taps reversed, make every stride-th output.
     """
 
     outputs: int
     taps: int
     points: tuple[Fraction, ...]
     stride: int = 1
+    transposed: bool = False
 
     @cached_property
     def _numba_type_(self) -> SchemeType:
@@ -55,12 +59,23 @@ class Scheme:
     def phases(self) -> list[Scheme]:
         """The correlations of stride 1, those of more taps first."""
         taps = [len(range(phase, self.taps, self.stride)) for phase in range(self.stride)]
-        return [Scheme(self.outputs, t, self.points[: self.outputs + t - 2]) for t in taps]
+        outputs = self.outputs // self.stride if self.transposed else self.outputs
+        return [Scheme(outputs, t, self.points[: outputs + t - 2]) for t in taps]
+
+    @property
+    def advance(self) -> int:
+        """Numbers from one tile to the next."""
+        return self.outputs // self.stride if self.transposed else self.outputs * self.stride
+
+    @property
+    def overlap(self) -> int:
+        """Of a transposed scheme: numbers before the first that begins in a tile."""
+        return -(-self.taps // self.stride) - 1 if self.transposed else 0
 
     @property
     def numbers(self) -> int:
-        """Numbers that an output's window and its neighbours' cover."""
-        return (self.outputs - 1) * self.stride + self.taps
+        """Numbers that a tile's outputs see."""
+        return self.advance + self.overlap if self.transposed else (self.outputs - 1) * self.stride + self.taps
 
     @cached_property
     def count(self) -> int:
@@ -75,6 +90,13 @@ class Scheme:
     @cached_property
     def a(self) -> Matrix:
         """A', outputs x points: powers of the points."""
+        if self.transposed:
+            nothing = [[Fraction(0)] * phase.count for phase in self.phases]
+            rows = []
+            for k in range(self.outputs):
+                parts = [phase.a[k // self.stride] if p == k % self.stride else nothing[p] for p, phase in enumerate(self.phases)]
+                rows.append([number for part in parts for number in part])
+            return rows
         if self.stride > 1:
             return [[number for phase in self.phases for number in phase.a[k]] for k in range(self.outputs)]
         if self.taps == 1:
@@ -86,7 +108,8 @@ class Scheme:
     def g(self) -> Matrix:
         """G, points x taps: values of the taps' polynomial, divided as in Lagrange's formula."""
         if self.stride > 1:
-            return [_spread(row, k, self.stride, self.taps) for k, phase in enumerate(self.phases) for row in phase.g]
+            order = -1 if self.transposed else 1
+            return [_spread(row[::order], k, self.stride, self.taps) for k, phase in enumerate(self.phases) for row in phase.g]
         if self.taps == 1:
             return [[Fraction(1)]] * self.outputs
         rows = []
@@ -98,6 +121,8 @@ class Scheme:
     @cached_property
     def b(self) -> Matrix:
         """B', points x numbers: coefficients of the product of (t - q) over all points but the row's own."""
+        if self.transposed:
+            return [[Fraction(0)] * (self.numbers - len(row)) + row for phase in self.phases for row in phase.b]
         if self.stride > 1:
             return [_spread(row, k, self.stride, self.numbers) for k, phase in enumerate(self.phases) for row in phase.b]
         if self.taps == 1:
@@ -144,6 +169,10 @@ F4_5_2 = Scheme(4, 5, (*_points("2/3", "3/2")[1:], Fraction(0)), stride=2)
 F2_3_2 = Scheme(2, 3, _points("1")[1:], stride=2)
 F4_3_2 = Scheme(4, 3, _points("2/3", "3/2")[1:], stride=2)
 
+# Transposed, of stride 2: F(4, 2) for every other output of three taps, and both of four.
+F8_3_UP = Scheme(8, 3, _points("2/3", "3/2")[1:], 2, transposed=True)
+F8_4_UP = Scheme(8, 4, _points("2/3", "3/2")[1:], 2, transposed=True)
+
 
 # Rounding errors that many of their standard deviations from nothing are met once in 4e13 numbers (Hoeffding: 2 exp(-k^2 / 2)).
 CONFIDENCE = 8.0
@@ -176,11 +205,15 @@ def worst_error(scheme: Scheme, dimensions: int, depth: int, dtype: str) -> floa
     """Bound of the same share that holds for any numbers: every error the largest, all of one sign.
 
     |error| <= gamma_n |A'| (sum over c of |G||w||G'| * |B'||d||B|) |A|, gamma_n = n u / (1 - n u), n = D + ROUNDINGS (Higham
-    2002, section 3.1). The tap t meets the number s in the window at s - t, inside the tile or not. Of a place's terms the
-    largest coefficient counts for all, and all places for as much as the largest value.
+    2002, section 3.1). The tap t meets the number s in the window at s - t, inside the tile or not; of a transposed scheme they
+    make the output at s * stride + t. Of a place's terms the largest coefficient counts for all, and all places for as much as
+    the largest value.
     """
-    places = range(1 - scheme.taps, scheme.numbers)
-    spread = max(sum(np.diagonal(of_taps, place).max() for place in places) for of_taps in _terms(scheme, 1))
+    met: dict[tuple[int, int], float] = {}
+    for (i, t, s), term in np.ndenumerate(_terms(scheme, 1)):
+        place = i, s * scheme.stride + t if scheme.transposed else s - t
+        met[place] = max(met.get(place, 0.0), term)
+    spread = max(sum(term for (k, _), term in met.items() if k == i) for i in range(scheme.outputs))
     n = (dimensions * ROUNDINGS[dtype] + 1 + depth) * _unit(dtype)
     return float(spread**dimensions * n / (1 - n))
 
@@ -204,8 +237,8 @@ class SchemeType(types.Type):  # type: ignore[misc]
     """One type for each scheme."""
 
     def __init__(self, scheme: Scheme) -> None:
-        self.scheme = Scheme(scheme.outputs, scheme.taps, scheme.points, scheme.stride)  # a copy: the disk cache pickles types
-        super().__init__(f"Scheme({scheme.outputs}, {scheme.taps}, {', '.join(map(str, scheme.points))}, {scheme.stride})")
+        self.scheme = replace(scheme)  # a copy that does not hold this type in turn: the disk cache pickles types
+        super().__init__(str(scheme))
 
 
 held_as(SchemeType, lambda t: ir.IntType(8).as_pointer())
@@ -216,7 +249,7 @@ def _unbox_scheme(fe_type: Any, value: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
 
-for _name in ("outputs", "taps", "stride", "numbers", "count", "matrices"):
+for _name in ("outputs", "taps", "stride", "advance", "count", "matrices"):
     attribute(
         SchemeType,
         _name,

@@ -7,8 +7,8 @@ multiplications for 16 outputs instead of 144, at the points 0, +-2/3, +-3/2 and
 one, and the error stays close to a direct kernel's, where the usual +-1, +-2 lose four to six times as much. F(2x2) takes 16
 for 4 instead of 36, at 0, +-1 and infinity; it is for small images of many channels, whose transformed weights would not fit
 the cache at 36 points. Of stride 2 (toom.py) 81 products make the 16 outputs, and 36 matrices of weights serve them. A 5x5
-filter takes 64 for 400, or 36 for 100. The transforms are sums of neighbours; the work is one matrix product for each pair of
-points.
+filter takes 64 for 400, or 36 for 100. A transposed convolution of stride 2, whose four kinds of outputs see 4, 2, 2 and 1 of
+nine taps, takes 81 for 144 as well. The transforms are sums of neighbours; the work is one matrix product for each pair of points.
 
 An item is a band of `band` rows of tiles, so that their transforms stay in L2; lanes are channels, then filters:
 
@@ -31,13 +31,14 @@ from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.simd import TileShape, pointer
 from fastconv.cpu.standard import put_row
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, Scheme
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 
 Array = np.ndarray[Any, Any]
 # By the name of their implementation.
 SCHEMES = {
     "winograd_2x2": F2, "winograd_4x4": F4, "winograd_2x2_stride_2": F2_3_2, "winograd_4x4_stride_2": F4_3_2,
     "winograd_2x2_5x5": F2_5, "winograd_4x4_5x5": F4_5, "winograd_4x4_5x5_stride_2": F4_5_2,
+    "winograd_transposed_3x3": F8_3_UP, "winograd_transposed_4x4": F8_4_UP,
 }  # fmt: skip
 
 
@@ -94,10 +95,11 @@ def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
     for i in range(scheme.count):
         t = 0
         for phase in range(dilation):
-            for j in range(phase, job.out_space[2], scheme.outputs * dilation):
-                window = columns + (i * pitch + j * scheme.stride * lanes)
+            window = columns + (i * pitch + phase * job.stride[2] * lanes)
+            for _ in range(phase, job.crop[2] + job.out_space[2], scheme.outputs * dilation):
                 there = v + (i * scheme.count * apart + slot(r, t, inside) * lanes)
                 scheme.to_points(tile, window, dilation * lanes, there, apart)
+                window += scheme.advance * dilation * lanes
                 t += 1
 
 
@@ -130,7 +132,7 @@ def scatter(tile, job, scheme, m, start, columns, sums, r, inside):
     points, lanes, dilation, pitch, t = scheme.count, tile.lanes, job.dilation[2], job.pitch * tile.width, 0
     apart = job.tiles * tile.width
     for phase in range(dilation):
-        for j in range(phase, job.out_space[2], scheme.outputs * dilation):
+        for j in range(phase, job.crop[2] + job.out_space[2], scheme.outputs * dilation):
             products = m + slot(r, t, inside) * tile.width
             for k in range(points):
                 there = columns + k * lanes
@@ -158,7 +160,7 @@ def winograd(item, seat, job):
     columns, v = lines + job.columns_at, lines + job.values_at
     m, sums = lines + job.products_at, lines + job.sums_at
     begin = band * job.band
-    left = ((out_height - phase + apart - 1) // apart + outputs - 1) // outputs - begin
+    left = ((job.crop[1] + out_height - phase + apart - 1) // apart + outputs - 1) // outputs - begin
     down = min(job.band, left)
     if down <= 0:  # a phase with fewer rows than the first
         return
@@ -171,10 +173,10 @@ def winograd(item, seat, job):
     x = job.x + (n * job.x_image + g * job.channels * job.x_channel)
     for q in range(depth):
         e, c = front + q // blocks, q % blocks
-        first = (phase + begin * outputs * apart) * scheme.stride - job.before[1]
+        first = phase * job.stride[1] + begin * scheme.advance * apart - job.before[1]
         job.fill_lines(lines, x + (z + e * apart_z) * job.x_steps[0], first, c * tile.lanes)
         for r in range(down):
-            line, there = lines + r * outputs * scheme.stride * job.pitch * tile.lanes, v + q * job.tiles * tile.lanes
+            line, there = lines + r * scheme.advance * job.pitch * tile.lanes, v + q * job.tiles * tile.lanes
             gather(tile, job, scheme, line, columns, there, depth * job.tiles * tile.lanes, r, inside)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
@@ -184,9 +186,9 @@ def winograd(item, seat, job):
             for k in range(0, tile.width, tile.lanes):
                 scatter(tile, job, scheme, m + k, tile.load(panel + k), columns, sums + k, r, inside)
             for i in range(outputs):
-                row_out = phase + ((begin + r) * outputs + i) * apart
-                if row_out < out_height:
-                    here = sums + i * job.pitch * tile.width
+                row_out = phase + ((begin + r) * outputs + i) * apart - job.crop[1]
+                if 0 <= row_out and row_out < out_height:
+                    here = sums + (i * job.pitch + job.crop[2]) * tile.width
                     put_row(tile, job, here, n, g, f, (plane * out_height + row_out) * job.out_space[2], job.out_space[2])
 
 
@@ -237,7 +239,8 @@ def transformed_filters(weight: Array, bias: Array | None, groups: int, width: i
 
 def error_bound(scheme: Scheme, channels: int, dtype: str) -> float:
     """`toom.error_bound` of a scheme in two dimensions; `channels` are those of a group."""
-    return toom.error_bound(scheme, 2, channels, scheme.taps**2 * channels, dtype)
+    taps = scheme.overlap + 1 if scheme.transposed else scheme.taps  # those that an output sees
+    return toom.error_bound(scheme, 2, channels, taps**2 * channels, dtype)
 
 
 def worst_error(scheme: Scheme, channels: int, dtype: str) -> float:
