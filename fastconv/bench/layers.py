@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
+from fastconv.cpu.packing import aligned_copy
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
@@ -250,7 +251,7 @@ def segment(problems: Sequence[AnyProblem], rng: np.random.Generator | None = No
             random(problem.out_shape) if problem.residual else None,
         )
 
-    x = random(problems[0].x_shape)
+    x = aligned_copy(random(problems[0].x_shape))  # on a cache line, as every library's own results lie; for all of them
     return Segment(x, tuple(tuple(map(convolution, parts(problem))) for problem in problems))
 
 
