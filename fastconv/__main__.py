@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--kind", choices=KINDS, help="only layers of this kind")
     bench.add_argument("--chain", choices=CHAINS, action="append", default=[], help="time all convolutions of a network in order")
     bench.add_argument("--tune", action="store_true", help="time every algorithm of each layer; prints, and changes nothing")
+    bench.add_argument("--article", action="store_true", help="how much of what separable blocks save becomes speed")
 
     compiling = commands.add_parser("compile", help="compile every kernel now, so that no first call has to wait")
     compiling.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
@@ -59,6 +60,9 @@ def _bench(given: argparse.Namespace) -> None:
     if given.tune:
         found = bench.selected(given.layer, given.table, given.kind)
         bench.tune(found, threads=given.threads, seconds=bench.QUICK if given.quick else given.seconds)
+        return
+    if given.article:
+        bench.article(threads=given.threads, seconds=bench.QUICK if given.quick else given.seconds, plot=given.plot)
         return
     bench.bench(
         given.layer, table=given.table, kind=given.kind, chains=given.chain, peers=bench.PEERS if given.peers else (),

@@ -298,3 +298,13 @@ def test_endings(ending):
     take = "from common import check"
     done = python("-c", program.replace("IMPORT", take) if "IMPORT" in program else f"{take}\n{program}")
     assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_small_calls_wake_a_helper_together(monkeypatch):
+    """A large call does at once; small ones when they add up, and then they begin anew."""
+    monkeypatch.setattr(threads, "_unhelped", 0.0)
+    assert threads.worth_waking(threads.WORTH_WAKING)
+    small = threads.WORTH_WAKING / 4
+    count = int(threads.WORTH_WAKING_FOR_MORE / small)
+    for _ in range(2):
+        assert [threads.worth_waking(small) for _ in range(count)] == [False] * (count - 1) + [True]

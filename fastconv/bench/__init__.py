@@ -1,5 +1,6 @@
 """The layers that are timed, and how, beside which other libraries: `fastconv bench` and the asv suite share it."""
 
+from fastconv.bench.article import article
 from fastconv.bench.chains import CHAINS, Chain
 from fastconv.bench.compare import Comparison, best_in_turn, compare
 from fastconv.bench.layers import LAYERS, MORE_LAYERS, OTHER_LAYERS, TABLES, Case, case, find, layer, segment
@@ -21,6 +22,7 @@ __all__ = [
     "Console",
     "Measurement",
     "Peer",
+    "article",
     "bench",
     "best_in_turn",
     "best_time",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
+from fastconv.cpu.packing import aligned_copy
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
@@ -46,11 +47,17 @@ LAYERS: dict[str, Problem] = _table("""
     grouped32_28      conv2d,n1c256i28f256k3p1g32,bias,relu
 """)
 
-# Blocks of MobileNet, the up-sampling layers of a decoder, and what training adds.
+# Blocks of MobileNet v1, v2 and v3, whose pointwise expansion is a layer of its own; the up-sampling layers of a decoder, and
+# what training adds.
 MORE_LAYERS: dict[str, AnyProblem] = _table("""
     sep_112_32_64     conv2d,n1c32i112f32k3p1g32,bias,relu+conv2d,n1c32i112f64k1,bias,relu
     sep_28_256        conv2d,n1c256i28f256k3p1g256,bias,relu+conv2d,n1c256i28f256k1,bias,relu
     sep_14_512        conv2d,n1c512i14f512k3p1g512,bias,relu+conv2d,n1c512i14f512k1,bias,relu
+    sep_7_1024        conv2d,n1c1024i7f1024k3p1g1024,bias,relu+conv2d,n1c1024i7f1024k1,bias,relu
+    sep2_28_192_32    conv2d,n1c192i28f192k3p1g192,bias,relu6+conv2d,n1c192i28f32k1,bias,residual
+    sep2_14_384_64    conv2d,n1c384i14f384k3p1g384,bias,relu6+conv2d,n1c384i14f64k1,bias,residual
+    sep3_28_120_40    conv2d,n1c120i28f120k5p2g120,bias,relu+conv2d,n1c120i28f40k1,bias,residual
+    sep3_14_672_112   conv2d,n1c672i14f672k5p2g672,bias,hardswish+conv2d,n1c672i14f112k1,bias,residual
     up_28_64_32       transposed2d,n1c64i28f32k4s2p1,bias,relu
     up_14_128_64      transposed2d,n1c128i14f64k3s2p1o1,bias,relu
     gradw_28_128      weights2d,n1c128i28f128k3p1
@@ -135,7 +142,6 @@ OTHER_LAYERS: dict[str, AnyProblem] = _table("""
     last_112_32_dw       conv2d,n1c32i112f32k3p1g32,bias,relu,channels_last
     last_28_256_r2       conv2d,n1c256i28f256k3p2d2,bias,relu,channels_last
     sep_56_128_s2        conv2d,n1c128i56f128k3s2p1g128,bias,relu+conv2d,n1c128i28f256k1,bias,relu
-    sep_7_1024           conv2d,n1c1024i7f1024k3p1g1024,bias,relu+conv2d,n1c1024i7f1024k1,bias,relu
     signal_16000_64      conv1d,n1c64i16000f64k3p1,bias,relu
     signal_4000_dw31     conv1d,n1c256i4000f256k31p15g256,bias
     volume_16_32         conv3d,n1c32i16f32k3p1,bias,relu
@@ -250,7 +256,7 @@ def segment(problems: Sequence[AnyProblem], rng: np.random.Generator | None = No
             random(problem.out_shape) if problem.residual else None,
         )
 
-    x = random(problems[0].x_shape)
+    x = aligned_copy(random(problems[0].x_shape))  # on a cache line, as every library's own results lie; for all of them
     return Segment(x, tuple(tuple(map(convolution, parts(problem))) for problem in problems))
 
 

@@ -21,13 +21,19 @@ bandwidth, and everything that is done once a row. So `direct_depthwise` does li
 Lines outside the image are never visited, columns outside it are masked, in vectors at the border alone. A plane's lines stay in
 L1 or L2 from one column of vectors to the next. `tiled_depthwise_two` walks down two narrow planes at once. `tiled_depthwise_last`
 has channels in lanes and walks along the rows, which lie one after the other in memory: columns outside are skipped, lines masked.
-Dilated windows are as many interleaved walks. On a Zen 4 core (peak 115 GF/s) the 3x3 walk takes 10 cycles a vector from L1, 9 of
-them multiply-adds; from L3 12 to 13. Bands of rows that stay in L1 took 10 % longer on 112 x 112, prefetching gained nothing.
+Dilated windows are as many interleaved walks, and columns left over that half a vector holds take half a vector's time. On a
+Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.3 cycles a vector from L1, 11.5 from L3: 9 multiply-adds, and a store that takes
+the place of one. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the result ahead, and storing
+halves, gained nothing. F(2, 3) down the columns (columns.py) needs 6 products but 9 additions and clips a vector: 10.8 cycles.
 """
 
 import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
+
+# A walk asks for the line so many steps below: with planes of 112 x 112, which L1 does not hold, 5 to 15 % are gained, most where
+# lines begin within a cache line. Windows of more taps compute so long that lines arrive in time, and asking costs 10 %.
+BELOW, ASKING_TAPS = 4, 9
 
 
 @inlined
@@ -164,6 +170,14 @@ def direct_depthwise_last(item, seat, job):
 
 
 @inlined
+def prefetch_lines(tile, line, step):
+    """Those of one step of a walk; what lies in front of them, a column to the left has seen."""
+    for row in range(tile.step):
+        for vector in range(1, tile.step + 1):
+            line.prefetch(row * step + vector * tile.lanes)
+
+
+@inlined
 def walk(tile, weights, start, job, image, edges, line, count, apart, out, room, clip):
     """`count` windows one above the other, for a vector of columns; the first begins at `line` of the image.
 
@@ -173,6 +187,8 @@ def walk(tile, weights, start, job, image, edges, line, count, apart, out, room,
     height, step, pitch = job.space[1], job.x_steps[1], apart * job.out_space[2]
     sums, lines_apart, unfinished = tile.sums(start), job.dilation[2], (tile.rows - 1) // tile.step
     for t in range(count + unfinished):
+        if tile.rows * tile.vectors <= ASKING_TAPS:
+            prefetch_lines(tile, image + (line + BELOW) * step, step)
         if 0 <= line < height:
             sums = sums.weigh(weights, tile.windows(image + line * step, lines_apart, edges), 0)
         if tile.step == 2 and 0 <= line + 1 < height:
@@ -223,26 +239,37 @@ def walk_two(tile, weights, start, job, image, edges, line, count, out, room, x_
 
 
 @inlined
-def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
-    """Rows begin..end of filters first..last of image n into `out`, whose planes are so far apart; `clip` (low, high)."""
+def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip):
+    """The vector of columns from `j` on, of rows begin..end of filters first..last of image n."""
     lanes, phases, apart, out_width = tile.lanes, job.dilation[1], job.dilation[2], job.out_space[2]
     whole = out_width >= lanes or phases == 1  # vectors may be stored whole
+    u = j * tile.step - job.before[2]
+    inner = u >= 0 and u + (lanes - 1) * tile.step + (tile.vectors - 1) * apart < job.space[2]
+    edges = tile.edges(u, apart, job.space[2])
+    for f in range(first, last):
+        w, image = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+        weights, start = tile.splats(w + 1), tile.splat(w[0])
+        for phase in range(min(phases, end - begin)):
+            i = begin + phase
+            line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
+            here, room = out + ((f - first) * plane + phase * out_width + j), (end - i) * out_width if whole else 0
+            if inner:
+                walk(tile, weights, start, job, image, None, line, count, phases, here, room, clip)
+            else:
+                walk(tile, weights, start, job, image, edges, line, count, phases, here, room, clip)
+
+
+@inlined
+def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
+    """Rows begin..end of filters first..last of image n into `out`, whose planes are so far apart; `clip` (low, high)."""
+    lanes, half, out_width = tile.lanes, tile.half, job.out_space[2]
     for column in range(0, out_width, lanes):
-        j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
-        u = j * tile.step - job.before[2]
-        inner = u >= 0 and u + (lanes - 1) * tile.step + (tile.vectors - 1) * apart < job.space[2]
-        edges = tile.edges(u, apart, job.space[2])
-        for f in range(first, last):
-            w, image = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
-            weights, start = tile.splats(w + 1), tile.splat(w[0])
-            for phase in range(min(phases, end - begin)):
-                i = begin + phase
-                line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
-                here, room = out + ((f - first) * plane + phase * out_width + j), (end - i) * out_width if whole else 0
-                if inner:
-                    walk(tile, weights, start, job, image, None, line, count, phases, here, room, clip)
-                else:
-                    walk(tile, weights, start, job, image, edges, line, count, phases, here, room, clip)
+        left = out_width - column
+        if left <= half.lanes and out_width > lanes:
+            walk_column(half, job, n, first, last, begin, end, out_width - half.lanes, out, plane, clip)
+        else:
+            j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
+            walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip)
 
 
 @compiled

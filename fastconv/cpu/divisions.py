@@ -397,21 +397,28 @@ def separable_filters(problem: SeparableProblem, threads: int) -> Division:
 
 
 def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int) -> Division:
-    """Bands of rows, of which few pixels are left over from strips; chunks of filters only where bands are too few.
+    """Bands of rows and chunks of filters by which the busiest thread should be done first.
 
+    A band streams all weights of its chunk, and leaves pixels over from strips; a chunk has the depthwise part computed anew.
     `sums`: numbers that are kept of each pixel until they are put where they belong.
     """
     first, filters, channels = problem.depthwise, problem.filters, problem.depthwise.filters
     last, width, lanes = problem.data_format == "channels_last", problem.out_space[-1], machine.lanes(problem.dtype)
-    rows, images = math.prod(problem.out_space[:-1]), max(1, problem.batch)
+    rows, images, units = math.prod(problem.out_space[:-1]), max(1, problem.batch), _ceil(filters, unit)
     most = max(1, min(rows, scratch_numbers(problem.dtype) // (width * (channels + sums))))
-    if threads > 1:
-        wanted = _ceil(ITEMS_A_THREAD * threads, images)
-        most = max(1, min(most, max(_ceil(rows, wanted), _ceil(4 * strip, width))))
-    band = min(range(max(1, most // 2), most + 1), key=lambda b: _ceil(rows, b) * _ceil(b * width, strip) * (1 + 8 / b))
-    bands, units = _ceil(rows, band), _ceil(filters, unit)
-    chunk = _ceil(units, min(units, _ceil(2 * threads, bands * images)) if threads > 1 else 1)
-    chunks = _ceil(units, chunk)
+    weights = unit * channels * np.dtype(problem.dtype).itemsize  # of a unit of filters, in bytes
+    speed = STREAM[units * weights > machine.caches()["L2"]]
+    depthwise = DEPTHWISE_UPDATES * taps(first) * width * channels / lanes  # of a row
+
+    def busiest(division: tuple[int, int]) -> float:
+        band, chunks = division
+        products = _ceil(band * width, strip) * strip * unit * channels / lanes
+        item = _ceil(units, chunks) * (products + weights / speed) + band * depthwise
+        return _ceil(images * _ceil(rows, band) * chunks, threads) * item
+
+    band, chunks = min(((b, c) for c in range(1, min(units, threads) + 1) for b in range(most, 0, -1)), key=busiest)
+    chunk = _ceil(units, chunks)
+    bands, chunks = _ceil(rows, band), _ceil(units, chunk)
     window = None
     if slides(first) is None and not (last and first.filters != first.groups):
         window = TileShape(first.kernel[0], first.kernel[1], lanes, first.stride[0], problem.dtype)
@@ -541,11 +548,13 @@ def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     tile = tile or lanes_tile(problem)
     taps_b, stride, apart, before = problem.kernel[-1], problem.stride[-1], problem.dilation[-1], problem.pads[-1][0]
     out_width, width, filters = problem.out_space[-1], problem.space[-1], problem.filters // problem.groups
-    met = 0
-    for first in range(0, out_width, tile.rows):
+    met, padded = 0, any(problem.pads[-1])
+    for first in range(0, out_width, tile.rows) if padded else ():
         j = max(0, min(first, out_width - tile.rows))
         at = [j * stride + b * apart - before for b in range(taps_b)]
         met += sum(u + (tile.rows - 1) * stride >= 0 and u < width for u in at)
+    if not padded:
+        met = _ceil(out_width, tile.rows) * taps_b
     depth = problem.channels // problem.groups * taps(problem) // taps_b
     panels, rows = _ceil(filters, tile.width), _rows(problem)
     put = COPY if problem.data_format == "channels_last" else TURN
@@ -591,7 +600,9 @@ TRANSFORMS = {
     F2: (120.0, 90.0), F4: (300.0, 220.0), F2_3_2: (250.0, 150.0), F4_3_2: (750.0, 350.0),
     F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0), F8_3_UP: (450.0, 700.0), F8_4_UP: (500.0, 800.0),
 }  # fmt: skip
-# Bytes of transformed weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
+# A depthwise vector's multiply-adds take so many times those of a register tile: what is done once a line and once a walk.
+DEPTHWISE_UPDATES = 1.5
+# Bytes of weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
 STREAM = (32.0, 12.0, 4.0)
 
 

@@ -27,6 +27,7 @@ from fastconv.cpu import (
     winograd,
 )
 from fastconv.cpu.toom import Scheme
+from fastconv.cpu.windows import LEAST_HALF
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
@@ -160,7 +161,7 @@ def _columns_slide(problem: Problem) -> str | None:
 
 def _half_columns_slide(problem: Problem) -> str | None:
     half = machine.lanes(problem.dtype) // 2
-    if problem.out_space[-1] > half:
+    if half < LEAST_HALF or problem.out_space[-1] > half:
         return f"computes planes of at most {half} columns, these have {problem.out_space[-1]}"
     if any(d != 1 for d in problem.dilation):
         return f"computes no dilation, this is {problem.dilation}"

@@ -48,6 +48,7 @@ from fastconv.cpu.compiled import compiled, in_parallel
 # A call's estimated floating-point operations; one core of the machine where this was measured does 150 a nanosecond.
 WORTH_SHARING = 0.4e6  # 3 us of work: less is over before a helper that spins would have taken half of it
 WORTH_WAKING = 8e6  # 50 us of work: waking a sleeping helper costs its waker 8 us, and the helper comes later still
+WORTH_WAKING_FOR_MORE = 32e6  # of smaller calls since the last was woken: once awake it helps all that follow within 35 us
 
 LINUX = sys.platform == "linux"
 MOST_SEATS = 1024  # of a board, whatever the environment says
@@ -254,6 +255,7 @@ class Team:
 
 
 _team: Team | None = None
+_unhelped = 0.0  # work of calls that have woken nobody, since one last did
 _growing = threading.Lock()
 _spreading = threading.Lock()
 _forked = False
@@ -273,6 +275,20 @@ def board(seats: int) -> int:
             _growing.release()
         team = _team
     return team.board if team is not None else 0
+
+
+def worth_waking(work: float) -> bool:
+    """Whether a call of so many operations wakes helpers that sleep: it is large itself, or the latest of many small ones.
+
+    A network's depthwise layers are small, and follow each other: without the second rule two threads took as long for them as
+    one. Small calls far apart pay for a helper in vain once in WORTH_WAKING_FOR_MORE, 4 % of their time.
+    """
+    global _unhelped
+    _unhelped += work  # callers who meet here may lose some of each other's: it is an estimate
+    if work < WORTH_WAKING and _unhelped < WORTH_WAKING_FOR_MORE:
+        return False
+    _unhelped = 0.0
+    return True
 
 
 def run(kernel: int, job: int, items: int, work: float, most_seats: int = MOST_SEATS) -> None:
@@ -295,7 +311,7 @@ def run(kernel: int, job: int, items: int, work: float, most_seats: int = MOST_S
     if parts < 2 or work < WORTH_SHARING:
         serve(0, kernel, job, items, 1, False)
     elif _threading == "team" or _forked:
-        serve(board(parts), kernel, job, items, parts, work >= WORTH_WAKING)
+        serve(board(parts), kernel, job, items, parts, worth_waking(work))
     elif most_seats < _numba_config.NUMBA_NUM_THREADS or not _spreading.acquire(blocking=False):
         serve(0, kernel, job, items, 1, False)  # Numba's workqueue aborts the process if two threads enter it
     else:

@@ -296,11 +296,14 @@ def following(sums, start):
 # Halves ---------------------------------------------------------------------------------------------------------------
 
 
+LEAST_HALF = 2  # lanes: one number is no vector, so the half of two lanes is all of them
+
+
 attribute(
     TileShapeType,
     "half",
     lambda shape: (
-        TileShapeType(replace(shape.shape, lanes=shape.shape.lanes // 2)),
+        TileShapeType(replace(shape.shape, lanes=max(LEAST_HALF, shape.shape.lanes // 2))),
         lambda builder, value: ir.IntType(8).as_pointer()(None),
     ),
 )
