@@ -694,9 +694,9 @@ def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     task = problem.weights()
     functional.answer_if_asked(task)
     out = packing.aligned_empty(task.weight_shape, task.dtype)
-    _, implementation, division, _ = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
-    image, grad = (a if a.ndim == len(task.x_shape) else a[np.newaxis] for a in (x, grad_output))
-    launch.weight_gradient(implementation, division, task, image, grad, out)
+    image, grad = (functional.batched(a, task) for a in (x, grad_output))
+    choice = choose(task, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(image, task))
+    launch.weight_gradient(choice, image, grad, out)
     return out
 
 

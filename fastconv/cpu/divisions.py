@@ -94,6 +94,60 @@ def by_weight(problem: Problem, threads: int) -> Division:
     return Division(problem.filters * problem.channels // problem.groups, scratch=problem.out_space[-1])
 
 
+# Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates.
+PIXELS = 192
+# Pixels of a part of the images, so that adding the parts up is as little, and parts: enough for many threads.
+PART_PIXELS, MOST_PARTS = 400, 16
+
+
+def weight_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_weight_gradient: bands and parts that do not depend on the threads, then chunks and blocks that may."""
+    tile, room = numbers_tile(problem), scratch_numbers(problem.dtype)
+    channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+    rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
+    bands = _ceil(rows, max(1, min(rows, PIXELS // out_width)))
+    band = _ceil(rows, bands)
+    bands = _ceil(rows, band)
+    units = max(1, problem.batch) * planes(problem) * bands
+    parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
+    sheets = Sheets.of(problem, band)
+    # A quarter of a seat's scratch for the gradient, one for the sheets, half for the sums.
+    panels = max(1, min(_ceil(filters, tile.width), room // 4 // (band * out_width * tile.width)))
+    most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
+    others, wanted = parts * problem.groups, 2 * threads if threads > 1 else 1
+    chunk = _evenly(_ceil(filters, tile.width), panels, _ceil(wanted, others))
+    chunks = _ceil(_ceil(filters, tile.width), chunk)
+    block = _evenly(channels, most, _ceil(wanted, others * chunks))
+    blocks = _ceil(channels, block)
+    numbers = _ceil(block * taps(problem), tile.rows) * tile.rows
+    places = [c * sheets.sheet + tap for c in range(block) for tap in sheets.table[: taps(problem)]]
+    places += [0] * (numbers - len(places))
+    grads_at = _ceil(block * sheets.sheet + LINE, LINE) * LINE
+    sums_at = grads_at + chunk * tile.width * band * out_width
+    scratch = sums_at + (chunk * numbers + tile.lanes) * tile.width
+    fields = asdict(sheets) | {
+        "table": (*sheets.table, *places), "places": len(sheets.table), "channels": block, "all_channels": channels,
+        "blocks": blocks, "parts": parts, "grads_at": grads_at, "sums_at": sums_at,
+    }  # fmt: skip
+    items = others * chunks * blocks
+    return Division(items, bands, band, chunks, chunk * tile.width, scratch, tile, 0, fill_sheets, fields)
+
+
+def _evenly(count: int, most: int, wanted: int) -> int:
+    """The size of even shares of at most so many, and if possible in so many shares."""
+    return _ceil(count, max(_ceil(count, most), min(count, wanted)))
+
+
+def numbers_tile(problem: Problem) -> TileShape:
+    """The tile whose panels of filters, and of a filter's numbers, waste least."""
+    numbers, filters = problem.channels // problem.groups * taps(problem), problem.filters // problem.groups
+
+    def cycles(tile: TileShape) -> float:
+        return _ceil(numbers, tile.rows) * _ceil(filters, tile.width) * tiles.update_cycles(tile, tile.vectors)
+
+    return min(tiles.numbers_in_rows(problem.dtype), key=cycles)
+
+
 # Tiled kernels --------------------------------------------------------------------------------------------------------
 
 

@@ -4,8 +4,8 @@
     bias'[f]            = sum over n, i, j of out'[n, f, i, j]
 
 (The gradient with respect to the input is a transposed convolution: transposed.py. That of a transposed convolution is an
-ordinary one, and its weights' is the one here with image and gradient exchanged.) A work item owns one pair of filter and
-channel, and sums in an order that does not depend on the threads, outermost first:
+ordinary one, and its weights' is the one here with image and gradient exchanged.) All sums are made in an order that does not
+depend on the threads. An item of `direct_weight_gradient` owns one pair of filter and channel, outermost first:
 
     taps (a, b)             what they multiply outside the image is never visited
       images, rows            of the gradient and of the image, four at a time
@@ -13,10 +13,22 @@ channel, and sums in an order that does not depend on the threads, outermost fir
                                 product a row would spend its time on adding up lanes: 3 to 5 GF/s for 28 columns, against 11
 
 The arrays are read by their steps, so both data formats are served; the vectors need a gradient with a step of 1.
+
+`tiled_weight_gradient` is a matrix product (Goto and van de Geijn 2008) of the gradient, (filters, pixels), and of what the taps
+see, (pixels, channels x taps), which is never written down: in the sheets of the image (sheets.py) all that one number of a
+filter meets lies at a constant distance. An item owns a chunk of filters and a block of channels, whose sums stay in L2:
+
+    band of rows, image by image      its sheets, and its gradient with filters in lanes, which takes a transposition
+      panel of filters                  tile.width of them
+        numbers of a filter (c, a, b)     tile.rows of them: where each begins is a table
+          pixels of the band                a rank-1 update each
+
+Where filters and channels are few, the images fall into parts, each with a result of its own; they are added up in order.
 """
 
 from fastconv.cpu.compiled import compiled, inlined, reassociating
 from fastconv.cpu.rows import inside
+from fastconv.cpu.standard import turn_sums
 
 
 @inlined
@@ -94,3 +106,75 @@ def direct_bias_gradient(item, seat, job):
                 row = grad + (n * job.grad_image + k * step[0] + line * step[1])
                 total = add_sum(total, row, step[2], out_width)
     out[item] = total
+
+
+# Tiled ----------------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def turn_gradient(tile, square, job, grad, filters, rows, out):
+    """out[panel of filters][pixel][filter] of so many filters and rows; zeros in the lanes that no filter fills."""
+    lanes, width, pixels, step, apart = square.lanes, job.out_space[2], rows * job.out_space[2], job.grad_steps, job.grad_channel
+    if step[1] == width * step[2]:
+        rows, width = 1, pixels  # they lie one after the other
+    for f in range(0, (filters + tile.width - 1) // tile.width * tile.width, lanes):
+        panel = out + (f // tile.width * tile.width * pixels + f % tile.width)
+        for row in range(rows):
+            for j in range(0, width, lanes):
+                here, there = grad + (f * apart + row * step[1] + j * step[2]), panel + (row * width + j) * tile.width
+                if filters - f >= lanes and width - j >= lanes:
+                    if apart == 1:
+                        square.load_tile(here, step[2]).store(there, tile.width)
+                    else:
+                        square.load_tile(here, apart).transpose().store(there, tile.width)
+                elif apart == 1:
+                    square.load_tile(here, step[2], width - j, filters - f).store(there, tile.width, width - j, lanes)
+                else:
+                    block = square.load_tile(here, apart, filters - f, width - j).transpose()
+                    block.store(there, tile.width, width - j, lanes)
+
+
+@inlined
+def add_pixels(tile, sums, sheets, places, grads, rows, count, pitch):
+    """sums[k][f] += sum over rows of `count` pixels of what number k of a filter sees * the gradient, of one tile."""
+    acc = tile.load_tile(sums, tile.width)
+    for _ in range(rows):
+        for j in range(count):
+            acc = acc.rank1_at(sheets + j, places, grads)
+            grads += tile.width
+        sheets += pitch
+    acc.store(sums, tile.width)
+
+
+@compiled
+def tiled_weight_gradient(item, seat, job):
+    """One chunk of a group's filters, in lanes, one block of its channels, one part of the images."""
+    tile, (_, out_height, out_width), taps = job.tile, job.out_space, job.kernel[0] * job.kernel[1] * job.kernel[2]
+    chunk, block = item % job.chunks, item // job.chunks % job.blocks
+    g, part = item // (job.chunks * job.blocks) % job.groups, item // (job.chunks * job.blocks * job.groups)
+    first = chunk * job.chunk
+    filters, c = min(job.chunk, job.filters - first), min(block * job.channels, job.all_channels - job.channels)
+    sheets = job.scratch + seat * job.scratch_size
+    grads, sums, places = sheets + job.grads_at, sheets + job.sums_at, job.table + job.places
+    numbers = (job.channels * taps + tile.rows - 1) // tile.rows * tile.rows
+    for k in range((filters + tile.width - 1) // tile.width * numbers * tile.vectors):
+        job.square.splat(0).store(sums + k * tile.lanes)
+    images = job.batch * job.out_space[0] * job.bands
+    for unit in range(images * part // job.parts, images * (part + 1) // job.parts):
+        line, plane, n = unit % job.bands * job.band, unit // job.bands % job.out_space[0], unit // (job.bands * job.out_space[0])
+        rows = min(job.band, out_height - line)
+        job.fill_sheets(sheets, job.x + (n * job.x_image + (g * job.all_channels + c) * job.x_channel), plane, line)
+        grad = job.grad + (n * job.grad_image + (g * job.filters + first) * job.grad_channel)
+        grad = grad + (plane * job.grad_steps[0] + line * job.grad_steps[1])
+        turn_gradient(tile, job.square, job, grad, filters, rows, grads)
+        runs, count = (1, rows * out_width) if job.pitch == out_width else (rows, out_width)
+        for f in range(0, filters, tile.width):
+            for k in range(0, numbers, tile.rows):
+                panel = sums + (f * numbers + k * tile.width)
+                add_pixels(tile, panel, sheets, places + k, grads + f * rows * out_width, runs, count, job.pitch)
+    ours = (block * job.channels - c) * taps  # a last block overlaps its neighbour, and leaves to it what is its own
+    every = job.all_channels * taps
+    out = job.out + (((part * job.groups + g) * job.filters + first) * every + c * taps + ours)
+    for f in range(0, filters, tile.width):
+        panel, count = sums + (f * numbers + ours * tile.width), min(tile.width, filters - f)
+        turn_sums(tile, job.square, panel, out + f * every, every, count, job.channels * taps - ours)

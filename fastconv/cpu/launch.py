@@ -96,9 +96,7 @@ class Bound:
         x = x.reshape(problem.x_shape)
         if problem.padding_mode != "zeros" and any(map(any, problem.pads)):
             x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)
-        if neighbours(x, problem) not in self._implementation.reads:
-            x = packing.aligned_copy(x)
-        return packing.readable(x)
+        return _readable(x, self._implementation, problem)
 
 
 def _set_weights(words: Array, weights: Sequence[Array | None]) -> None:
@@ -134,24 +132,35 @@ def neighbours(x: Array, problem: AnyProblem) -> str:
     return "columns" if columns == x.itemsize else "channels" if channels == x.itemsize else "any"
 
 
-def weight_gradient(
-    implementation: Implementation, division: Division, problem: Problem, x: Array, grad: Array, out: Array
-) -> None:
+def weight_gradient(choice: Choice, x: Array, grad: Array, out: Array) -> None:
     """Compute a convolution's gradient with respect to its weights into `out`."""
+    problem, implementation, division, _ = choice
     if problem.batch == 0:
         out[...] = 0
         return
-    x, grad = packing.readable(x), packing.readable(grad)
+    x, grad = (_readable(a, implementation, problem) for a in (x, grad))
     image, channel, steps = _steps(grad, problem.data_format)
-    seats, size = threads.seats(), _rounded(division.scratch)
+    parts, size = division.fields.get("parts", 1), _rounded(division.scratch)
+    results = out if parts == 1 else packing.aligned_empty((parts, *out.shape), out.dtype)
+    seats, table = threads.seats(), np.array(division.fields.get("table", ()), np.int64)
     scratch = _scratch(seats * size * x.itemsize)
-    values = _geometry(problem, x) | {
-        "scratch": scratch[1], "scratch_size": size, "x": _at(x), "out": _at(out),
+    values = _geometry(problem, x) | dict(division.fields) | {
+        "bands": division.bands, "band": division.band, "chunks": division.chunks, "chunk": division.chunk,
+        "scratch": scratch[1], "scratch_size": size, "x": _at(x), "out": _at(results), "table": _at(table),
         "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
+    if division.tile is not None:
+        values |= _shared_code(problem, division, {"late": False})
     words = job.fill(values)
-    code = address(implementation.kernel, *job.arguments(problem.dtype))
+    code = address(implementation.kernel, *job.arguments(problem.dtype, division.tile))
     threads.run(code, _at(words), division.items, float(problem.operations), seats)
+    if parts > 1:
+        np.add.reduce(results, axis=0, out=out)
+
+
+def _readable(a: Array, implementation: Implementation, problem: Problem) -> Array:
+    """An image or a gradient as the kernel can read it: itself, if it can."""
+    return packing.readable(a if neighbours(a, problem) in implementation.reads else packing.aligned_copy(a))
 
 
 def bias_gradient(grad: Array, data_format: str, out: Array) -> None:

@@ -297,7 +297,12 @@ IMPLEMENTATIONS = (
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),
     Implementation(
+        "tiled_weight_gradient", "tiled", ("weights",),
+        gradients.tiled_weight_gradient, _in_order(), divisions.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,
+    ),
+    Implementation(
         "direct_weight_gradient", "direct", ("weights",),
         gradients.direct_weight_gradient, _in_order(), divisions.by_weight, "columns of the gradient", _never,
+        cycles=lambda problem: math.inf,
     ),
 )  # fmt: skip

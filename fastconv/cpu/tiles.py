@@ -31,6 +31,18 @@ PIXELS_IN_LANES = {
     16: ((4, 3), (6, 2), (4, 2), (2, 4), (1, 6), (8, 1)),  # 4x3 and 6x2 are 16 and 15 registers
 }
 
+# Filters in lanes, numbers of a filter in rows, for gradients: (rows, vectors). Three tall tiles that fill the registers, and
+# one for up to three taps.
+NUMBERS_IN_ROWS = {
+    32: ((14, 2), (9, 3), (14, 1), (9, 1)),
+    16: ((6, 2), (4, 3), (9, 1)),
+}
+
+
+def numbers_in_rows(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_weight_gradient."""
+    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in NUMBERS_IN_ROWS[machine.registers()]]
+
 
 def filters_in_lanes(dtype: str) -> list[TileShape]:
     """Every tile with filters in lanes."""
