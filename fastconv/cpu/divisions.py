@@ -95,57 +95,69 @@ def by_weight(problem: Problem, threads: int) -> Division:
 
 
 # Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates.
-PIXELS = 192
-# Pixels of a part of the images, so that adding the parts up is as little, and parts: enough for many threads.
-PART_PIXELS, MOST_PARTS = 400, 16
+PIXELS = 384
+# Pixels of a part of the images, so that adding the parts up is as little; and parts, enough for many threads.
+PART_PIXELS, MOST_PARTS = 1600, 16
 
 
 def weight_sums(problem: Problem, threads: int) -> Division:
     """For tiled_weight_gradient: bands and parts that do not depend on the threads, then chunks and blocks that may."""
-    tile, room = numbers_tile(problem), scratch_numbers(problem.dtype)
-    channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
-    rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
-    bands = _ceil(rows, max(1, min(rows, PIXELS // out_width)))
-    band = _ceil(rows, bands)
-    bands = _ceil(rows, band)
-    units = max(1, problem.batch) * planes(problem) * bands
+    exchanged = _turns_less(problem)
+    problem = problem.exchanged() if exchanged else problem
+    filters, channels, out_width = problem.filters // problem.groups, problem.channels // problem.groups, problem.out_space[-1]
+    rows, room = rows_in_a_plane(problem), scratch_numbers(problem.dtype)
+    band = _ceil(rows, _ceil(rows, max(1, min(rows, PIXELS // out_width))))
+    units = max(1, problem.batch) * planes(problem) * _ceil(rows, band)
     parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
     sheets = Sheets.of(problem, band)
-    # A quarter of a seat's scratch for the gradient, one for the sheets, half for the sums.
-    panels = max(1, min(_ceil(filters, tile.width), room // 4 // (band * out_width * tile.width)))
-    most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
-    others, wanted = parts * problem.groups, 2 * threads if threads > 1 else 1
-    chunk = _evenly(_ceil(filters, tile.width), panels, _ceil(wanted, others))
-    chunks = _ceil(_ceil(filters, tile.width), chunk)
-    block = _evenly(channels, most, _ceil(wanted, others * chunks))
-    blocks = _ceil(channels, block)
-    numbers = _ceil(block * taps(problem), tile.rows) * tile.rows
+
+    def shares(tile: TileShape, wanted: int) -> tuple[int, int, float]:
+        """(panels of a chunk, channels of a block, what they cost), for so many items."""
+        every = _ceil(filters, tile.width)
+        # Half of a seat's scratch for the sums, a quarter each for the gradient and the sheets.
+        panels = max(1, min(every, room // 4 // (band * out_width * tile.width)))
+        panels = _evenly(every, panels, _ceil(wanted, parts * problem.groups))
+        most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
+        least = min(channels, _ceil(wanted, parts * problem.groups * _ceil(every, panels)))
+        blocks = {_evenly(channels, most, count) for count in range(1, channels + 1) if count >= least}
+        return min(((panels, block, cycles(tile, block)) for block in blocks), key=lambda share: (share[2], -share[1]))
+
+    def cycles(tile: TileShape, block: int) -> float:
+        """Of a pixel: updates, which read as many places as they broadcast, and the gradient turned anew for each block."""
+        update = tiles.update_cycles(tile, tile.vectors) + tile.rows / 8
+        updates = _ceil(block * taps(problem), tile.rows) * update * (tile.lanes / machine.lanes(problem.dtype))
+        return _ceil(channels, block) * _ceil(filters, tile.width) * (updates + TURN * tile.vectors)
+
+    tile = min(tiles.numbers_in_rows(problem.dtype), key=lambda tile: shares(tile, 1)[-1])
+    panels, block, _ = shares(tile, 2 * threads if threads > 1 else 1)
+    chunk, numbers, every = panels * tile.width, _ceil(block * taps(problem), tile.rows) * tile.rows, channels * taps(problem)
+    bands, chunks, blocks = _ceil(rows, band), _ceil(filters, chunk), _ceil(channels, block)
     places = [c * sheets.sheet + tap for c in range(block) for tap in sheets.table[: taps(problem)]]
     places += [0] * (numbers - len(places))
     grads_at = _ceil(block * sheets.sheet + LINE, LINE) * LINE
-    sums_at = grads_at + chunk * tile.width * band * out_width
-    scratch = sums_at + (chunk * numbers + tile.lanes) * tile.width
+    sums_at = grads_at + chunk * band * out_width
     fields = asdict(sheets) | {
         "table": (*sheets.table, *places), "places": len(sheets.table), "channels": block, "all_channels": channels,
-        "blocks": blocks, "parts": parts, "grads_at": grads_at, "sums_at": sums_at,
+        "filters": filters, "blocks": blocks, "parts": parts, "grads_at": grads_at, "sums_at": sums_at, "exchanged": exchanged,
     }  # fmt: skip
-    items = others * chunks * blocks
-    return Division(items, bands, band, chunks, chunk * tile.width, scratch, tile, 0, fill_sheets, fields)
+    scratch, items = sums_at + chunk * numbers + tile.lanes * tile.width, parts * problem.groups * chunks * blocks
+    return Division(items, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
+
+
+def _turns_less(problem: Problem) -> bool:
+    """Whether a pointwise layer's image is to stand for its gradient, and the other way round: what fills the lanes is turned,
+
+    and so are sums of filters in lanes.
+    """
+    pixels = problem.batch * math.prod(problem.out_space)
+    if taps(problem) > 1 or any(s != 1 for s in problem.stride) or any(map(any, problem.pads)):
+        return False
+    return problem.channels * (TURN * pixels + COPY * problem.filters) < problem.filters * TURN * (pixels + problem.channels)
 
 
 def _evenly(count: int, most: int, wanted: int) -> int:
     """The size of even shares of at most so many, and if possible in so many shares."""
     return _ceil(count, max(_ceil(count, most), min(count, wanted)))
-
-
-def numbers_tile(problem: Problem) -> TileShape:
-    """The tile whose panels of filters, and of a filter's numbers, waste least."""
-    numbers, filters = problem.channels // problem.groups * taps(problem), problem.filters // problem.groups
-
-    def cycles(tile: TileShape) -> float:
-        return _ceil(numbers, tile.rows) * _ceil(filters, tile.width) * tiles.update_cycles(tile, tile.vectors)
-
-    return min(tiles.numbers_in_rows(problem.dtype), key=cycles)
 
 
 # Tiled kernels --------------------------------------------------------------------------------------------------------

@@ -139,8 +139,11 @@ def add_pixels(tile, sums, sheets, places, grads, rows, count, pitch):
     """sums[k][f] += sum over rows of `count` pixels of what number k of a filter sees * the gradient, of one tile."""
     acc = tile.load_tile(sums, tile.width)
     for _ in range(rows):
-        for j in range(count):
-            acc = acc.rank1_at(sheets + j, places, grads)
+        for j in range(0, count - 1, 2):
+            acc = acc.rank2_at(sheets + j, places, grads)
+            grads += 2 * tile.width
+        if count % 2:
+            acc = acc.rank1_at(sheets + (count - 1), places, grads)
             grads += tile.width
         sheets += pitch
     acc.store(sums, tile.width)
@@ -172,9 +175,25 @@ def tiled_weight_gradient(item, seat, job):
             for k in range(0, numbers, tile.rows):
                 panel = sums + (f * numbers + k * tile.width)
                 add_pixels(tile, panel, sheets, places + k, grads + f * rows * out_width, runs, count, job.pitch)
-    ours = (block * job.channels - c) * taps  # a last block overlaps its neighbour, and leaves to it what is its own
-    every = job.all_channels * taps
-    out = job.out + (((part * job.groups + g) * job.filters + first) * every + c * taps + ours)
+    put_sums(tile, job, sums, job.out + part * job.groups * job.filters * job.all_channels * taps, g, first, filters, block, c)
+
+
+@inlined
+def put_sums(tile, job, sums, out, g, first, filters, block, c):
+    """Numbers from channel c on of the filters from `first` on, to out[g][filter][number], or exchanged out[g][number][filter].
+
+    A last block overlaps its neighbour, and leaves to it what is its own.
+    """
+    taps = job.kernel[0] * job.kernel[1] * job.kernel[2]
+    ours, every = (block * job.channels - c) * taps, job.all_channels * taps
+    numbers, count = (job.channels * taps + tile.rows - 1) // tile.rows * tile.rows, job.channels * taps - ours
+    out = out + g * job.filters * every
     for f in range(0, filters, tile.width):
-        panel, count = sums + (f * numbers + ours * tile.width), min(tile.width, filters - f)
-        turn_sums(tile, job.square, panel, out + f * every, every, count, job.channels * taps - ours)
+        panel, width = sums + (f * numbers + ours * tile.width), min(tile.width, filters - f)
+        if job.exchanged:
+            for k in range(count):
+                row = out + ((c * taps + ours + k) * job.filters + first + f)
+                for lane in range(0, width, tile.lanes):
+                    tile.load(panel + (k * tile.width + lane)).store(row + lane, width - lane)
+        else:
+            turn_sums(tile, job.square, panel, out + ((first + f) * every + c * taps + ours), every, width, count)

@@ -78,6 +78,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "parts": (1, "integer"),
     "grads_at": (1, "integer"),
     "places": (1, "integer"),  # where they begin in the table
+    "exchanged": (1, "integer"),  # 1 if image and gradient stand for each other
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row

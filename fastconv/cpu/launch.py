@@ -22,7 +22,7 @@ from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
-X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
+X, OUT, RESIDUAL, SCRATCH, GRAD = (job.PLACES[name] for name in ("x", "out", "residual", "scratch", "grad"))
 WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
 BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
 OPERATIONS_A_BYTE = 3  # that a core could do while it moves one, 150 a nanosecond and 50 bytes: a depthwise layer moves many
@@ -132,30 +132,34 @@ def neighbours(x: Array, problem: AnyProblem) -> str:
     return "columns" if columns == x.itemsize else "channels" if channels == x.itemsize else "any"
 
 
-def weight_gradient(choice: Choice, x: Array, grad: Array, out: Array) -> None:
-    """Compute a convolution's gradient with respect to its weights into `out`."""
-    problem, implementation, division, _ = choice
-    if problem.batch == 0:
-        out[...] = 0
-        return
-    x, grad = (_readable(a, implementation, problem) for a in (x, grad))
-    image, channel, steps = _steps(grad, problem.data_format)
-    parts, size = division.fields.get("parts", 1), _rounded(division.scratch)
-    results = out if parts == 1 else packing.aligned_empty((parts, *out.shape), out.dtype)
-    seats, table = threads.seats(), np.array(division.fields.get("table", ()), np.int64)
-    scratch = _scratch(seats * size * x.itemsize)
-    values = _geometry(problem, x) | dict(division.fields) | {
-        "bands": division.bands, "band": division.band, "chunks": division.chunks, "chunk": division.chunk,
-        "scratch": scratch[1], "scratch_size": size, "x": _at(x), "out": _at(results), "table": _at(table),
-        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
-    }  # fmt: skip
-    if division.tile is not None:
-        values |= _shared_code(problem, division, {"late": False})
-    words = job.fill(values)
-    code = address(implementation.kernel, *job.arguments(problem.dtype, division.tile))
-    threads.run(code, _at(words), division.items, float(problem.operations), seats)
-    if parts > 1:
-        np.add.reduce(results, axis=0, out=out)
+class BoundWeightGradient(Bound):
+    """A convolution's gradient with respect to its weights, likewise; also the gradient must lie as the first one did."""
+
+    def __init__(self, choice: Choice, x: Array, grad: Array) -> None:
+        self._exchanged = choice.division.fields.get("exchanged", False)
+        if self._exchanged:
+            choice, x, grad = choice._replace(problem=choice.problem.exchanged()), grad, x
+        super().__init__(choice, x, False)
+        image, channel, steps = _steps(self._prepared_gradient(grad), self._problem.data_format)
+        for name, step in zip(("grad_image", "grad_channel", "grad_steps"), (image, channel, steps), strict=True):
+            self._words[job.PLACES[name] :][: job.FIELDS[name][0]] = step
+        self._parts = choice.division.fields.get("parts", 1)
+
+    def gradient(self, x: Array, grad: Array, out: Array) -> None:
+        """Compute it into `out`."""
+        if self._exchanged:
+            x, grad = grad, x
+        image, above = self._prepared(x), self._prepared_gradient(grad)  # names of their own: they must outlive the call
+        results = out if self._parts == 1 else packing.aligned_empty((self._parts, *out.shape), out.dtype)
+        bound = copy.copy(self)
+        bound._words = self._words.copy()
+        bound._words[GRAD] = packing.address_of(above)
+        bound(image, None, results)
+        if self._parts > 1:
+            np.add.reduce(results, axis=0, out=out)
+
+    def _prepared_gradient(self, grad: Array) -> Array:
+        return _readable(grad.reshape(self._problem.out_shape), self._implementation, self._problem)
 
 
 def _readable(a: Array, implementation: Implementation, problem: Problem) -> Array:

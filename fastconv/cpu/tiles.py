@@ -7,6 +7,8 @@ two multiply-adds a cycle, and at least SUMS_IN_FLIGHT sums must be under way to
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastconv.cpu import machine
 from fastconv.cpu.simd import TileShape
 
@@ -31,17 +33,21 @@ PIXELS_IN_LANES = {
     16: ((4, 3), (6, 2), (4, 2), (2, 4), (1, 6), (8, 1)),  # 4x3 and 6x2 are 16 and 15 registers
 }
 
-# Filters in lanes, numbers of a filter in rows, for gradients: (rows, vectors). Three tall tiles that fill the registers, and
-# one for up to three taps.
+# Filters in lanes, numbers of a filter in rows, for gradients: (rows, vectors). Tall tiles that nearly fill the registers, to
+# choose from: 128 numbers take ten times 13 rows or ten times 14, and the nine of one channel take 9.
 NUMBERS_IN_ROWS = {
-    32: ((14, 2), (9, 3), (14, 1), (9, 1)),
-    16: ((6, 2), (4, 3), (9, 1)),
+    32: ((14, 2), (13, 2), (12, 2), (9, 3), (14, 1), (9, 1)),
+    16: ((6, 2), (5, 2), (4, 3), (9, 1)),
 }
+
+LEAST_TO_HALVE = 8  # lanes
 
 
 def numbers_in_rows(dtype: str) -> list[TileShape]:
-    """Every tile of tiled_weight_gradient."""
-    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in NUMBERS_IN_ROWS[machine.registers()]]
+    """Every tile of tiled_weight_gradient; for few filters also of half the lanes, which a core multiplies twice as many of."""
+    lanes = machine.lanes(dtype)
+    whole = [TileShape(rows, vectors, lanes, 1, dtype) for rows, vectors in NUMBERS_IN_ROWS[machine.registers()]]
+    return [*whole, *(replace(tile, lanes=lanes // 2) for tile in whole if tile.vectors == 1 and lanes >= LEAST_TO_HALVE)]
 
 
 def filters_in_lanes(dtype: str) -> list[TileShape]:
