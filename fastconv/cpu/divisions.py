@@ -155,6 +155,48 @@ def _turns_less(problem: Problem) -> bool:
     return problem.channels * (TURN * pixels + COPY * problem.filters) < problem.filters * TURN * (pixels + problem.channels)
 
 
+def window_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_weight_gradient: chunks of channels; parts of the images where channels are few."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    narrow = problem.out_space[1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    lines = lines_at_once(taps_a, taps_b, problem.stride[0])
+    tile = TileShape(lines, taps_b, lanes // 2 if narrow else lanes, problem.stride[0], problem.dtype)
+    parts = max(1, min(MOST_PARTS // problem.filters, problem.batch))
+    chunks = min(problem.filters, _ceil(ITEMS_A_THREAD * threads, parts)) if threads > 1 else 1
+    chunk = _ceil(problem.filters, chunks)
+    chunks = _ceil(problem.filters, chunk)
+    return Division(parts * chunks, 1, 1, chunks, chunk, 0, tile, fields={"parts": parts})
+
+
+def window_sums_last(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_weight_gradient_last: vectors of channels; parts of all rows where they are few."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    lines = lines_at_once(taps_a, taps_b, problem.stride[0])
+    tile, chunks = TileShape(taps_b, lines, lanes, problem.stride[0], problem.dtype), _ceil(problem.filters, lanes)
+    rows = max(1, problem.batch) * problem.out_space[0]
+    parts = max(1, min(_ceil(MOST_PARTS, chunks), rows, rows * problem.out_space[1] // PART_PIXELS))
+    return Division(parts * chunks, 1, 1, chunks, lanes, tile.rows * tile.width, tile, fields={"parts": parts})
+
+
+def lines_at_once(taps_a: int, taps_b: int, stride: int) -> int:
+    """Lines of taps whose sums, gradients and numbers fit the registers, as even shares of all."""
+    fitting = [n for n in range(1, taps_a + 1) if n * taps_b + max(_ceil(n, stride), n) + taps_b < machine.registers()]
+    return _evenly(taps_a, max(fitting, default=1), 1)
+
+
+def tiles_of_windows(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_weight_gradient."""
+    lanes = machine.lanes(dtype)
+    each = [TileShape(lines_at_once(w.rows, w.vectors, w.step), w.vectors, lanes, w.step, dtype) for w in tiles.windows(dtype)]
+    return [*each, *(replace(tile, lanes=lanes // 2) for tile in each if lanes >= tiles.LEAST_TO_HALVE)]
+
+
+def tiles_of_windows_last(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_weight_gradient_last."""
+    every = tiles_of_windows(dtype)
+    return [replace(tile, rows=tile.vectors, vectors=tile.rows) for tile in every if tile.lanes == machine.lanes(dtype)]
+
+
 def _evenly(count: int, most: int, wanted: int) -> int:
     """The size of even shares of at most so many, and if possible in so many shares."""
     return _ceil(count, max(_ceil(count, most), min(count, wanted)))

@@ -24,7 +24,17 @@ filter meets lies at a constant distance. An item owns a chunk of filters and a 
           pixels of the band                a rank-1 update each
 
 Where filters and channels are few, the images fall into parts, each with a result of its own; they are added up in order.
+
+Of a depthwise layer there is nothing to multiply with. `tiled_depthwise_weight_gradient` walks as tiled_depthwise does: a tile
+of tile.rows lines of taps holds a vector of sums for each tap, until all of a channel's columns of vectors are walked down:
+
+    image, column of vectors     neighbouring outputs in lanes; the gradients of the windows under way in registers
+      line of the image            its taps are loaded, and each meets the gradient of every window that it belongs to
+
+`tiled_depthwise_weight_gradient_last` has channels in lanes and walks along the rows.
 """
+
+import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 
 from fastconv.cpu.compiled import compiled, inlined, reassociating
 from fastconv.cpu.rows import inside
@@ -197,3 +207,104 @@ def put_sums(tile, job, sums, out, g, first, filters, block, c):
                     tile.load(panel + (k * tile.width + lane)).store(row + lane, width - lane)
         else:
             turn_sums(tile, job.square, panel, out + ((first + f) * every + c * taps + ours), every, width, count)
+
+
+# Tiled, depthwise -----------------------------------------------------------------------------------------------------
+
+
+@inlined
+def walk_down(acc, tile, job, image, edges, line, grad, count, inner, width):
+    """Gather from `count` windows one above the other, for a vector of columns; the first begins at `line` of the image."""
+    height, step, down, apart = job.space[1], job.x_steps[1], job.grad_steps[1], job.dilation[1]
+    above, unfinished = tile.sums(tile.splat(0)), (tile.rows - 1) // tile.step
+    for t in range(count + unfinished):
+        newest = tile.splat(0)
+        if t < count:
+            newest = tile.load(grad) if inner else tile.load(grad, 0, width)
+            if tile.step == 2:
+                newest = newest.as_windows()
+        above = above.next(newest)
+        if 0 <= line < height:
+            acc = acc.gather(above, tile.windows(image + line * step, job.dilation[2], edges), 0)
+        if tile.step == 2 and 0 <= line + 1 < height:
+            acc = acc.gather(above, tile.windows(image + (line + 1) * step, job.dilation[2], edges), 1)
+        grad += down * apart
+        line += apart * tile.step
+    return acc
+
+
+@compiled
+def tiled_depthwise_weight_gradient(item, seat, job):
+    """One chunk of channels, one part of the images: columns in lanes."""
+    tile, filters, (_, taps_a, taps_b), (_, out_height, out_width) = job.tile, job.groups * job.filters, job.kernel, job.out_space
+    chunk, part, phases, apart = item % job.chunks, item // job.chunks, job.dilation[1], job.dilation[2]
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
+        for top in range(0, taps_a, tile.rows):
+            a = min(top, taps_a - tile.rows)  # the last lines of taps overlap their neighbours
+            acc = tile.zeros()
+            for n in range(job.batch * part // job.parts, job.batch * (part + 1) // job.parts):
+                for j in range(0, out_width, tile.lanes):
+                    u, width = j * tile.step - job.before[2], out_width - j
+                    image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+                    grad = job.grad + (n * job.grad_image + f * job.grad_channel + j)
+                    inner = u >= 0 and u + (tile.lanes - 1) * tile.step + (taps_b - 1) * apart < job.space[2] and width >= tile.lanes
+                    edges = tile.edges(u, apart, job.space[2])
+                    for i in range(min(phases, out_height)):
+                        line, count = i * tile.step + a * phases - job.before[1], (out_height - i + phases - 1) // phases
+                        here = grad + i * job.grad_steps[1]
+                        if inner:
+                            acc = walk_down(acc, tile, job, image, None, line, here, count, True, width)
+                        else:
+                            acc = walk_down(acc, tile, job, image, edges, line, here, count, False, width)
+            acc.totals(job.out + (((part * filters + f) * taps_a + a) * taps_b))
+
+
+@inlined
+def walk_across(acc, tile, job, image, edges, column, grad, count, width):
+    """Gather from `count` windows side by side, for a vector of channels; the first begins at `column`."""
+    columns, step, apart, across = job.space[2], job.x_steps[2], job.dilation[2], job.grad_steps[2]
+    above, unfinished, lines_apart = tile.sums(tile.splat(0)), (tile.rows - 1) // tile.step, job.dilation[1] * job.x_steps[1]
+    for t in range(count + unfinished):
+        newest = tile.splat(0)
+        if t < count:
+            newest = tile.load(grad, 0, width)
+        above = above.next(newest)
+        if 0 <= column < columns:
+            acc = acc.gather(above, tile.taps(image + column * step, lines_apart, edges), 0)
+        if tile.step == 2 and 0 <= column + 1 < columns:
+            acc = acc.gather(above, tile.taps(image + (column + 1) * step, lines_apart, edges), 1)
+        grad += across * apart
+        column += apart * tile.step
+    return acc
+
+
+@compiled
+def tiled_depthwise_weight_gradient_last(item, seat, job):
+    """One vector of channels, one part of the rows of all images: channels in lanes, a window's columns in the tile's rows."""
+    tile, channels, (_, taps_a, taps_b), (_, out_height, out_width) = job.tile, job.groups, job.kernel, job.out_space
+    part, phases, sums, rows = item // job.chunks, job.dilation[2], job.scratch + seat * job.scratch_size, job.batch * out_height
+    c = item % job.chunks * tile.lanes
+    width = min(tile.lanes, channels - c)
+    for top in range(0, taps_a, tile.vectors):
+        a = min(top, taps_a - tile.vectors)
+        acc = tile.zeros()
+        for row in range(rows * part // job.parts, rows * (part + 1) // job.parts):
+            n, i = row // out_height, row % out_height
+            line = i * tile.step + a * job.dilation[1] - job.before[1]
+            lines = inside(line, job.dilation[1], tile.vectors, job.space[1])
+            inner, edges = lines[1] - lines[0] == tile.vectors and width == tile.lanes, tile.sides(lines[0], lines[1], width)
+            image = job.x + (n * job.x_image + line * job.x_steps[1] + c)
+            grad = job.grad + (n * job.grad_image + i * job.grad_steps[1] + c)
+            for j in range(min(phases, out_width)):
+                column, count = j * tile.step - job.before[2], (out_width - j + phases - 1) // phases
+                here = grad + j * job.grad_steps[2]
+                if inner:
+                    acc = walk_across(acc, tile, job, image, None, column, here, count, width)
+                else:
+                    acc = walk_across(acc, tile, job, image, edges, column, here, count, width)
+        acc.store(sums, tile.width)
+        for k in range(width):
+            out = job.out + (((part * channels + c + k) * taps_a + a) * taps_b)
+            for b in range(taps_b):
+                for e in range(tile.vectors):
+                    out[e * taps_b + b] = sums[(b * tile.vectors + e) * tile.lanes + k]

@@ -163,6 +163,17 @@ def _channels_slide(problem: Problem) -> str | None:
     return _unless(LAST)(problem) or divisions.slides(problem)
 
 
+def _windows_gathered(data_format: str) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.groups != problem.channels:
+            return "computes depthwise layers"
+        if data_format == LAST and problem.filters != problem.groups:
+            return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+        return _unless(data_format)(problem) or divisions.slides(problem)
+
+    return refuse
+
+
 def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.channel_panels(weights[0], biases[0], unit)]
 
@@ -296,6 +307,16 @@ IMPLEMENTATIONS = (
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),
+    Implementation(
+        "tiled_depthwise_weight_gradient", "tiled", ("weights",),
+        gradients.tiled_depthwise_weight_gradient, _in_order(), divisions.window_sums, "columns of the gradient",
+        _windows_gathered(FIRST), ("columns",), divisions.tiles_of_windows,
+    ),
+    Implementation(
+        "tiled_depthwise_weight_gradient_last", "tiled", ("weights",),
+        gradients.tiled_depthwise_weight_gradient_last, _in_order(), divisions.window_sums_last, "channels",
+        _windows_gathered(LAST), ("channels",), divisions.tiles_of_windows_last,
+    ),
     Implementation(
         "tiled_weight_gradient", "tiled", ("weights",),
         gradients.tiled_weight_gradient, _in_order(), divisions.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,

@@ -6,6 +6,8 @@ A tile of `rows` x `vectors` is here the window itself: a window spans `rows` li
     numbers     of one line: shape.windows(p, apart, edges), shape.taps(p, apart, edges)
     sums        of the windows that have begun and are not complete: shape.sums(start), s.weigh(weights, numbers, phase),
                 s.oldest(), s.next(start)
+    gradients   of the weights, a tile: t.gather(above, numbers, phase), where the sums' place is taken by the gradients `above`
+                of the results of the windows under way; t.totals(p)
 
 Windows begin every `step` lines, so ceil(rows / step) of them are under way. A line in phase r of window t meets, in the window
 that began q windows ago, the weights of line q * step + r. `edges` say which lanes a load may touch: made once a column, for
@@ -33,6 +35,7 @@ from fastconv.cpu.simd import (
     _clamped,
     _fma,
     _load_masked,
+    _places,
     _shuffled,
     _tile_of,
     at,
@@ -291,6 +294,49 @@ def following(sums, start):
         return _tile_of(builder, s, lambda row, vector: builder.extract_value(acc, row - 1) if row else start)
 
     return sums(start), build
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+@method(TileType, "gather")
+def gather(tile, above, numbers, phase):
+    """Add a line's numbers to what they add to the weights' gradients, as `weigh` adds them to the sums."""
+    if not isinstance(phase, types.IntegerLiteral):
+        raise TypingError(f"gather: got {phase} as phase, expected a literal")
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, above: Any, number: Any, phase_value: Any) -> Any:
+        for row, vector, place in _places(s):
+            if row % s.step == phase.literal_value:
+                factors = builder.extract_value(above, row // s.step), builder.extract_value(number, vector)
+                acc = builder.insert_value(acc, _fma(builder, *factors, builder.extract_value(acc, place), s), place)
+        return acc
+
+    return tile(above, numbers, phase), build
+
+
+@method(VectorType, "as_windows")
+def as_windows(v):
+    """Neighbouring numbers in the order of windows of step 2."""
+    return v(), lambda builder, value: _shuffled(builder, value, value, _order(v))
+
+
+@method(TileType, "totals")
+def totals(tile, p):
+    """The sum of the lanes of each register, to p[row * vectors + vector]: by halves, always in the same order."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, p: Any) -> None:
+        for *_, place in _places(s):
+            value, lanes = builder.extract_value(acc, place), s.lanes
+            while lanes > 1:
+                lanes //= 2
+                halves = [_shuffled(builder, value, value, range(first, first + lanes)) for first in (0, lanes)]
+                value = builder.fadd(*halves)
+            builder.store(builder.extract_element(value, NARROW(0)), at(builder, p, place))
+
+    return types.void(p), build
 
 
 # Halves ---------------------------------------------------------------------------------------------------------------
