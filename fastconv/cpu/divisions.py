@@ -297,6 +297,26 @@ def transposed(problem: Problem, threads: int) -> Division:
     return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
 
 
+def depthwise_transposed(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_transposed: chunks of channels; of narrow images half a vector."""
+    lanes = machine.lanes(problem.dtype)
+    narrow = problem.space[-1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    tile = TileShape(1, problem.kernel[-1], lanes // 2 if narrow else lanes, 2, problem.dtype)
+    wanted = _ceil(ITEMS_A_THREAD * threads, max(1, problem.batch)) if threads > 1 else 1
+    chunk = _ceil(problem.filters, min(problem.filters, wanted))
+    chunks = _ceil(problem.filters, chunk)
+    return Division(problem.batch * chunks, 1, 1, chunks, chunk, 0, tile, 1, None, {"panel": 1 + taps(problem)})
+
+
+def depthwise_transposed_last(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_transposed_last: bands of rows."""
+    lanes, rows = machine.lanes(problem.dtype), rows_in_a_plane(problem)
+    band = _ceil(rows, min(rows, _ceil(ITEMS_A_THREAD * threads, max(1, problem.batch)) if threads > 1 else 1))
+    bands, tile = _ceil(rows, band), TileShape(1, 1, lanes, 1, problem.dtype)
+    fields = {"panel": lanes * (1 + taps(problem))}
+    return Division(problem.batch * bands, bands, band, 1, problem.filters, 0, tile, lanes, None, fields)
+
+
 def sheet_rows(band: int, span: int, stride: int) -> int:
     """Rows of the image that reach a band of rows of a transposed convolution's result."""
     return (band - 1 + span) // stride + 1

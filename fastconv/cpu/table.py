@@ -48,8 +48,13 @@ def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]
     return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, machine.lanes(problem.dtype))]
 
 
-def _exchanged_in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return _in_lanes(problem, unit, [packing.exchanged(weights[0], problem.groups)], biases)
+def _exchanged_in_turn(pack: Callable[..., Any]) -> Callable[..., Any]:
+    """Pack the weights of a transposed convolution as those of an ordinary one."""
+
+    def exchanged(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        return pack(problem, unit, [packing.exchanged(weights[0], problem.groups)], biases)  # type: ignore[no-any-return]
+
+    return exchanged
 
 
 def _in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -178,6 +183,22 @@ def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: l
     return [packing.channel_panels(weights[0], biases[0], unit)]
 
 
+def _columns_spread(problem: Problem) -> str | None:
+    if problem.groups != problem.channels or problem.dimensions == 3:
+        return "computes depthwise layers of planes and signals"
+    if problem.stride[-1] != 2 or problem.kernel[-1] not in tiles.SPREADS or any(d != 1 for d in problem.dilation):
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} columns two apart, without dilation"
+    return _unless(FIRST)(problem)
+
+
+def _channels_spread(problem: Problem) -> str | None:
+    if problem.groups != problem.channels or problem.dimensions == 3 or any(d != 1 for d in problem.dilation):
+        return "computes depthwise layers of planes and signals, without dilation"
+    if problem.filters != problem.groups:
+        return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+    return _unless(LAST)(problem)
+
+
 def _as_called(dtype: str) -> list[Any]:
     """Tiles of separable layers: each with each window would be hundreds, so they are compiled when they are called."""
     return []
@@ -301,8 +322,18 @@ IMPLEMENTATIONS = (
     _direct("standard", FIRST, standard.direct_standard, divisions.by_filter, packing.as_they_come),
     _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
     Implementation(
+        "tiled_depthwise_transposed", "tiled", ("transposed",),
+        transposed.tiled_depthwise_transposed, _exchanged_in_turn(_one_by_one), divisions.depthwise_transposed, COLUMNS,
+        _columns_spread, ("columns",), tiles.spreads,
+    ),
+    Implementation(
+        "tiled_depthwise_transposed_last", "tiled", ("transposed",),
+        transposed.tiled_depthwise_transposed_last, _exchanged_in_turn(_in_channel_lanes), divisions.depthwise_transposed_last,
+        "channels", _channels_spread, ("channels",), tiles.one_vector,
+    ),
+    Implementation(
         "tiled_transposed", "tiled", ("transposed",),
-        transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
+        transposed.tiled_transposed, _exchanged_in_turn(_in_lanes), divisions.transposed, FILTERS, _wide_enough, SHEETS,
         tiles.filters_in_lanes,
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),

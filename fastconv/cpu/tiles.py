@@ -81,3 +81,19 @@ WINDOWS = ((3, 3), (5, 5), (7, 7))
 def windows(dtype: str) -> list[TileShape]:
     """Every window that slides with code of its own, of step 1 and 2."""
     return [TileShape(a, b, machine.lanes(dtype), step, dtype) for a, b in WINDOWS for step in (1, 2)]
+
+
+def one_vector(dtype: str) -> list[TileShape]:
+    """The tile of tiled_depthwise_transposed_last."""
+    return [TileShape(1, 1, machine.lanes(dtype), 1, dtype)]
+
+
+# Taps across of transposed windows two columns apart, with code of their own: those of up-sampling layers and of gradients.
+SPREADS = (2, 3, 4, 5, 7)
+
+
+def spreads(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_transposed."""
+    lanes = machine.lanes(dtype)
+    widths = [lanes, lanes // 2] if lanes >= LEAST_TO_HALVE else [lanes]
+    return [TileShape(1, taps, width, 2, dtype) for taps in SPREADS for width in widths]

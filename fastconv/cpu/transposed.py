@@ -22,8 +22,17 @@ phases interleave by themselves:
       row of the result
         phase of columns, strip of its pixels     tile.rows of them, `stride` apart
           block of channels, taps of the phase, channels     a rank-1 update each
+
+`tiled_depthwise_transposed`, for depthwise layers whose columns are two apart, has columns of the image in lanes (windows.py):
+
+    column of vectors       edges are made once
+      row of the result       even and odd columns in a register each, interleaved when they are stored
+        rows of taps that reach it    one after the other a row of the image further up
+
+`tiled_depthwise_transposed_last` has channels in lanes, and goes from pixel to pixel; any stride will do.
 """
 
+import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
@@ -161,3 +170,94 @@ def tiled_transposed(item, seat, job):
                         there = row + (phase + j * spread_j) * tile.width
                         acc.clip(job.least, job.most).store(there, spread_j * tile.width)
             put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
+
+
+# Tiled, depthwise -----------------------------------------------------------------------------------------------------
+
+
+@inlined
+def spread_rows(acc, tile, job, image, weights, edges, a, y):
+    """Add every row of taps from `a` on that reaches a row of the result; the first spreads row y of the image."""
+    while a < job.kernel[1]:
+        if 0 <= y < job.space[1]:
+            acc = acc.spread(tile, weights + a * job.kernel[2], tile.reach.taps(image + y * job.x_steps[1], -1, edges))
+        a, y = a + job.stride[1], y - 1
+    return acc
+
+
+@compiled
+def tiled_depthwise_transposed(item, seat, job):
+    """One chunk of channels of one image. Weights from packing.row_panels, a filter each."""
+    tile, filters, lanes, (_, rows, out_width) = job.tile, job.groups * job.filters, job.tile.lanes, job.out_space
+    chunk, n = item % job.chunks, item // job.chunks
+    first, last, image = chunk * job.chunk, min((chunk + 1) * job.chunk, filters), n * filters * rows * out_width
+    crop, span = job.before[2], (job.kernel[2] - 1) // 2
+    for j in range(-(crop % 2), out_width, 2 * lanes):
+        u, inner_out = (j + crop) // 2, j >= 0 and j + 2 * lanes <= out_width  # lane 0 of even columns meets tap 0 at column u
+        inner, edges = u >= span and u + lanes <= job.space[2], tile.reach.edges(u, -1, job.space[2])
+        for f in range(first, last):
+            w, x = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+            start, out = tile.splat(w[0]), job.out + (image + f * rows * out_width + j)
+            a, y = job.before[1] % job.stride[1], job.before[1] // job.stride[1]
+            for _ in range(rows):
+                acc = tile.phases(start)
+                if inner:
+                    acc = spread_rows(acc, tile, job, x, w + 1, None, a, y)
+                else:
+                    acc = spread_rows(acc, tile, job, x, w + 1, edges, a, y)
+                acc = acc.clip(job.least, job.most).interleaved()
+                if inner_out:
+                    acc.store(out, 0)
+                else:
+                    acc.store_between(out, -j, out_width - j)
+                out += out_width
+                a += 1
+                if a == job.stride[1]:
+                    a, y = 0, y + 1
+    if job.late:
+        for f in range(first, last):
+            job.finish_row(job.out + (image + f * rows * out_width), rows * out_width, image, f * rows * out_width)
+
+
+@inlined
+def spread_pixel(acc, tile, job, image, weights, a, y, b, u, count):
+    """Add every tap from (a, b) on that reaches a pixel of the result, for a vector of channels; the first spreads pixel (y, u)."""
+    lanes, (_, taps_a, taps_b), (_, height, width), step = tile.lanes, job.kernel, job.space, job.x_steps
+    while a < taps_a:
+        if 0 <= y < height:
+            tap, column = b, u
+            while tap < taps_b:
+                if 0 <= column < width:
+                    x, w = image + (y * step[1] + column * step[2]), tile.load(weights + (tap * taps_a + a) * lanes)
+                    acc = acc.plus(w, tile.load(x) if count >= lanes else tile.load(x, 0, count))
+                tap, column = tap + job.stride[2], column - 1
+        a, y = a + job.stride[1], y - 1
+    return acc
+
+
+@compiled
+def tiled_depthwise_transposed_last(item, seat, job):
+    """One band of rows of one image, all channels. Weights from packing.channel_panels."""
+    tile, channels, lanes, (_, rows, out_width) = job.tile, job.groups, job.tile.lanes, job.out_space
+    band, n, count = item % job.bands, item // job.bands, min(job.groups, job.tile.lanes)
+    image, x = n * rows * out_width * channels, job.x + n * job.x_image
+    for i in range(band * job.band, min((band + 1) * job.band, rows)):
+        a, y = (i + job.before[1]) % job.stride[1], (i + job.before[1]) // job.stride[1]
+        place = i * out_width * channels
+        for block in range(0, channels, lanes):
+            c = max(0, min(block, channels - lanes))  # the last vector overlaps its neighbour
+            panel, out = job.weight + block // lanes * job.panel, job.out + (image + place + c)
+            b, u = job.before[2] % job.stride[2], job.before[2] // job.stride[2]
+            for _ in range(out_width):
+                acc = spread_pixel(tile.load(panel), tile, job, x + c, panel + lanes, a, y, b, u, count)
+                acc = acc.clip(job.least, job.most)
+                if channels >= lanes:
+                    acc.store(out)
+                else:
+                    acc.store(out, channels)
+                out += channels
+                b += 1
+                if b == job.stride[2]:
+                    b, u = 0, u + 1
+        if job.late:
+            job.finish_row(job.out + (image + place), out_width * channels, image, place)

@@ -8,6 +8,8 @@ A tile of `rows` x `vectors` is here the window itself: a window spans `rows` li
                 s.oldest(), s.next(start)
     gradients   of the weights, a tile: t.gather(above, numbers, phase), where the sums' place is taken by the gradients `above`
                 of the results of the windows under way; t.totals(p)
+    spreads     of transposed windows two columns apart, for which numbers come from shape.reach.taps(p, -1, edges): the sums of
+                even and of odd columns, shape.phases(start), s.spread(shape, weights, numbers), s.interleaved()
 
 Windows begin every `step` lines, so ceil(rows / step) of them are under way. A line in phase r of window t meets, in the window
 that began q windows ago, the weights of line q * step + r. `edges` say which lanes a load may touch: made once a column, for
@@ -32,11 +34,13 @@ from fastconv.cpu.simd import (
     TileShapeType,
     TileType,
     VectorType,
+    _between,
     _clamped,
     _fma,
     _load_masked,
     _places,
     _shuffled,
+    _store_masked,
     _tile_of,
     at,
     load_vector,
@@ -337,6 +341,72 @@ def totals(tile, p):
             builder.store(builder.extract_element(value, NARROW(0)), at(builder, p, place))
 
     return types.void(p), build
+
+
+# Transposed windows, two columns apart --------------------------------------------------------------------------------
+#
+# Lane l of an image's row meets, from the left, columns 2l, 2l + 1, ... of the result, as many as there are taps. Seen from the
+# result, the even columns meet the even taps, of lanes l, l - 1, ..., and the odd columns the odd taps of the same.
+
+
+attribute(
+    TileShapeType,
+    "reach",
+    lambda shape: (
+        TileShapeType(replace(shape.shape, rows=1, vectors=-(-shape.shape.vectors // 2), step=1)),
+        lambda builder, value: ir.IntType(8).as_pointer()(None),
+    ),
+)
+
+
+@method(TileShapeType, "phases")
+def phases(shape, start):
+    """The sums of even and of odd columns, all of which begin with `start`."""
+    s = replace(shape.shape, rows=1, vectors=2, step=1)
+    return TileType(s)(start), lambda builder, shape, start: _tile_of(builder, s, lambda row, vector: start)
+
+
+@method(TileType, "spread")
+def spread(sums, shape, weights, numbers):
+    """Add what a row's numbers spread, with the weights of one row of taps."""
+    s = shape.shape
+
+    def build(builder: Any, acc: Any, shape: Any, weights: Any, number: Any) -> Any:
+        for b in range(s.vectors):
+            weight = splat_number(builder, builder.load(at(builder, weights, b)), s.lanes)
+            total = _fma(builder, weight, builder.extract_value(number, b // 2), builder.extract_value(acc, b % 2), s)
+            acc = builder.insert_value(acc, total, b % 2)
+        return acc
+
+    return sums(shape, weights, numbers), build
+
+
+@method(TileType, "interleaved")
+def interleaved(sums):
+    """Even and odd columns side by side, in one row."""
+    s = sums.shape
+
+    def build(builder: Any, acc: Any) -> Any:
+        even, odd = (builder.extract_value(acc, place) for place in range(2))
+        order = [lane + s.lanes * parity for lane in range(s.lanes) for parity in range(2)]
+        halves = [_shuffled(builder, even, odd, order[first : first + s.lanes]) for first in (0, s.lanes)]
+        return _tile_of(builder, s, lambda row, vector: halves[vector])
+
+    return sums(), build
+
+
+@method(TileType, "store_between")
+def store_between(tile, p, low, high):
+    """Of a single row only the numbers from `low` on and before `high`."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, p: Any, low: Any, high: Any) -> None:
+        for _, vector, place in _places(s):
+            first = INDEX(vector * s.lanes)
+            mask = _between(builder, s.lanes, builder.sub(low, first), builder.sub(high, first))
+            _store_masked(builder, builder.extract_value(acc, place), at(builder, p, first), mask, s)
+
+    return types.void(p, types.intp, types.intp), build
 
 
 # Halves ---------------------------------------------------------------------------------------------------------------
