@@ -25,7 +25,7 @@ phases interleave by themselves:
 
 `tiled_depthwise_transposed`, for depthwise layers whose columns are two apart, has columns of the image in lanes (windows.py):
 
-    column of vectors       edges are made once
+    channel, column of vectors    edges are made once
       row of the result       even and odd columns in a register each, interleaved when they are stored
         rows of taps that reach it    one after the other a row of the image further up
 
@@ -192,19 +192,19 @@ def tiled_depthwise_transposed(item, seat, job):
     chunk, n = item % job.chunks, item // job.chunks
     first, last, image = chunk * job.chunk, min((chunk + 1) * job.chunk, filters), n * filters * rows * out_width
     crop, span = job.before[2], (job.kernel[2] - 1) // 2
-    for j in range(-(crop % 2), out_width, 2 * lanes):
-        u, inner_out = (j + crop) // 2, j >= 0 and j + 2 * lanes <= out_width  # lane 0 of even columns meets tap 0 at column u
-        inner, edges = u >= span and u + lanes <= job.space[2], tile.reach.edges(u, -1, job.space[2])
-        for f in range(first, last):
-            w, x = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
-            start, out = tile.splat(w[0]), job.out + (image + f * rows * out_width + j)
-            a, y = job.before[1] % job.stride[1], job.before[1] // job.stride[1]
+    for f in range(first, last):
+        w, x = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel)
+        start, plane = tile.splat(w[0]), job.out + (image + f * rows * out_width)
+        for j in range(-(crop % 2), out_width, 2 * lanes):
+            u, inner_out = (j + crop) // 2, j >= 0 and j + 2 * lanes <= out_width  # lane 0 of even columns meets tap 0 at column u
+            inner, edges = u >= span and u + lanes <= job.space[2], tile.reach.edges(u, -1, job.space[2])
+            out, a, y = plane + j, job.before[1] % job.stride[1], job.before[1] // job.stride[1]
             for _ in range(rows):
                 acc = tile.phases(start)
                 if inner:
-                    acc = spread_rows(acc, tile, job, x, w + 1, None, a, y)
+                    acc = spread_rows(acc, tile, job, x + u, w + 1, None, a, y)
                 else:
-                    acc = spread_rows(acc, tile, job, x, w + 1, edges, a, y)
+                    acc = spread_rows(acc, tile, job, x + u, w + 1, edges, a, y)
                 acc = acc.clip(job.least, job.most).interleaved()
                 if inner_out:
                     acc.store(out, 0)
