@@ -297,15 +297,20 @@ def transposed(problem: Problem, threads: int) -> Division:
     return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
 
 
-def depthwise_transposed(problem: Problem, threads: int) -> Division:
-    """For tiled_depthwise_transposed: chunks of channels; of narrow images half a vector."""
-    lanes = machine.lanes(problem.dtype)
+def transposed_pixels(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_pixels: chunks of panels of filters, bands of rows where they are few; half a vector if narrow."""
+    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
     narrow = problem.space[-1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
-    tile = TileShape(1, problem.kernel[-1], lanes // 2 if narrow else lanes, 2, problem.dtype)
-    wanted = _ceil(ITEMS_A_THREAD * threads, max(1, problem.batch)) if threads > 1 else 1
-    chunk = _ceil(problem.filters, min(problem.filters, wanted))
-    chunks = _ceil(problem.filters, chunk)
-    return Division(problem.batch * chunks, 1, 1, chunks, chunk, 0, tile, 1, None, {"panel": 1 + taps(problem)})
+    height = min(filters, tiles.MOST_SPREAD)
+    tile = TileShape(height, problem.kernel[-1], lanes // 2 if narrow else lanes, 2, problem.dtype)
+    panels, rows, images = _ceil(filters, height), rows_in_a_plane(problem), max(1, problem.batch)
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    chunk = _ceil(problem.groups * panels, min(problem.groups * panels, _ceil(wanted, images)))
+    chunks = _ceil(problem.groups * panels, chunk)
+    band = _ceil(rows, min(rows, _ceil(wanted, chunks * images)))
+    bands = _ceil(rows, band)
+    fields = {"panels": panels, "panel": height * (1 + problem.channels // problem.groups * taps(problem))}
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk, 0, tile, height, None, fields)
 
 
 def depthwise_transposed_last(problem: Problem, threads: int) -> Division:

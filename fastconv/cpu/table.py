@@ -184,10 +184,13 @@ def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: l
 
 
 def _columns_spread(problem: Problem) -> str | None:
-    if problem.groups != problem.channels or problem.dimensions == 3:
-        return "computes depthwise layers of planes and signals"
-    if problem.stride[-1] != 2 or problem.kernel[-1] not in tiles.SPREADS or any(d != 1 for d in problem.dilation):
-        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} columns two apart, without dilation"
+    filters = problem.filters // problem.groups
+    if problem.dimensions == 3 or problem.stride[-1] != 2 or problem.kernel[-1] not in tiles.SPREADS:
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} columns two apart, of planes and signals"
+    if any(d != 1 for d in problem.dilation):
+        return f"computes no dilation, this is {problem.dilation}"
+    if problem.algorithm == "auto" and filters * 2 > machine.lanes(problem.dtype):
+        return f"is for few filters in a group, here are {filters}"
     return _unless(FIRST)(problem)
 
 
@@ -227,6 +230,10 @@ def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any])
 
 def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.row_panels(weights[0], biases[0], 1, unit)]
+
+
+def _in_spreads(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.spread_panels(weights[0], biases[0], problem.groups, unit)]
 
 
 def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -322,8 +329,8 @@ IMPLEMENTATIONS = (
     _direct("standard", FIRST, standard.direct_standard, divisions.by_filter, packing.as_they_come),
     _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
     Implementation(
-        "tiled_depthwise_transposed", "tiled", ("transposed",),
-        transposed.tiled_depthwise_transposed, _exchanged_in_turn(_one_by_one), divisions.depthwise_transposed, COLUMNS,
+        "tiled_transposed_pixels", "tiled", ("transposed",),
+        transposed.tiled_transposed_pixels, _exchanged_in_turn(_in_spreads), divisions.transposed_pixels, PIXELS,
         _columns_spread, ("columns",), tiles.spreads,
     ),
     Implementation(

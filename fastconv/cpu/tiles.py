@@ -90,10 +90,11 @@ def one_vector(dtype: str) -> list[TileShape]:
 
 # Taps across of transposed windows two columns apart, with code of their own: those of up-sampling layers and of gradients.
 SPREADS = (2, 3, 4, 5, 7)
+MOST_SPREAD = 4  # filters at once: eight sums under way
 
 
 def spreads(dtype: str) -> list[TileShape]:
-    """Every tile of tiled_depthwise_transposed."""
+    """Every tile of tiled_transposed_pixels."""
     lanes = machine.lanes(dtype)
-    widths = [lanes, lanes // 2] if lanes >= LEAST_TO_HALVE else [lanes]
-    return [TileShape(1, taps, width, 2, dtype) for taps in SPREADS for width in widths]
+    widths, heights = [lanes, lanes // 2] if lanes >= LEAST_TO_HALVE else [lanes], range(1, MOST_SPREAD + 1)
+    return [TileShape(rows, taps, width, 2, dtype) for taps in SPREADS for width in widths for rows in heights]

@@ -23,11 +23,11 @@ phases interleave by themselves:
         phase of columns, strip of its pixels     tile.rows of them, `stride` apart
           block of channels, taps of the phase, channels     a rank-1 update each
 
-`tiled_depthwise_transposed`, for depthwise layers whose columns are two apart, has columns of the image in lanes (windows.py):
+`tiled_transposed_pixels`, for few filters and depthwise layers, whose columns are two apart, has pixels in lanes (windows.py):
 
-    channel, column of vectors    edges are made once
-      row of the result       even and odd columns in a register each, interleaved when they are stored
-        rows of taps that reach it    one after the other a row of the image further up
+    panel of filters, column of vectors     edges are made once
+      row of the result                       even and odd columns in a register each, interleaved when they are stored
+        rows of taps that reach it, channels    each number is loaded once for two taps
 
 `tiled_depthwise_transposed_last` has channels in lanes, and goes from pixel to pixel; any stride will do.
 """
@@ -172,51 +172,66 @@ def tiled_transposed(item, seat, job):
             put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
 
 
-# Tiled, depthwise -----------------------------------------------------------------------------------------------------
+# Tiled, pixels in lanes -----------------------------------------------------------------------------------------------
 
 
 @inlined
 def spread_rows(acc, tile, job, image, weights, edges, a, y):
     """Add every row of taps from `a` on that reaches a row of the result; the first spreads row y of the image."""
+    size = tile.rows * tile.vectors
     while a < job.kernel[1]:
         if 0 <= y < job.space[1]:
-            acc = acc.spread(tile, weights + a * job.kernel[2], tile.reach.taps(image + y * job.x_steps[1], -1, edges))
+            x, w = image + y * job.x_steps[1], weights + a * size
+            for _ in range(job.channels):
+                acc = acc.spread(tile, w, tile.reach.taps(x, -1, edges))
+                x, w = x + job.x_channel, w + job.kernel[1] * size
         a, y = a + job.stride[1], y - 1
     return acc
 
 
+@inlined
+def spread_columns(tile, job, n, g, f, begin, end):
+    """Rows begin..end of image n, for a panel of filters of group g that begins with f."""
+    lanes, (_, rows, out_width), crop, step = tile.lanes, job.out_space, job.before[2], job.stride[1]
+    panel, count = job.weight + (g * job.panels + f // tile.rows) * job.panel, min(tile.rows, job.filters - f)
+    plane = ((n * job.groups + g) * job.filters + f) * rows * out_width
+    for j in range(-(crop % 2), out_width, 2 * lanes):
+        u = (j + crop) // 2  # lane 0 of even columns meets tap 0 there
+        inner, edges = u >= (tile.vectors - 1) // 2 and u + lanes <= job.space[2], tile.reach.edges(u, -1, job.space[2])
+        whole = j >= 0 and j + 2 * lanes <= out_width and count == tile.rows
+        x, out = job.x + (n * job.x_image + g * job.channels * job.x_channel + u), job.out + (plane + begin * out_width + j)
+        a, y = (begin + job.before[1]) % step, (begin + job.before[1]) // step
+        for _ in range(begin, end):
+            acc = tile.phases(panel)
+            if inner:
+                acc = spread_rows(acc, tile, job, x, panel + tile.rows, None, a, y)
+            else:
+                acc = spread_rows(acc, tile, job, x, panel + tile.rows, edges, a, y)
+            acc = acc.clip(job.least, job.most).interleaved()
+            if whole:
+                acc.store(out, rows * out_width)
+            else:
+                acc.store_between(out, rows * out_width, count, -j, out_width - j)
+            out += out_width
+            a += 1
+            if a == step:
+                a, y = 0, y + 1
+
+
 @compiled
-def tiled_depthwise_transposed(item, seat, job):
-    """One chunk of channels of one image. Weights from packing.row_panels, a filter each."""
-    tile, filters, lanes, (_, rows, out_width) = job.tile, job.groups * job.filters, job.tile.lanes, job.out_space
-    chunk, n = item % job.chunks, item // job.chunks
-    first, last, image = chunk * job.chunk, min((chunk + 1) * job.chunk, filters), n * filters * rows * out_width
-    crop, span = job.before[2], (job.kernel[2] - 1) // 2
-    for f in range(first, last):
-        w, x = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel)
-        start, plane = tile.splat(w[0]), job.out + (image + f * rows * out_width)
-        for j in range(-(crop % 2), out_width, 2 * lanes):
-            u, inner_out = (j + crop) // 2, j >= 0 and j + 2 * lanes <= out_width  # lane 0 of even columns meets tap 0 at column u
-            inner, edges = u >= span and u + lanes <= job.space[2], tile.reach.edges(u, -1, job.space[2])
-            out, a, y = plane + j, job.before[1] % job.stride[1], job.before[1] // job.stride[1]
-            for _ in range(rows):
-                acc = tile.phases(start)
-                if inner:
-                    acc = spread_rows(acc, tile, job, x + u, w + 1, None, a, y)
-                else:
-                    acc = spread_rows(acc, tile, job, x + u, w + 1, edges, a, y)
-                acc = acc.clip(job.least, job.most).interleaved()
-                if inner_out:
-                    acc.store(out, 0)
-                else:
-                    acc.store_between(out, -j, out_width - j)
-                out += out_width
-                a += 1
-                if a == job.stride[1]:
-                    a, y = 0, y + 1
-    if job.late:
-        for f in range(first, last):
-            job.finish_row(job.out + (image + f * rows * out_width), rows * out_width, image, f * rows * out_width)
+def tiled_transposed_pixels(item, seat, job):
+    """One band of rows of one image, one chunk of the panels of all groups. Weights from packing.spread_panels."""
+    tile, (_, rows, out_width) = job.tile, job.out_space
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin, end = band * job.band, min((band + 1) * job.band, rows)
+    image = n * job.groups * job.filters * rows * out_width
+    for unit in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.groups * job.panels)):
+        g, f = unit // job.panels, unit % job.panels * tile.rows
+        spread_columns(tile, job, n, g, f, begin, end)
+        if job.late:
+            for k in range(g * job.filters + f, g * job.filters + min(f + tile.rows, job.filters)):
+                place = (k * rows + begin) * out_width
+                job.finish_row(job.out + (image + place), (end - begin) * out_width, image, place)
 
 
 @inlined

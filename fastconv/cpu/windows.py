@@ -9,7 +9,8 @@ A tile of `rows` x `vectors` is here the window itself: a window spans `rows` li
     gradients   of the weights, a tile: t.gather(above, numbers, phase), where the sums' place is taken by the gradients `above`
                 of the results of the windows under way; t.totals(p)
     spreads     of transposed windows two columns apart, for which numbers come from shape.reach.taps(p, -1, edges): the sums of
-                even and of odd columns, shape.phases(start), s.spread(shape, weights, numbers), s.interleaved()
+                even and of odd columns, shape.phases(p), s.spread(shape, weights, numbers), s.interleaved(),
+                s.store_between(p, step, rows, low, high); the rows of a tile are here filters
 
 Windows begin every `step` lines, so ceil(rows / step) of them are under way. A line in phase r of window t meets, in the window
 that began q windows ago, the weights of line q * step + r. `edges` say which lanes a load may touch: made once a column, for
@@ -360,22 +361,29 @@ attribute(
 
 
 @method(TileShapeType, "phases")
-def phases(shape, start):
-    """The sums of even and of odd columns, all of which begin with `start`."""
-    s = replace(shape.shape, rows=1, vectors=2, step=1)
-    return TileType(s)(start), lambda builder, shape, start: _tile_of(builder, s, lambda row, vector: start)
+def phases(shape, p):
+    """The sums of even and of odd columns, for as many filters as there are rows; those of filter r begin with p[r]."""
+    s = replace(shape.shape, vectors=2, step=1)
+
+    def build(builder: Any, shape: Any, p: Any) -> Any:
+        starts = [splat_number(builder, builder.load(at(builder, p, row)), s.lanes) for row in range(s.rows)]
+        return _tile_of(builder, s, lambda row, vector: starts[row])
+
+    return TileType(s)(p), build
 
 
 @method(TileType, "spread")
 def spread(sums, shape, weights, numbers):
-    """Add what a row's numbers spread, with the weights of one row of taps."""
+    """Add what a row's numbers spread, with the weights [filter][tap] of one row of taps."""
     s = shape.shape
 
     def build(builder: Any, acc: Any, shape: Any, weights: Any, number: Any) -> Any:
         for b in range(s.vectors):
-            weight = splat_number(builder, builder.load(at(builder, weights, b)), s.lanes)
-            total = _fma(builder, weight, builder.extract_value(number, b // 2), builder.extract_value(acc, b % 2), s)
-            acc = builder.insert_value(acc, total, b % 2)
+            for row in range(s.rows):
+                weight = splat_number(builder, builder.load(at(builder, weights, row * s.vectors + b)), s.lanes)
+                place = 2 * row + b % 2
+                total = _fma(builder, weight, builder.extract_value(number, b // 2), builder.extract_value(acc, place), s)
+                acc = builder.insert_value(acc, total, place)
         return acc
 
     return sums(shape, weights, numbers), build
@@ -383,30 +391,33 @@ def spread(sums, shape, weights, numbers):
 
 @method(TileType, "interleaved")
 def interleaved(sums):
-    """Even and odd columns side by side, in one row."""
+    """Even and odd columns side by side, in rows of two vectors."""
     s = sums.shape
+    order = [lane + s.lanes * parity for lane in range(s.lanes) for parity in range(2)]
 
     def build(builder: Any, acc: Any) -> Any:
-        even, odd = (builder.extract_value(acc, place) for place in range(2))
-        order = [lane + s.lanes * parity for lane in range(s.lanes) for parity in range(2)]
-        halves = [_shuffled(builder, even, odd, order[first : first + s.lanes]) for first in (0, s.lanes)]
-        return _tile_of(builder, s, lambda row, vector: halves[vector])
+        def register(row: int, vector: int) -> Any:
+            even, odd = (builder.extract_value(acc, 2 * row + parity) for parity in range(2))
+            return _shuffled(builder, even, odd, order[vector * s.lanes : (vector + 1) * s.lanes])
+
+        return _tile_of(builder, s, register)
 
     return sums(), build
 
 
 @method(TileType, "store_between")
-def store_between(tile, p, low, high):
-    """Of a single row only the numbers from `low` on and before `high`."""
+def store_between(tile, p, step, rows, low, high):
+    """As `store`, of the first `rows` rows only the numbers from `low` on and before `high`."""
     s = tile.shape
 
-    def build(builder: Any, acc: Any, p: Any, low: Any, high: Any) -> None:
-        for _, vector, place in _places(s):
-            first = INDEX(vector * s.lanes)
-            mask = _between(builder, s.lanes, builder.sub(low, first), builder.sub(high, first))
-            _store_masked(builder, builder.extract_value(acc, place), at(builder, p, first), mask, s)
+    def build(builder: Any, acc: Any, p: Any, step: Any, rows: Any, low: Any, high: Any) -> None:
+        for row, vector, place in _places(s):
+            first, last = INDEX(vector * s.lanes), builder.select(builder.icmp_signed("<", INDEX(row), rows), high, low)
+            mask = _between(builder, s.lanes, builder.sub(low, first), builder.sub(last, first))
+            there = at(builder, at(builder, p, builder.mul(step, INDEX(row))), first)
+            _store_masked(builder, builder.extract_value(acc, place), there, mask, s)
 
-    return types.void(p, types.intp, types.intp), build
+    return types.void(p, types.intp, types.intp, types.intp, types.intp), build
 
 
 # Halves ---------------------------------------------------------------------------------------------------------------
