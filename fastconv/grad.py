@@ -714,9 +714,7 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
 
 def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its weights."""
-    call = functional.remembered(
-        ("weight", problem, *_look(x), *_look(grad_output)), lambda: _weight_call(problem, x, grad_output)
-    )
+    call = functional.remembered(("weight", problem, *_look(x), *_look(grad_output)), lambda: _weight_call(problem, x, grad_output))
     return _weight_gradient(call, x, grad_output, exchanged=problem.operation == "transposed")
 
 

@@ -130,7 +130,7 @@ def weight_sums(problem: Problem, threads: int) -> Division:
 
     tile = min(tiles.numbers_in_rows(problem.dtype), key=lambda tile: shares(tile, 1)[-1])
     panels, block, _ = shares(tile, 2 * threads if threads > 1 else 1)
-    chunk, numbers, every = panels * tile.width, _ceil(block * taps(problem), tile.rows) * tile.rows, channels * taps(problem)
+    chunk, numbers = panels * tile.width, _ceil(block * taps(problem), tile.rows) * tile.rows
     bands, chunks, blocks = _ceil(rows, band), _ceil(filters, chunk), _ceil(channels, block)
     places = [c * sheets.sheet + tap for c in range(block) for tap in sheets.table[: taps(problem)]]
     places += [0] * (numbers - len(places))
@@ -145,9 +145,9 @@ def weight_sums(problem: Problem, threads: int) -> Division:
 
 
 def _turns_less(problem: Problem) -> bool:
-    """Whether a pointwise layer's image is to stand for its gradient, and the other way round: what fills the lanes is turned,
+    """Whether a pointwise layer's image and gradient should stand for each other: what fills the lanes must be turned.
 
-    and so are sums of filters in lanes.
+    So must sums of filters in lanes; those of channels in lanes lie as the result does.
     """
     pixels = problem.batch * math.prod(problem.out_space)
     if taps(problem) > 1 or any(s != 1 for s in problem.stride) or any(map(any, problem.pads)):

@@ -35,7 +35,6 @@ of tile.rows lines of taps holds a vector of sums for each tap, until all of a c
 """
 
 import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
-
 from fastconv.cpu.compiled import compiled, inlined, reassociating
 from fastconv.cpu.rows import inside
 from fastconv.cpu.standard import turn_sums
@@ -247,7 +246,9 @@ def tiled_depthwise_weight_gradient(item, seat, job):
                     u, width = j * tile.step - job.before[2], out_width - j
                     image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
                     grad = job.grad + (n * job.grad_image + f * job.grad_channel + j)
-                    inner = u >= 0 and u + (tile.lanes - 1) * tile.step + (taps_b - 1) * apart < job.space[2] and width >= tile.lanes
+                    inner = (
+                        u >= 0 and u + (tile.lanes - 1) * tile.step + (taps_b - 1) * apart < job.space[2] and width >= tile.lanes
+                    )
                     edges = tile.edges(u, apart, job.space[2])
                     for i in range(min(phases, out_height)):
                         line, count = i * tile.step + a * phases - job.before[1], (out_height - i + phases - 1) // phases

@@ -141,8 +141,8 @@ class BoundWeightGradient(Bound):
             choice, x, grad = choice._replace(problem=choice.problem.exchanged()), grad, x
         super().__init__(choice, x, False)
         image, channel, steps = _steps(self._prepared_gradient(grad), self._problem.data_format)
-        for name, step in zip(("grad_image", "grad_channel", "grad_steps"), (image, channel, steps), strict=True):
-            self._words[job.PLACES[name] :][: job.FIELDS[name][0]] = step
+        first = job.PLACES["grad_image"]
+        self._words[first : first + 5] = [image, channel, *steps]  # neighbours among the job's fields
         self._parts = choice.division.fields.get("parts", 1)
 
     def gradient(self, x: Array, grad: Array, out: Array) -> None:

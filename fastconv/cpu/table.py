@@ -189,7 +189,7 @@ def _columns_spread(problem: Problem) -> str | None:
         return f"computes windows of {', '.join(map(str, tiles.SPREADS))} columns two apart, of planes and signals"
     if any(d != 1 for d in problem.dilation):
         return f"computes no dilation, this is {problem.dilation}"
-    if problem.algorithm == "auto" and filters * 2 > machine.lanes(problem.dtype):
+    if filters * 2 > machine.lanes(problem.dtype):
         return f"is for few filters in a group, here are {filters}"
     return _unless(FIRST)(problem)
 
