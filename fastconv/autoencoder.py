@@ -483,16 +483,19 @@ class ConvAutoencoder:
             array[...] = kept
         return curve
 
+    def _step(self, x: Array, adam: _Adam) -> float:
+        """Learn from one batch; the sum of squared errors before."""
+        squares, gradients = self._gradients(x)
+        adam.step(gradients)
+        return squares
+
     def _learn(self, x: Array, batch_size: int, adam: _Adam, advance: Callable[[], None]) -> float:
         """One epoch; the mean squared error on the way."""
         order = self._rng.permutation(len(x))
         total = 0.0
         for start in range(0, len(x), batch_size):
             # In order of memory: which pictures make a batch matters, not their order in it.
-            batch = x[np.sort(order[start : start + batch_size])]
-            squares, gradients = self._gradients(batch)
-            adam.step(gradients)
-            total += squares
+            total += self._step(x[np.sort(order[start : start + batch_size])], adam)
             advance()
         return total / x.size
 
@@ -502,7 +505,7 @@ class ConvAutoencoder:
         signals = [x]
         for layer in layers:
             signals.append(layer.forward(signals[-1]))
-        restored, wanted = signals[-1].reshape(-1), np.ascontiguousarray(x).reshape(-1)
+        restored, wanted = signals[-1].reshape(-1), np.ascontiguousarray(x, np.float32).reshape(-1)
         above = np.empty_like(restored)
         training.error_gradient(restored, wanted, above)
         gradient: Array | None = above.reshape(x.shape)
@@ -518,7 +521,7 @@ class ConvAutoencoder:
         total = 0.0
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
-            restored, wanted = _through(self._layers, batch), np.ascontiguousarray(batch)
+            restored, wanted = _through(self._layers, batch), np.ascontiguousarray(batch, np.float32)
             total += training.squared_error(restored.reshape(-1), wanted.reshape(-1))
         return total / x.size
 

@@ -3,6 +3,8 @@
 In NumPy every operation is a pass of its own, with a fresh array for its result. All arrays are flat, of one dtype.
 """
 
+import numpy as np
+
 from fastconv.cpu.compiled import compiled, reassociating
 from fastconv.cpu.simd import pointer
 
@@ -19,7 +21,7 @@ def rectified_gradient(grad, y):
 def squared_sum(total, a, b, count):
     """Total + the sum of (a[i] - b[i])^2."""
     for i in range(count):
-        difference = float(a[i]) - float(b[i])
+        difference = np.float64(a[i]) - np.float64(b[i])  # float() would keep float32
         total += difference * difference
     return total
 
