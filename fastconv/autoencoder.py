@@ -22,6 +22,7 @@ from typing import Any, ClassVar, NamedTuple, overload
 import numpy as np
 
 from fastconv import functional, grad
+from fastconv.cpu import training
 from fastconv.problem import dtype_of, whole
 
 Array = np.ndarray[Any, Any]
@@ -125,9 +126,12 @@ class _Layer:
         raise NotImplementedError
 
     def backward(self, x: Array, y: Array, grad_y: Array, *, first: bool) -> tuple[Array | None, list[Array]]:
-        """The gradients of x (None for the first layer, where nobody asks) and of the parameters, in their order."""
+        """The gradients of x (None for the first layer, where nobody asks) and of the parameters, in their order.
+
+        What was in `grad_y` is lost.
+        """
         if self.activation:
-            grad_y = grad_y * (y > 0)
+            training.rectified_gradient(grad_y.reshape(-1), y.reshape(-1))
         grads = [self._grad_weight(x, grad_y)]
         if self.bias is not None:
             grads.append(grad.conv2d_bias(grad_y))
@@ -224,10 +228,9 @@ class _Adam:
         # Both averages began at zero; these undo what is left of that.
         rate = self.learning_rate / (1 - first**self.steps)
         whole_square = 1 / (1 - second**self.steps)
-        for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
-            mean += (1 - first) * (gradient - mean)
-            square += (1 - second) * (gradient * gradient - square)
-            parameter -= rate * mean / (np.sqrt(square * whole_square) + self.EPSILON)
+        for arrays in zip(self.parameters, gradients, self.means, self.squares, strict=True):
+            flat = (array.reshape(-1) for array in arrays)
+            training.adam_step(*flat, self.DECAY, rate, whole_square, self.EPSILON)
 
 
 # The network ----------------------------------------------------------------------------------------------------------
@@ -480,16 +483,19 @@ class ConvAutoencoder:
             array[...] = kept
         return curve
 
+    def _step(self, x: Array, adam: _Adam) -> float:
+        """Learn from one batch; the sum of squared errors before."""
+        squares, gradients = self._gradients(x)
+        adam.step(gradients)
+        return squares
+
     def _learn(self, x: Array, batch_size: int, adam: _Adam, advance: Callable[[], None]) -> float:
         """One epoch; the mean squared error on the way."""
         order = self._rng.permutation(len(x))
         total = 0.0
         for start in range(0, len(x), batch_size):
             # In order of memory: which pictures make a batch matters, not their order in it.
-            batch = x[np.sort(order[start : start + batch_size])]
-            squares, gradients = self._gradients(batch)
-            adam.step(gradients)
-            total += squares
+            total += self._step(x[np.sort(order[start : start + batch_size])], adam)
             advance()
         return total / x.size
 
@@ -499,21 +505,24 @@ class ConvAutoencoder:
         signals = [x]
         for layer in layers:
             signals.append(layer.forward(signals[-1]))
-        error = signals[-1] - x
-        gradient: Array | None = error * np.float32(2 / error.size)
+        restored, wanted = signals[-1].reshape(-1), np.ascontiguousarray(x, np.float32).reshape(-1)
+        above = np.empty_like(restored)
+        training.error_gradient(restored, wanted, above)
+        gradient: Array | None = above.reshape(x.shape)
         gradients: list[Array] = []
         for i in reversed(range(len(layers))):
             assert gradient is not None  # only the first layer's backward leaves it out
             gradient, ours = layers[i].backward(signals[i], signals[i + 1], gradient, first=i == 0)
             gradients = ours + gradients
-        return _squares(error), gradients
+        return training.squared_error(restored, wanted), gradients
 
     def _loss(self, x: Array, batch_size: int) -> float:
         """Mean squared error, without learning, in as little memory as learning takes."""
         total = 0.0
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
-            total += _squares(_through(self._layers, batch) - batch)
+            restored, wanted = _through(self._layers, batch), np.ascontiguousarray(batch, np.float32)
+            total += training.squared_error(restored.reshape(-1), wanted.reshape(-1))
         return total / x.size
 
     # Files -------------------------------------------------------------------------------------------------------------
@@ -640,10 +649,6 @@ def _through(layers: Sequence[_Layer], x: Array) -> Array:
     for layer in layers:
         x = layer.forward(x)
     return x
-
-
-def _squares(error: Array) -> float:
-    return float(np.square(error, dtype=np.float64).sum())
 
 
 # Arguments ------------------------------------------------------------------------------------------------------------

@@ -645,13 +645,18 @@ def _computed(
     looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
     # By their text: 1, 1.0 and True are one key, but only the first is a stride.
     key = (function, repr(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads())
+    return run(remembered(key, lambda: call_of(problem(), x, residual)), x, weights, biases, residual, out)
+
+
+def remembered(key: Any, plan: Callable[[], Call]) -> Call:
+    """What is known of all calls of this key; `plan` finds it out the first time, and whenever `explain` asks."""
     call = _calls.get(key)
     if call is None or asking.get():
-        call = _calls[key] = call_of(problem(), x, residual)
+        call = _calls[key] = plan()
         if len(_calls) > MOST_CALLS:
             with suppress(RuntimeError):  # another thread came first, and forgets one too
                 _calls.pop(next(iter(_calls)), None)
-    return run(call, x, weights, biases, residual, out)
+    return call
 
 
 def compute(

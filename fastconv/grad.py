@@ -7,6 +7,7 @@ exchanged; that of the bias is a sum. Of a batch of 0, weights and bias have gra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -640,63 +641,113 @@ def _conv_input(
     dimensions: int, input_size: Any, weight: Array, grad_output: Array, stride: Any, padding: Any, dilation: Any, groups: Any,
     data_format: str,
 ) -> Array:  # fmt: skip
-    functional.check_arrays(weight=weight, grad_output=grad_output)
-    x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
-    arguments = (x, weight, None, stride, padding, dilation, groups)
-    problem = of_conv(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
-    return _input(problem, x, weight, grad_output)
+    def problem(x: Shaped) -> Problem:
+        arguments = (x, weight, None, stride, padding, dilation, groups)
+        return of_conv(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
+
+    said = ("conv", dimensions, input_size, stride, padding, dilation, groups, data_format)
+    return _input(said, problem, input_size, weight, grad_output)
 
 
 def _transposed_input(
     dimensions: int, input_size: Any, weight: Array, grad_output: Array, stride: Any, padding: Any, output_padding: Any,
     groups: Any, dilation: Any, data_format: str,
 ) -> Array:  # fmt: skip
+    def problem(x: Shaped) -> Problem:
+        arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
+        return of_transposed(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
+
+    said = ("transposed", dimensions, input_size, stride, padding, output_padding, groups, dilation, data_format)
+    return _input(said, problem, input_size, weight, grad_output)
+
+
+def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, weight: Array, grad_output: Array) -> Array:
+    """The gradient with respect to an input that is known by its size."""
     functional.check_arrays(weight=weight, grad_output=grad_output)
-    x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
-    arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
-    problem = of_transposed(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
-    return _input(problem, x, weight, grad_output)
 
+    def plan() -> functional.Call:
+        x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
+        forward = problem(x)
+        check_result("grad_output", grad_output, forward, x.ndim)
+        return functional.call_of(forward.adjoint(), grad_output, None)
 
-def _input(problem: Problem, x: Any, weight: Array, grad_output: Array) -> Array:
-    check_result("grad_output", grad_output, problem, x.ndim)
-    return functional.compute(problem.adjoint(), grad_output, [weight], [None])
+    call = functional.remembered(("input", repr(said), weight.shape, weight.dtype, *_look(grad_output)), plan)
+    return functional.run(call, grad_output, [weight], [None], None, None)
 
 
 def _conv_weight(
     dimensions: int, x: Array, weight_size: Any, grad_output: Array, stride: Any, padding: Any, dilation: Any, groups: Any,
     data_format: str,
 ) -> Array:  # fmt: skip
-    functional.check_arrays(x=x, grad_output=grad_output)
-    weight = Shaped(_shape("weight_size", weight_size), dtype_of("x", x))
-    arguments = (x, weight, None, stride, padding, dilation, groups)
-    problem = of_conv(*arguments, dimensions=dimensions, data_format=data_format, names=("weight_size", "bias"))
-    check_result("grad_output", grad_output, problem, x.ndim)
-    return weight_gradient(problem, x, grad_output)
+    def problem(weight: Shaped) -> Problem:
+        arguments = (x, weight, None, stride, padding, dilation, groups)
+        return of_conv(*arguments, dimensions=dimensions, data_format=data_format, names=("weight_size", "bias"))
+
+    said = ("conv", dimensions, weight_size, stride, padding, dilation, groups, data_format)
+    return _weight(said, problem, x, weight_size, grad_output)
 
 
 def _transposed_weight(
     dimensions: int, x: Array, weight_size: Any, grad_output: Array, stride: Any, padding: Any, output_padding: Any, groups: Any,
     dilation: Any, data_format: str,
 ) -> Array:  # fmt: skip
+    def problem(weight: Shaped) -> Problem:
+        arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
+        return of_transposed(*arguments, dimensions=dimensions, data_format=data_format, name="weight_size")
+
+    said = ("transposed", dimensions, weight_size, stride, padding, output_padding, groups, dilation, data_format)
+    return _weight(said, problem, x, weight_size, grad_output)
+
+
+def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_size: Any, grad_output: Array) -> Array:
+    """The gradient with respect to a weight that is known by its size."""
     functional.check_arrays(x=x, grad_output=grad_output)
-    weight = Shaped(_shape("weight_size", weight_size), dtype_of("x", x))
-    arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
-    problem = of_transposed(*arguments, dimensions=dimensions, data_format=data_format, name="weight_size")
-    check_result("grad_output", grad_output, problem, x.ndim)
-    return weight_gradient(problem, x, grad_output)
+
+    def plan() -> functional.Call:
+        forward = problem(Shaped(_shape("weight_size", weight_size), dtype_of("x", x)))
+        check_result("grad_output", grad_output, forward, x.ndim)
+        return _weight_call(forward, x, grad_output)
+
+    call = functional.remembered(("weight", repr(said), *_look(x), *_look(grad_output)), plan)
+    return _weight_gradient(call, x, grad_output, exchanged=said[0] == "transposed")
 
 
 def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its weights."""
+    call = functional.remembered(("weight", problem, *_look(x), *_look(grad_output)), lambda: _weight_call(problem, x, grad_output))
+    return _weight_gradient(call, x, grad_output, exchanged=problem.operation == "transposed")
+
+
+def input_gradient(problem: Problem, weight: Array, grad_output: Array) -> Array:
+    """The gradient of a checked problem with respect to its input."""
+    key = ("input", problem, *_look(grad_output))
+    call = functional.remembered(key, lambda: functional.call_of(problem.adjoint(), grad_output, None))
+    return functional.run(call, grad_output, [weight], [None], None, None)
+
+
+def _look(array: Array) -> tuple[Any, ...]:
+    """All that a plan depends on."""
+    return array.shape, array.strides, array.dtype, threads.get_num_threads()
+
+
+def _weight_call(problem: Problem, x: Array, grad_output: Array) -> functional.Call:
     if problem.operation == "transposed":  # its adjoint's weights are its own, with image and gradient exchanged
         problem, x, grad_output = problem.adjoint(), grad_output, x
     task = problem.weights()
     functional.answer_if_asked(task)
-    out = packing.aligned_empty(task.weight_shape, task.dtype)
-    _, implementation, division, _ = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
-    image, grad = (a if a.ndim == len(task.x_shape) else a[np.newaxis] for a in (x, grad_output))
-    launch.weight_gradient(implementation, division, task, image, grad, out)
+    image, grad = (functional.batched(a, task) for a in (x, grad_output))
+    choice = choose(task, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(image, task))
+    bound = launch.BoundWeightGradient(choice, image, grad) if task.batch else None
+    return functional.Call(task, choice, bound, task.weight_shape, np.dtype(task.dtype))
+
+
+def _weight_gradient(call: functional.Call, x: Array, grad_output: Array, exchanged: bool) -> Array:
+    out = packing.aligned_empty(call.out_shape, call.dtype)
+    if call.bound is None:
+        out[...] = 0
+    else:
+        assert isinstance(call.bound, launch.BoundWeightGradient)
+        call.bound.gradient(*((grad_output, x) if exchanged else (x, grad_output)), out)
     return out
 
 

@@ -197,7 +197,7 @@ def backward(problem: Problem, x: Array, weight: Array, bias: Array | None, grad
         # The activation's slope is taken at the sum, which only a call without activation shows.
         sums = functional.compute(replace(problem, activation=Activation()), x, [weight], [bias])
         grad_output = grad_output * problem.activation.derivative(sums)
-    grad_x = functional.compute(problem.adjoint(), grad_output, [weight], [None])
+    grad_x = grad.input_gradient(problem, weight, grad_output)
     grad_weight = grad.weight_gradient(problem, x, grad_output)
     batched = functional.batched(grad_output, problem)
     if problem.bias == "pixel":

@@ -21,6 +21,7 @@ TINY = 10_000
 # Operations below which nothing is gained, 10 us or less, that would be worth another rounding than the direct loop's: small
 # whole numbers give whole numbers there.
 SMALL = 1_000_000
+MOST_PIXELS = 400  # of a row, if a row may be anything
 AnyProblem = Problem | SeparableProblem
 # What each precision promises: an error below this share of conv(|x|, |weight|), beyond that of the direct loop.
 ERRORS = {"high": 1e-5, "highest": 0.0}
@@ -49,7 +50,7 @@ class Division:
     window: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is one of a kind, and hashing what they hold would take 30 us a plan
 class Implementation:
     """One way to compute some problems.
 
@@ -126,14 +127,23 @@ def simplified(problem: AnyProblem) -> AnyProblem:
     """The same sums in the simplest geometry, unless the direct kernels were asked for.
 
     Tiny problems are left to them too. A transposed convolution of stride 1 is an ordinary one with its weight mirrored, and
-    a pointwise layer of stride 1 does not know where a row of pixels ends.
+    a pointwise layer of stride 1 does not know where a row of pixels ends; for the gradient of its weights rows are as long as
+    divides them, up to MOST_PIXELS.
     """
     if problem.algorithm == "auto" and problem.operations < TINY:
         return problem.directly()
     if isinstance(problem, Problem) and problem.operation == "transposed" and problem.algorithm != "direct":
         if all(s == 1 for s in problem.stride):
             problem = problem.mirrored()
-    if isinstance(problem, Problem) and problem.kind == "pointwise" and all(s == 1 for s in problem.stride):
+    if not isinstance(problem, Problem) or any(n != 1 for n in (*problem.stride, *problem.kernel)) or any(map(any, problem.pads)):
+        return problem
+    if problem.kind == "weights" and problem.algorithm != "direct":
+        pixels = math.prod(problem.space)
+        width = max(n for n in range(1, MOST_PIXELS + 1) if pixels % n == 0)
+        if width > problem.space[-1]:
+            flat = replace(problem, space=(pixels // width, width))
+            return replace(flat, kernel=(1, 1), stride=(1, 1), pads=((0, 0),) * 2, dilation=(1, 1))
+    if problem.kind == "pointwise":
         one = (1,)
         return replace(problem, space=(math.prod(problem.space),), kernel=one, stride=one, pads=((0, 0),), dilation=one)
     return problem

@@ -214,6 +214,10 @@ class Problem:
         bare = replace(self, bias="none", residual=False, activation=Activation(), padding_mode="zeros")
         return replace(bare, operation="weights")
 
+    def exchanged(self) -> Problem:
+        """Of a pointwise problem's weight gradient: the one in which image and gradient stand for each other."""
+        return replace(self, channels=self.filters, filters=self.channels)
+
     # Text ------------------------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:

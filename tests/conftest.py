@@ -22,6 +22,7 @@ def pytest_terminal_summary(terminalreporter):
 FEW = {
     "FILTERS_IN_LANES": {2: (6,), 1: (1,)},
     "PIXELS_IN_LANES": ((4, 3), (8, 1)),
+    "NUMBERS_IN_ROWS": ((6, 2), (9, 1)),
     "WINOGRAD_PRODUCTS": {2: (6,)},
 }
 EVERY = {name: getattr(tiles, name) for name in FEW}

@@ -19,6 +19,8 @@ import tiled
 
 import fastconv as fc
 from fastconv.cpu import launch, machine
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import choose
 
 PAGE = mmap.PAGESIZE
 CANARY = 0xA5
@@ -123,6 +125,35 @@ def check_one_tiled(name, tile, line, flush):
         assert given[key].tobytes() == array.tobytes(), f"{key} was written to"
 
 
+WEIGHTS = [
+    "conv2d,n2c5i7x33f17k3p1", "conv2d,n1c3i9x10f5k3x4s2p1:0x0:2", "conv2d,n2c6i9x17f40k3d2g2", "conv2d,n1c17i13x17f33k1",
+    "conv2d,n1c33i13x17f17k1", "conv2d,n2c5i7x33f7k2x3s3p1,channels_last", "conv1d,n1c3i70f8k5s2p2", "conv3d,n1c2i3x4x9f3k3p1",
+    "conv2d,n2c5i9x19f5k3p1g5", "conv2d,n1c5i9x37f5k5s2p2g5", "conv2d,n1c3i9x7f6k3p2d2g3",
+    "conv2d,n2c19i5x7f19k3p1g19,channels_last",
+    "conv2d,n1c3i9x7f3k5s2p2g3,channels_last",
+]  # fmt: skip
+
+
+def check_weight_gradients():
+    """Every tiled kernel of weight gradients, with image, gradient, result and scratch guarded."""
+    for line, flush in product(WEIGHTS, ("after", "before")):
+        print(f"{line}, {flush}", flush=True)
+        problem, kept, rng = cases.parse(f"{line},tiled"), [], np.random.default_rng(0)
+        plain = [cases.whole_numbers(rng, shape, "f4") for shape in (problem.x_shape, problem.out_shape)]
+        x, grad = (guarded(array, flush, kept) for array in plain)
+        choice = choose(problem.weights(), IMPLEMENTATIONS, 1, launch.neighbours(x, problem))
+        scratch = guarded(np.full(max(1, choice.division.scratch), np.nan, "f4"), flush, kept)
+        out = guarded(np.full(problem.weight_shape, np.nan, "f4"), flush, kept)
+        with patch.object(launch, "_scratch", return_value=(scratch, scratch.ctypes.data)), fc.num_threads(1):
+            launch.BoundWeightGradient(choice, x, grad).gradient(x, grad, out)
+        sizes = {"stride": problem.stride, "padding": problem.pads, "dilation": problem.dilation, "groups": problem.groups}
+        name = f"conv{problem.dimensions}d_weight"
+        want = getattr(fc.reference, name)(plain[0], problem.weight_shape, plain[1], **sizes, data_format=problem.data_format)
+        assert out.tobytes() == want.tobytes() or (out == want).all(), "another result"
+        assert all(room.intact() for room in kept), "wrote beside an array"
+    print("done", flush=True)
+
+
 def run(call, **environment):
     """Call a function of this file in a process of its own; what it printed last is what was wrong."""
     here = Path(__file__).parent
@@ -152,6 +183,12 @@ def test_nor_by_tiled_kernels_of_any_width(lanes):
     without = () if own else tuple(tiled.PICKS)[lanes // 8 % 2 :: 2]  # a half at each narrower width: each is compiled for each
     run(f"check_tiled({without})", FASTCONV_LANES=str(lanes))
     cases.computed["problems"] += 2 * EACH_TILED * (len(tiled.PICKS) - len(without))
+
+
+@linux
+def test_nor_by_weight_gradients():
+    run("check_weight_gradients()")
+    cases.computed["problems"] += 2 * len(WEIGHTS)
 
 
 def test_a_guard_guards():

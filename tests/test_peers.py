@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from cases import whole_numbers as drawn
 
 import fastconv as fc
 from fastconv.bench.chains import CHAINS
@@ -102,6 +103,16 @@ def test_torch_computes_float64_as_it_is():
     np.testing.assert_allclose(result, expected(filled), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["torch", "torch channels_last"])
+@pytest.mark.parametrize("text", ["weights2d,n2c4i9f6k3x2s2p1d2x1g2", "weights2d,n1c4i9f4k3p1g4", "weights2d,n1c4i9f6k3,float64"])
+def test_weight_gradients(name, text):
+    problem, rng = Problem.parse(text), np.random.default_rng(0)
+    x, grad = (drawn(rng, shape, problem.dtype) for shape in (problem.x_shape, problem.out_shape))
+    sizes = {"stride": problem.stride, "padding": problem.pads, "dilation": problem.dilation, "groups": problem.groups}
+    filled = Segment(x, ((Convolution(problem, grad, None, None),),))
+    np.testing.assert_array_equal(answer(BY_NAME[name], filled), fc.reference.conv2d_weight(x, problem.weight_shape, grad, **sizes))
+
+
 GRAPHS = ("onnxruntime", "openvino")
 TORCHES = ("torch", "torch channels_last")
 
@@ -111,7 +122,8 @@ TORCHES = ("torch", "torch channels_last")
     [
         (BY_NAME, "conv2d,n1c4i9f6k3,residual", "residual"),
         (BY_NAME, "conv2d,n1c4i9f6k3,pixelbias", "each pixel"),
-        (BY_NAME, "weights2d,n1c4i9f6k3", "gradients"),
+        (GRAPHS, "weights2d,n1c4i9f6k3", "gradients"),
+        (TORCHES, "weights2d,n1c4i9f6k3,channels_last", "channels first"),
         (BY_NAME, "conv2d,n1c4i9f6k3p1,symmetric", "symmetric"),
         (BY_NAME, "conv2d,n1c4i9f6k3p-1", "negative"),
         (GRAPHS, "conv2d,n1c4i9f6k3,float64", "float32 only"),

@@ -43,7 +43,8 @@ def test_every_kind_has_kernels(text, kind, data_format, dtype):
 
 
 def test_weight_gradient():
-    assert choose(Problem.parse("weights2d,n1c4i16f8k3"), IMPLEMENTATIONS, 2).implementation.name == "direct_weight_gradient"
+    assert choose(Problem.parse("weights2d,n1c4i16f8k3"), IMPLEMENTATIONS, 2).implementation.name == "tiled_weight_gradient"
+    assert choose(Problem.parse("weights2d,n1c2i4f2k3"), IMPLEMENTATIONS, 2).implementation.name == "direct_weight_gradient"
 
 
 def test_names_are_unique_and_algorithms_known():

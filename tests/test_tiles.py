@@ -18,6 +18,9 @@ def test_tiles_fit_the_registers(vector, dtype, monkeypatch):
         for tile in table:
             assert tile.rows * tile.vectors + tile.vectors + 1 <= registers, tile
             assert (tile.lanes, tile.dtype, tile.step) == (size // (4 if dtype == "float32" else 8), dtype, 1)
+    for tile in tiles.numbers_in_rows(dtype):
+        assert tile.rows * tile.vectors + tile.vectors + 1 <= registers, tile
+        assert size // (4 if dtype == "float32" else 8) in (tile.lanes, 2 * tile.lanes) and tile.lanes > 1
     one = {tile.vectors for tile in tiles.filters_in_lanes(dtype) if tile.rows == 1}
     assert {1, 2} <= one, "a result of one column has a tile for few filters and for many"
 

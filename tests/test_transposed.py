@@ -6,6 +6,7 @@ import pytest
 import tiled
 
 import fastconv as fc
+from fastconv.cpu import launch, machine
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
@@ -89,6 +90,56 @@ def test_threads_do_not_change_a_bit(line):
         with fc.num_threads(min(threads, fc.get_num_threads())):
             bits.add(tiled.result(tiled.chosen(NAME, problem, tile, threads), given).tobytes())
     assert len(bits) == 1, line
+
+
+# Pixels in lanes, and channels in lanes of depthwise layers ------------------------------------------------------------------
+
+LANES = machine.lanes("float32")
+PIXELS = [
+    f"transposed2d,n2c{c}i4x{width}f{f}k{k}s2p{pad}{ending}"
+    for c, f, k, pad in ((3, 3, "3", "1"), (1, 5, "4", "0:1x1:2"), (5, 1, "2", "0"), (2, 2, "5x7", "3:0"))
+    for width, ending in ((1, ""), (LANES // 2, ",bias"), (LANES // 2 + 1, ",bias,relu"), (2 * LANES + 3, "o1,pixelbias,residual"))
+] + [
+    "transposed2d,n1c6i5x19f6k3s2p1g6o1,bias,relu6",
+    "transposed2d,n1c6i5x19f12k3s2p1g6,bias",
+    "transposed2d,n1c4i5x19f8k3s2p1g2,bias,hardswish",
+    "transposed2d,n1c3i4x19f2k3x4s3x2p1o2x1,bias",
+    "transposed2d,n1c3i4x19f2k3x4s1x2p1,bias",
+    "transposed2d,n1c3i4x9f2k7s2p6,bias",  # more is cropped than a window spans
+    "transposed1d,n2c3i70f2k4s2p1,bias",
+    "transposed2d,n1c3i4x9f2k3s2p1,bias,float64",
+]  # fmt: skip
+CHANNELS = [
+    f"transposed2d,n2c{c}i4x5f{c}k3x4s{stride}p1g{c}{ending},bias,channels_last{more}"
+    for c in (2, LANES - 1, LANES, 2 * LANES + 5)
+    for stride, ending, more in (("2", "o1", ",relu"), ("2x3", "", ",residual"), ("1x2", "", ",float64"))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PIXELS + CHANNELS)
+def test_pixels_and_channels_in_lanes(text):
+    problem = cases.parse(text + ",tiled")
+    given, bits = cases.arrays(problem, np.random.default_rng(0)), set()
+    if problem.filters // problem.groups * 2 > machine.lanes(problem.dtype):
+        pytest.skip("filters enough to fill the lanes of this machine")
+    name = "tiled_depthwise_transposed_last" if problem.data_format == "channels_last" else "tiled_transposed_pixels"
+    want = cases.call(fc.reference, problem, given)
+    for threads in (1, 4):
+        choice = choose(problem, IMPLEMENTATIONS, threads, launch.neighbours(given["x"], problem))
+        assert choice.implementation.name == name
+        got = tiled.result(choice, given)
+        if "hardswish" in text:
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(got, want, strict=True)
+        bits.add(got.tobytes())
+    assert len(bits) == 1
+
+
+def test_few_filters_and_depthwise_layers_have_pixels_in_lanes():
+    for text, name in (("c32i32f3k3s2p1", "tiled_transposed_pixels"), ("c32i32f64k3s2p1", "tiled_transposed"),
+                       ("c32i32f32k3s2p1g32", "tiled_transposed_pixels"), ("c32i32f3k3s3p1", "direct_transposed")):  # fmt: skip
+        assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
 
 
 # Stride 1: an ordinary convolution with its weight mirrored -----------------------------------------------------------------

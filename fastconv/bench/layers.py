@@ -62,7 +62,11 @@ MORE_LAYERS: dict[str, AnyProblem] = _table("""
     up_14_128_64      transposed2d,n1c128i14f64k3s2p1o1,bias,relu
     gradw_28_128      weights2d,n1c128i28f128k3p1
     gradw_112_32_dw   weights2d,n1c32i112f32k3p1g32
+    gradw_56_128_1x1  weights2d,n1c64i56f128k1
+    gradw_64_rgb_b32  weights2d,n32c3i64f32k3s2p1
     gradx_28_128      transposed2d,n1c128i28f128k3p1
+    gradx_112_64_dw   transposed2d,n1c64i56f64k3s2p1g64o1
+    gradx_64_rgb_b32  transposed2d,n32c32i32f3k3s2p1o1
 """)
 
 # Layers that nothing here was tuned on, each from a network or odd on purpose.

@@ -70,8 +70,6 @@ def _imported(name: str) -> Any:
 
 def _common(problem: Problem) -> str | None:
     """Why no peer is asked."""
-    if problem.operation == "weights":
-        return "gradients are not compared"
     if problem.residual or problem.bias == "pixel":
         return "a residual or a bias for each pixel is not compared"
     if min(map(min, problem.pads)) < 0:
@@ -89,6 +87,8 @@ def _torch_why_not(problem: Problem) -> str | None:
         return f"has no padding mode {problem.padding_mode!r}"
     if problem.operation == "transposed" and any(before != after for before, after in problem.pads):
         return "crops the result of a transposed convolution by as much before as after"
+    if problem.operation == "weights" and (problem.data_format == "channels_last" or any(b != a for b, a in problem.pads)):
+        return "its gradients are compared for channels first, padded by as much before as after"
     return _common(problem)
 
 
@@ -135,6 +135,8 @@ def _torch_mode() -> AbstractContextManager[Any]:
 def _torch_step(torch: Any, convolution: Convolution, placed: Callable[[Array], Any]) -> Callable[[Any], Any]:
     """From a tensor to the convolved one, its activation computed in place."""
     problem, functional = convolution.problem, torch.nn.functional
+    if problem.operation == "weights":
+        return _torch_weight_gradient(torch, problem, placed(convolution.weight))
     weight = placed(convolution.weight)
     bias = None if convolution.bias is None else placed(convolution.bias)
     activate = _torch_activation(torch, problem.activation)
@@ -149,6 +151,14 @@ def _torch_step(torch: Any, convolution: Convolution, placed: Callable[[Array], 
         return lambda x: activate(convolve(x, weight, bias, stride, evenly, dilation, groups))
     border, mode = sum(reversed(problem.pads), ()), TORCH_MODES[problem.padding_mode]
     return lambda x: activate(convolve(functional.pad(x, border, mode), weight, bias, stride, 0, dilation, groups))
+
+
+def _torch_weight_gradient(torch: Any, problem: Problem, above: Any) -> Callable[[Any], Any]:
+    """What autograd calls, of which only the weights' gradient is asked for."""
+    weight, evenly, none = above.new_empty(problem.weight_shape), [before for before, _ in problem.pads], [0] * problem.dimensions
+    geometry = (problem.stride, evenly, problem.dilation, False, none, problem.groups, [False, True, False])
+    backward = torch.ops.aten.convolution_backward
+    return lambda x: backward(above, x, weight, None, *geometry)[1]
 
 
 def _torch_activation(torch: Any, activation: Activation) -> Callable[[Any], Any]:
@@ -171,6 +181,8 @@ def _torch_activation(torch: Any, activation: Activation) -> Callable[[Any], Any
 
 
 def _graph_why_not(problem: Problem) -> str | None:
+    if problem.operation == "weights":
+        return "computes no gradients"
     if problem.dtype != "float32":
         return "computes float32 only"
     if problem.padding_mode != "zeros":

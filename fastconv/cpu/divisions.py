@@ -94,6 +94,114 @@ def by_weight(problem: Problem, threads: int) -> Division:
     return Division(problem.filters * problem.channels // problem.groups, scratch=problem.out_space[-1])
 
 
+# Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates.
+PIXELS = 384
+# Pixels of a part of the images, so that adding the parts up is as little; and parts, enough for many threads.
+PART_PIXELS, MOST_PARTS = 1600, 16
+
+
+def weight_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_weight_gradient: bands and parts that do not depend on the threads, then chunks and blocks that may."""
+    exchanged = _turns_less(problem)
+    problem = problem.exchanged() if exchanged else problem
+    filters, channels, out_width = problem.filters // problem.groups, problem.channels // problem.groups, problem.out_space[-1]
+    rows, room = rows_in_a_plane(problem), scratch_numbers(problem.dtype)
+    band = _ceil(rows, _ceil(rows, max(1, min(rows, PIXELS // out_width))))
+    units = max(1, problem.batch) * planes(problem) * _ceil(rows, band)
+    parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
+    sheets = Sheets.of(problem, band)
+
+    def shares(tile: TileShape, wanted: int) -> tuple[int, int, float]:
+        """(panels of a chunk, channels of a block, what they cost), for so many items."""
+        every = _ceil(filters, tile.width)
+        # Half of a seat's scratch for the sums, a quarter each for the gradient and the sheets.
+        panels = max(1, min(every, room // 4 // (band * out_width * tile.width)))
+        panels = _evenly(every, panels, _ceil(wanted, parts * problem.groups))
+        most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
+        least = min(channels, _ceil(wanted, parts * problem.groups * _ceil(every, panels)))
+        blocks = {_evenly(channels, most, count) for count in range(1, channels + 1) if count >= least}
+        return min(((panels, block, cycles(tile, block)) for block in blocks), key=lambda share: (share[2], -share[1]))
+
+    def cycles(tile: TileShape, block: int) -> float:
+        """Of a pixel: updates, which read as many places as they broadcast, and the gradient turned anew for each block."""
+        update = tiles.update_cycles(tile, tile.vectors) + tile.rows / 8
+        updates = _ceil(block * taps(problem), tile.rows) * update * (tile.lanes / machine.lanes(problem.dtype))
+        return _ceil(channels, block) * _ceil(filters, tile.width) * (updates + TURN * tile.vectors)
+
+    tile = min(tiles.numbers_in_rows(problem.dtype), key=lambda tile: shares(tile, 1)[-1])
+    panels, block, _ = shares(tile, 2 * threads if threads > 1 else 1)
+    chunk, numbers = panels * tile.width, _ceil(block * taps(problem), tile.rows) * tile.rows
+    bands, chunks, blocks = _ceil(rows, band), _ceil(filters, chunk), _ceil(channels, block)
+    places = [c * sheets.sheet + tap for c in range(block) for tap in sheets.table[: taps(problem)]]
+    places += [0] * (numbers - len(places))
+    grads_at = _ceil(block * sheets.sheet + LINE, LINE) * LINE
+    sums_at = grads_at + chunk * band * out_width
+    fields = asdict(sheets) | {
+        "table": (*sheets.table, *places), "places": len(sheets.table), "channels": block, "all_channels": channels,
+        "filters": filters, "blocks": blocks, "parts": parts, "grads_at": grads_at, "sums_at": sums_at, "exchanged": exchanged,
+    }  # fmt: skip
+    scratch, items = sums_at + chunk * numbers + tile.lanes * tile.width, parts * problem.groups * chunks * blocks
+    return Division(items, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
+
+
+def _turns_less(problem: Problem) -> bool:
+    """Whether a pointwise layer's image and gradient should stand for each other: what fills the lanes must be turned.
+
+    So must sums of filters in lanes; those of channels in lanes lie as the result does.
+    """
+    pixels = problem.batch * math.prod(problem.out_space)
+    if taps(problem) > 1 or any(s != 1 for s in problem.stride) or any(map(any, problem.pads)):
+        return False
+    return problem.channels * (TURN * pixels + COPY * problem.filters) < problem.filters * TURN * (pixels + problem.channels)
+
+
+def window_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_weight_gradient: chunks of channels; parts of the images where channels are few."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    narrow = problem.out_space[1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    lines = lines_at_once(taps_a, taps_b, problem.stride[0])
+    tile = TileShape(lines, taps_b, lanes // 2 if narrow else lanes, problem.stride[0], problem.dtype)
+    parts = max(1, min(MOST_PARTS // problem.filters, problem.batch))
+    chunks = min(problem.filters, _ceil(ITEMS_A_THREAD * threads, parts)) if threads > 1 else 1
+    chunk = _ceil(problem.filters, chunks)
+    chunks = _ceil(problem.filters, chunk)
+    return Division(parts * chunks, 1, 1, chunks, chunk, 0, tile, fields={"parts": parts})
+
+
+def window_sums_last(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_weight_gradient_last: vectors of channels; parts of all rows where they are few."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    lines = lines_at_once(taps_a, taps_b, problem.stride[0])
+    tile, chunks = TileShape(taps_b, lines, lanes, problem.stride[0], problem.dtype), _ceil(problem.filters, lanes)
+    rows = max(1, problem.batch) * problem.out_space[0]
+    parts = max(1, min(_ceil(MOST_PARTS, chunks), rows, rows * problem.out_space[1] // PART_PIXELS))
+    return Division(parts * chunks, 1, 1, chunks, lanes, tile.rows * tile.width, tile, fields={"parts": parts})
+
+
+def lines_at_once(taps_a: int, taps_b: int, stride: int) -> int:
+    """Lines of taps whose sums, gradients and numbers fit the registers, as even shares of all."""
+    fitting = [n for n in range(1, taps_a + 1) if n * taps_b + max(_ceil(n, stride), n) + taps_b < machine.registers()]
+    return _evenly(taps_a, max(fitting, default=1), 1)
+
+
+def tiles_of_windows(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_weight_gradient."""
+    lanes = machine.lanes(dtype)
+    each = [TileShape(lines_at_once(w.rows, w.vectors, w.step), w.vectors, lanes, w.step, dtype) for w in tiles.windows(dtype)]
+    return [*each, *(replace(tile, lanes=lanes // 2) for tile in each if lanes >= tiles.LEAST_TO_HALVE)]
+
+
+def tiles_of_windows_last(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_weight_gradient_last."""
+    every = tiles_of_windows(dtype)
+    return [replace(tile, rows=tile.vectors, vectors=tile.rows) for tile in every if tile.lanes == machine.lanes(dtype)]
+
+
+def _evenly(count: int, most: int, wanted: int) -> int:
+    """The size of even shares of at most so many, and if possible in so many shares."""
+    return _ceil(count, max(_ceil(count, most), min(count, wanted)))
+
+
 # Tiled kernels --------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +295,31 @@ def transposed(problem: Problem, threads: int) -> Division:
     }  # fmt: skip
     scratch = sums_at + sums
     return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
+
+
+def transposed_pixels(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_pixels: chunks of panels of filters, bands of rows where they are few; half a vector if narrow."""
+    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+    narrow = problem.space[-1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    height = min(filters, tiles.MOST_SPREAD)
+    tile = TileShape(height, problem.kernel[-1], lanes // 2 if narrow else lanes, 2, problem.dtype)
+    panels, rows, images = _ceil(filters, height), rows_in_a_plane(problem), max(1, problem.batch)
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    chunk = _ceil(problem.groups * panels, min(problem.groups * panels, _ceil(wanted, images)))
+    chunks = _ceil(problem.groups * panels, chunk)
+    band = _ceil(rows, min(rows, _ceil(wanted, chunks * images)))
+    bands = _ceil(rows, band)
+    fields = {"panels": panels, "panel": height * (1 + problem.channels // problem.groups * taps(problem))}
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk, 0, tile, height, None, fields)
+
+
+def depthwise_transposed_last(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_transposed_last: bands of rows."""
+    lanes, rows = machine.lanes(problem.dtype), rows_in_a_plane(problem)
+    band = _ceil(rows, min(rows, _ceil(ITEMS_A_THREAD * threads, max(1, problem.batch)) if threads > 1 else 1))
+    bands, tile = _ceil(rows, band), TileShape(1, 1, lanes, 1, problem.dtype)
+    fields = {"panel": lanes * (1 + taps(problem))}
+    return Division(problem.batch * bands, bands, band, 1, problem.filters, 0, tile, lanes, None, fields)
 
 
 def sheet_rows(band: int, span: int, stride: int) -> int:

@@ -4,8 +4,8 @@
     bias'[f]            = sum over n, i, j of out'[n, f, i, j]
 
 (The gradient with respect to the input is a transposed convolution: transposed.py. That of a transposed convolution is an
-ordinary one, and its weights' is the one here with image and gradient exchanged.) A work item owns one pair of filter and
-channel, and sums in an order that does not depend on the threads, outermost first:
+ordinary one, and its weights' is the one here with image and gradient exchanged.) All sums are made in an order that does not
+depend on the threads. An item of `direct_weight_gradient` owns one pair of filter and channel, outermost first:
 
     taps (a, b)             what they multiply outside the image is never visited
       images, rows            of the gradient and of the image, four at a time
@@ -13,10 +13,31 @@ channel, and sums in an order that does not depend on the threads, outermost fir
                                 product a row would spend its time on adding up lanes: 3 to 5 GF/s for 28 columns, against 11
 
 The arrays are read by their steps, so both data formats are served; the vectors need a gradient with a step of 1.
+
+`tiled_weight_gradient` is a matrix product (Goto and van de Geijn 2008) of the gradient, (filters, pixels), and of what the taps
+see, (pixels, channels x taps), which is never written down: in the sheets of the image (sheets.py) all that one number of a
+filter meets lies at a constant distance. An item owns a chunk of filters and a block of channels, whose sums stay in L2:
+
+    band of rows, image by image      its sheets, and its gradient with filters in lanes, which takes a transposition
+      panel of filters                  tile.width of them
+        numbers of a filter (c, a, b)     tile.rows of them: where each begins is a table
+          pixels of the band                a rank-1 update each
+
+Where filters and channels are few, the images fall into parts, each with a result of its own; they are added up in order.
+
+Of a depthwise layer there is nothing to multiply with. `tiled_depthwise_weight_gradient` walks as tiled_depthwise does: a tile
+of tile.rows lines of taps holds a vector of sums for each tap, until all of a channel's columns of vectors are walked down:
+
+    image, column of vectors     neighbouring outputs in lanes; the gradients of the windows under way in registers
+      line of the image            its taps are loaded, and each meets the gradient of every window that it belongs to
+
+`tiled_depthwise_weight_gradient_last` has channels in lanes and walks along the rows.
 """
 
+import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined, reassociating
 from fastconv.cpu.rows import inside
+from fastconv.cpu.standard import turn_sums
 
 
 @inlined
@@ -94,3 +115,197 @@ def direct_bias_gradient(item, seat, job):
                 row = grad + (n * job.grad_image + k * step[0] + line * step[1])
                 total = add_sum(total, row, step[2], out_width)
     out[item] = total
+
+
+# Tiled ----------------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def turn_gradient(tile, square, job, grad, filters, rows, out):
+    """out[panel of filters][pixel][filter] of so many filters and rows; zeros in the lanes that no filter fills."""
+    lanes, width, pixels, step, apart = square.lanes, job.out_space[2], rows * job.out_space[2], job.grad_steps, job.grad_channel
+    if step[1] == width * step[2]:
+        rows, width = 1, pixels  # they lie one after the other
+    for f in range(0, (filters + tile.width - 1) // tile.width * tile.width, lanes):
+        panel = out + (f // tile.width * tile.width * pixels + f % tile.width)
+        for row in range(rows):
+            for j in range(0, width, lanes):
+                here, there = grad + (f * apart + row * step[1] + j * step[2]), panel + (row * width + j) * tile.width
+                if filters - f >= lanes and width - j >= lanes:
+                    if apart == 1:
+                        square.load_tile(here, step[2]).store(there, tile.width)
+                    else:
+                        square.load_tile(here, apart).transpose().store(there, tile.width)
+                elif apart == 1:
+                    square.load_tile(here, step[2], width - j, filters - f).store(there, tile.width, width - j, lanes)
+                else:
+                    block = square.load_tile(here, apart, filters - f, width - j).transpose()
+                    block.store(there, tile.width, width - j, lanes)
+
+
+@inlined
+def add_pixels(tile, sums, sheets, places, grads, rows, count, pitch):
+    """sums[k][f] += sum over rows of `count` pixels of what number k of a filter sees * the gradient, of one tile."""
+    acc = tile.load_tile(sums, tile.width)
+    for _ in range(rows):
+        for j in range(0, count - 1, 2):
+            acc = acc.rank2_at(sheets + j, places, grads)
+            grads += 2 * tile.width
+        if count % 2:
+            acc = acc.rank1_at(sheets + (count - 1), places, grads)
+            grads += tile.width
+        sheets += pitch
+    acc.store(sums, tile.width)
+
+
+@compiled
+def tiled_weight_gradient(item, seat, job):
+    """One chunk of a group's filters, in lanes, one block of its channels, one part of the images."""
+    tile, (_, out_height, out_width), taps = job.tile, job.out_space, job.kernel[0] * job.kernel[1] * job.kernel[2]
+    chunk, block = item % job.chunks, item // job.chunks % job.blocks
+    g, part = item // (job.chunks * job.blocks) % job.groups, item // (job.chunks * job.blocks * job.groups)
+    first = chunk * job.chunk
+    filters, c = min(job.chunk, job.filters - first), min(block * job.channels, job.all_channels - job.channels)
+    sheets = job.scratch + seat * job.scratch_size
+    grads, sums, places = sheets + job.grads_at, sheets + job.sums_at, job.table + job.places
+    numbers = (job.channels * taps + tile.rows - 1) // tile.rows * tile.rows
+    for k in range((filters + tile.width - 1) // tile.width * numbers * tile.vectors):
+        job.square.splat(0).store(sums + k * tile.lanes)
+    images = job.batch * job.out_space[0] * job.bands
+    for unit in range(images * part // job.parts, images * (part + 1) // job.parts):
+        line, plane, n = unit % job.bands * job.band, unit // job.bands % job.out_space[0], unit // (job.bands * job.out_space[0])
+        rows = min(job.band, out_height - line)
+        job.fill_sheets(sheets, job.x + (n * job.x_image + (g * job.all_channels + c) * job.x_channel), plane, line)
+        grad = job.grad + (n * job.grad_image + (g * job.filters + first) * job.grad_channel)
+        grad = grad + (plane * job.grad_steps[0] + line * job.grad_steps[1])
+        turn_gradient(tile, job.square, job, grad, filters, rows, grads)
+        runs, count = (1, rows * out_width) if job.pitch == out_width else (rows, out_width)
+        for f in range(0, filters, tile.width):
+            for k in range(0, numbers, tile.rows):
+                panel = sums + (f * numbers + k * tile.width)
+                add_pixels(tile, panel, sheets, places + k, grads + f * rows * out_width, runs, count, job.pitch)
+    put_sums(tile, job, sums, job.out + part * job.groups * job.filters * job.all_channels * taps, g, first, filters, block, c)
+
+
+@inlined
+def put_sums(tile, job, sums, out, g, first, filters, block, c):
+    """Numbers from channel c on of the filters from `first` on, to out[g][filter][number], or exchanged out[g][number][filter].
+
+    A last block overlaps its neighbour, and leaves to it what is its own.
+    """
+    taps = job.kernel[0] * job.kernel[1] * job.kernel[2]
+    ours, every = (block * job.channels - c) * taps, job.all_channels * taps
+    numbers, count = (job.channels * taps + tile.rows - 1) // tile.rows * tile.rows, job.channels * taps - ours
+    out = out + g * job.filters * every
+    for f in range(0, filters, tile.width):
+        panel, width = sums + (f * numbers + ours * tile.width), min(tile.width, filters - f)
+        if job.exchanged:
+            for k in range(count):
+                row = out + ((c * taps + ours + k) * job.filters + first + f)
+                for lane in range(0, width, tile.lanes):
+                    tile.load(panel + (k * tile.width + lane)).store(row + lane, width - lane)
+        else:
+            turn_sums(tile, job.square, panel, out + ((first + f) * every + c * taps + ours), every, width, count)
+
+
+# Tiled, depthwise -----------------------------------------------------------------------------------------------------
+
+
+@inlined
+def walk_down(acc, tile, job, image, edges, line, grad, count, inner, width):
+    """Gather from `count` windows one above the other, for a vector of columns; the first begins at `line` of the image."""
+    height, step, down, apart = job.space[1], job.x_steps[1], job.grad_steps[1], job.dilation[1]
+    above, unfinished = tile.sums(tile.splat(0)), (tile.rows - 1) // tile.step
+    for t in range(count + unfinished):
+        newest = tile.splat(0)
+        if t < count:
+            newest = tile.load(grad) if inner else tile.load(grad, 0, width)
+            if tile.step == 2:
+                newest = newest.as_windows()
+        above = above.next(newest)
+        if 0 <= line < height:
+            acc = acc.gather(above, tile.windows(image + line * step, job.dilation[2], edges), 0)
+        if tile.step == 2 and 0 <= line + 1 < height:
+            acc = acc.gather(above, tile.windows(image + (line + 1) * step, job.dilation[2], edges), 1)
+        grad += down * apart
+        line += apart * tile.step
+    return acc
+
+
+@compiled
+def tiled_depthwise_weight_gradient(item, seat, job):
+    """One chunk of channels, one part of the images: columns in lanes."""
+    tile, filters, (_, taps_a, taps_b), (_, out_height, out_width) = job.tile, job.groups * job.filters, job.kernel, job.out_space
+    chunk, part, phases, apart = item % job.chunks, item // job.chunks, job.dilation[1], job.dilation[2]
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
+        for top in range(0, taps_a, tile.rows):
+            a = min(top, taps_a - tile.rows)  # the last lines of taps overlap their neighbours
+            acc = tile.zeros()
+            for n in range(job.batch * part // job.parts, job.batch * (part + 1) // job.parts):
+                for j in range(0, out_width, tile.lanes):
+                    u, width = j * tile.step - job.before[2], out_width - j
+                    image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
+                    grad = job.grad + (n * job.grad_image + f * job.grad_channel + j)
+                    inner = (
+                        u >= 0 and u + (tile.lanes - 1) * tile.step + (taps_b - 1) * apart < job.space[2] and width >= tile.lanes
+                    )
+                    edges = tile.edges(u, apart, job.space[2])
+                    for i in range(min(phases, out_height)):
+                        line, count = i * tile.step + a * phases - job.before[1], (out_height - i + phases - 1) // phases
+                        here = grad + i * job.grad_steps[1]
+                        if inner:
+                            acc = walk_down(acc, tile, job, image, None, line, here, count, True, width)
+                        else:
+                            acc = walk_down(acc, tile, job, image, edges, line, here, count, False, width)
+            acc.totals(job.out + (((part * filters + f) * taps_a + a) * taps_b))
+
+
+@inlined
+def walk_across(acc, tile, job, image, edges, column, grad, count, width):
+    """Gather from `count` windows side by side, for a vector of channels; the first begins at `column`."""
+    columns, step, apart, across = job.space[2], job.x_steps[2], job.dilation[2], job.grad_steps[2]
+    above, unfinished, lines_apart = tile.sums(tile.splat(0)), (tile.rows - 1) // tile.step, job.dilation[1] * job.x_steps[1]
+    for t in range(count + unfinished):
+        newest = tile.splat(0)
+        if t < count:
+            newest = tile.load(grad, 0, width)
+        above = above.next(newest)
+        if 0 <= column < columns:
+            acc = acc.gather(above, tile.taps(image + column * step, lines_apart, edges), 0)
+        if tile.step == 2 and 0 <= column + 1 < columns:
+            acc = acc.gather(above, tile.taps(image + (column + 1) * step, lines_apart, edges), 1)
+        grad += across * apart
+        column += apart * tile.step
+    return acc
+
+
+@compiled
+def tiled_depthwise_weight_gradient_last(item, seat, job):
+    """One vector of channels, one part of the rows of all images: channels in lanes, a window's columns in the tile's rows."""
+    tile, channels, (_, taps_a, taps_b), (_, out_height, out_width) = job.tile, job.groups, job.kernel, job.out_space
+    part, phases, sums, rows = item // job.chunks, job.dilation[2], job.scratch + seat * job.scratch_size, job.batch * out_height
+    c = item % job.chunks * tile.lanes
+    width = min(tile.lanes, channels - c)
+    for top in range(0, taps_a, tile.vectors):
+        a = min(top, taps_a - tile.vectors)
+        acc = tile.zeros()
+        for row in range(rows * part // job.parts, rows * (part + 1) // job.parts):
+            n, i = row // out_height, row % out_height
+            line = i * tile.step + a * job.dilation[1] - job.before[1]
+            lines = inside(line, job.dilation[1], tile.vectors, job.space[1])
+            inner, edges = lines[1] - lines[0] == tile.vectors and width == tile.lanes, tile.sides(lines[0], lines[1], width)
+            image = job.x + (n * job.x_image + line * job.x_steps[1] + c)
+            grad = job.grad + (n * job.grad_image + i * job.grad_steps[1] + c)
+            for j in range(min(phases, out_width)):
+                column, count = j * tile.step - job.before[2], (out_width - j + phases - 1) // phases
+                here = grad + j * job.grad_steps[2]
+                if inner:
+                    acc = walk_across(acc, tile, job, image, None, column, here, count, width)
+                else:
+                    acc = walk_across(acc, tile, job, image, edges, column, here, count, width)
+        acc.store(sums, tile.width)
+        for k in range(width):
+            out = job.out + (((part * channels + c + k) * taps_a + a) * taps_b)
+            for b in range(taps_b):
+                for e in range(tile.vectors):
+                    out[e * taps_b + b] = sums[(b * tile.vectors + e) * tile.lanes + k]

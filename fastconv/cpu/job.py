@@ -74,6 +74,12 @@ FIELDS: dict[str, tuple[int, str]] = {
     "reach": (1, "integer"),
     "run": (1, "integer"),  # rows of the result that are put together
     "sums_pitch": (1, "integer"),  # numbers of a row of them
+    "blocks": (1, "integer"),  # of gradients.py: a group's channels, `all_channels`, fall into blocks of `channels`; and the
+    "all_channels": (1, "integer"),  # images into parts
+    "parts": (1, "integer"),
+    "grads_at": (1, "integer"),
+    "places": (1, "integer"),  # where they begin in the table
+    "exchanged": (1, "integer"),  # 1 if image and gradient stand for each other
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row

@@ -22,7 +22,7 @@ from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
-X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
+X, OUT, RESIDUAL, SCRATCH, GRAD = (job.PLACES[name] for name in ("x", "out", "residual", "scratch", "grad"))
 WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
 BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
 WORD = 8  # bytes
@@ -99,9 +99,7 @@ class Bound:
         x = x.reshape(problem.x_shape)
         if problem.padding_mode != "zeros" and any(map(any, problem.pads)):
             x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)
-        if neighbours(x, problem) not in self._implementation.reads:
-            x = packing.aligned_copy(x)
-        return packing.readable(x)
+        return _readable(x, self._implementation, problem)
 
 
 def _set_weights(words: Array, weights: Sequence[Array | None]) -> None:
@@ -140,24 +138,39 @@ def neighbours(x: Array, problem: AnyProblem) -> str:
     return "columns" if columns == x.itemsize else "channels" if channels == x.itemsize else "any"
 
 
-def weight_gradient(
-    implementation: Implementation, division: Division, problem: Problem, x: Array, grad: Array, out: Array
-) -> None:
-    """Compute a convolution's gradient with respect to its weights into `out`."""
-    if problem.batch == 0:
-        out[...] = 0
-        return
-    x, grad = packing.readable(x), packing.readable(grad)
-    image, channel, steps = _steps(grad, problem.data_format)
-    seats, size = threads.seats(), _rounded(division.scratch)
-    scratch = _scratch(seats * size * x.itemsize)
-    values = _geometry(problem, x) | {
-        "scratch": scratch[1], "scratch_size": size, "x": _at(x), "out": _at(out),
-        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
-    }  # fmt: skip
-    words = job.fill(values)
-    code = address(implementation.kernel, *job.arguments(problem.dtype))
-    threads.run(code, _at(words), division.items, float(problem.operations), seats)
+class BoundWeightGradient(Bound):
+    """A convolution's gradient with respect to its weights, likewise; also the gradient must lie as the first one did."""
+
+    def __init__(self, choice: Choice, x: Array, grad: Array) -> None:
+        self._exchanged = choice.division.fields.get("exchanged", False)
+        if self._exchanged:
+            choice, x, grad = choice._replace(problem=choice.problem.exchanged()), grad, x
+        super().__init__(choice, x, False)
+        image, channel, steps = _steps(self._prepared_gradient(grad), self._problem.data_format)
+        first = job.PLACES["grad_image"]
+        self._words[first : first + 5] = [image, channel, *steps]  # neighbours among the job's fields
+        self._parts = choice.division.fields.get("parts", 1)
+
+    def gradient(self, x: Array, grad: Array, out: Array) -> None:
+        """Compute it into `out`."""
+        if self._exchanged:
+            x, grad = grad, x
+        image, above = self._prepared(x), self._prepared_gradient(grad)  # names of their own: they must outlive the call
+        results = out if self._parts == 1 else packing.aligned_empty((self._parts, *out.shape), out.dtype)
+        bound = copy.copy(self)
+        bound._words = self._words.copy()
+        bound._words[GRAD] = packing.address_of(above)
+        bound(image, None, results)
+        if self._parts > 1:
+            np.add.reduce(results, axis=0, out=out)
+
+    def _prepared_gradient(self, grad: Array) -> Array:
+        return _readable(grad.reshape(self._problem.out_shape), self._implementation, self._problem)
+
+
+def _readable(a: Array, implementation: Implementation, problem: Problem) -> Array:
+    """An image or a gradient as the kernel can read it: itself, if it can."""
+    return packing.readable(a if neighbours(a, problem) in implementation.reads else packing.aligned_copy(a))
 
 
 def bias_gradient(grad: Array, data_format: str, out: Array) -> None:

@@ -118,6 +118,18 @@ def row_panels(weight: Array, bias: Array | None, groups: int, rows: int) -> Arr
     return out
 
 
+def spread_panels(weight: Array, bias: Array | None, groups: int, rows: int) -> Array:
+    """[group][panel][bias, then channel, row of taps][filter][tap of the row]."""
+    filters, channels, *kernel = weight.shape
+    taps_b, per_group = kernel[-1], filters // groups
+    out = panels(weight, bias, groups, rows, 1 + channels * math.prod(kernel))
+    padded = np.zeros((groups, out.shape[1] * rows, channels * math.prod(kernel) // taps_b, taps_b), out.dtype)
+    padded[:, :per_group] = weight.reshape(groups, per_group, -1, taps_b)
+    by_row = padded.reshape(groups, out.shape[1], rows, -1, taps_b).swapaxes(2, 3)
+    out[:, :, 1:] = by_row.reshape(groups, out.shape[1], -1, rows)
+    return out
+
+
 def channel_panels(weight: Array, bias: Array | None, width: int) -> Array:
     """[panel][bias, then tap, columns of taps first][filter] of a depthwise weight; the last panel overlaps its neighbour."""
     filters, _, *kernel = weight.shape

@@ -136,9 +136,17 @@ def copy_row(square, x, job, first, out):
     )
     for column in range(0, job.pitch, lanes):
         j = first + column * stride
-        if stride == 1:
+        whole = j >= 0 and j + stride * lanes <= width
+        if stride == 1 and whole:
+            for c in range(channels):
+                square.load(x + (c * x_channel + j)).store(out + (c * sheet + column))
+        elif stride == 1:
             for c in range(channels):
                 square.load(x + (c * x_channel + j), -j, width - j).store(out + (c * sheet + column))
+        elif stride == 2 and whole:
+            for c in range(channels):
+                left = x + (c * x_channel + j)
+                square.load(left).evens(square.load(left + lanes)).store(out + (c * sheet + column))
         elif stride == 2:
             for c in range(channels):
                 left, k = x + (c * x_channel + j), j + lanes

@@ -7,7 +7,9 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
     Vector      `lanes` numbers, one register    shape.load(p), .load(p, lo, hi), .splat(v); + - * among them and with numbers,
                                                  v.plus(a, b), v.clip(low, high), v.evens(w), v.odds(w), v.store(p), v.store(p, n)
     Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
-                                                 t.rank1(a, b), t.rank1_apart(a, step, b), t.clip(low, high), t.transpose(),
+                                                 t.rank1(a, b), t.rank1_apart(a, step, b), t.rank1_at(a, places, b),
+                                                 t.rank2_at(a, places, b),
+                                                 t.clip(low, high), t.transpose(),
                                                  t.store(p, step[, rows, columns])
 
 A `TileShape` says how large they are. Its numbers are part of its *type*, so a kernel that takes one as an ordinary argument
@@ -489,6 +491,39 @@ def rank1_apart(tile, a, step, b):
         return _updated(builder, tile.shape, acc, lambda row: at(builder, a, builder.mul(step, INDEX(row))), b)
 
     return tile(a, types.intp, b), build
+
+
+@method(TileType, "rank2_at")
+def rank2_at(tile, a, places, b):
+    """tile[r, :] + a[places[r]] * b[0:width] + a[places[r] + 1] * b[width:2*width], for int64 places.
+
+    Two updates at once, because each place is read anew every time: there are more than a core has registers for.
+    """
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, a: Any, places: Any, b: Any) -> Any:
+        right = [load_vector(builder, at(builder, b, v * s.lanes), s) for v in range(2 * s.vectors)]
+        for row in range(s.rows):
+            left = at(builder, a, builder.load(at(builder, places, row)))
+            for k in range(2):
+                number = splat_number(builder, builder.load(at(builder, left, k)), s.lanes)
+                for vector in range(s.vectors):
+                    place = row * s.vectors + vector
+                    total = _fma(builder, number, right[k * s.vectors + vector], builder.extract_value(acc, place), s)
+                    acc = builder.insert_value(acc, total, place)
+        return acc
+
+    return tile(a, places, b), build
+
+
+@method(TileType, "rank1_at")
+def rank1_at(tile, a, places, b):
+    """tile[r, :] + a[places[r]] * b[0:width], for int64 places."""
+
+    def build(builder: Any, acc: Any, a: Any, places: Any, b: Any) -> Any:
+        return _updated(builder, tile.shape, acc, lambda row: at(builder, a, builder.load(at(builder, places, row))), b)
+
+    return tile(a, places, b), build
 
 
 @method(TileType, "clip")

@@ -49,8 +49,13 @@ def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]
     return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, machine.lanes(problem.dtype))]
 
 
-def _exchanged_in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return _in_lanes(problem, unit, [packing.exchanged(weights[0], problem.groups)], biases)
+def _exchanged_in_turn(pack: Callable[..., Any]) -> Callable[..., Any]:
+    """Pack the weights of a transposed convolution as those of an ordinary one."""
+
+    def exchanged(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        return pack(problem, unit, [packing.exchanged(weights[0], problem.groups)], biases)  # type: ignore[no-any-return]
+
+    return exchanged
 
 
 def _in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -108,10 +113,9 @@ def _in_place(problem: Problem) -> str | None:
 def _transformed(scheme: Scheme) -> Callable[..., Any]:
     def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
         lanes = machine.lanes(problem.dtype)
-        weight = packing.exchanged(weights[0], problem.groups) if scheme.transposed else weights[0]
-        return [winograd.transformed_filters(weight, biases[0], problem.groups, unit, lanes, scheme)]
+        return [winograd.transformed_filters(weights[0], biases[0], problem.groups, unit, lanes, scheme)]
 
-    return pack
+    return _exchanged_in_turn(pack) if scheme.transposed else pack
 
 
 def _winograd_error(scheme: Scheme) -> Callable[[Problem], float]:
@@ -174,8 +178,38 @@ def _channels_slide(problem: Problem) -> str | None:
     return _unless(LAST)(problem) or divisions.slides(problem)
 
 
+def _windows_gathered(data_format: str) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.groups != problem.channels:
+            return "computes depthwise layers"
+        if data_format == LAST and problem.filters != problem.groups:
+            return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+        return _unless(data_format)(problem) or divisions.slides(problem)
+
+    return refuse
+
+
 def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.channel_panels(weights[0], biases[0], unit)]
+
+
+def _columns_spread(problem: Problem) -> str | None:
+    filters = problem.filters // problem.groups
+    if problem.dimensions == 3 or problem.stride[-1] != 2 or problem.kernel[-1] not in tiles.SPREADS:
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} columns two apart, of planes and signals"
+    if any(d != 1 for d in problem.dilation):
+        return f"computes no dilation, this is {problem.dilation}"
+    if filters * 2 > machine.lanes(problem.dtype):
+        return f"is for few filters in a group, here are {filters}"
+    return _unless(FIRST)(problem)
+
+
+def _channels_spread(problem: Problem) -> str | None:
+    if problem.groups != problem.channels or problem.dimensions == 3 or any(d != 1 for d in problem.dilation):
+        return "computes depthwise layers of planes and signals, without dilation"
+    if problem.filters != problem.groups:
+        return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+    return _unless(LAST)(problem)
 
 
 def _as_called(dtype: str) -> list[Any]:
@@ -206,6 +240,10 @@ def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any])
 
 def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.row_panels(weights[0], biases[0], 1, unit)]
+
+
+def _in_spreads(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.spread_panels(weights[0], biases[0], problem.groups, unit)]
 
 
 def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -299,14 +337,39 @@ IMPLEMENTATIONS = (
     _direct("standard", FIRST, standard.direct_standard, divisions.by_filter, packing.as_they_come),
     _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
     Implementation(
+        "tiled_transposed_pixels", "tiled", ("transposed",),
+        transposed.tiled_transposed_pixels, _exchanged_in_turn(_in_spreads), divisions.transposed_pixels, PIXELS,
+        _columns_spread, ("columns",), tiles.spreads,
+    ),
+    Implementation(
+        "tiled_depthwise_transposed_last", "tiled", ("transposed",),
+        transposed.tiled_depthwise_transposed_last, _exchanged_in_turn(_in_channel_lanes), divisions.depthwise_transposed_last,
+        "channels", _channels_spread, ("channels",), tiles.one_vector,
+    ),
+    Implementation(
         "tiled_transposed", "tiled", ("transposed",),
-        transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
+        transposed.tiled_transposed, _exchanged_in_turn(_in_lanes), divisions.transposed, FILTERS, _wide_enough, SHEETS,
         tiles.filters_in_lanes, cycles=divisions.transposed_cycles,
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),
     Implementation(
+        "tiled_depthwise_weight_gradient", "tiled", ("weights",),
+        gradients.tiled_depthwise_weight_gradient, _in_order(), divisions.window_sums, "columns of the gradient",
+        _windows_gathered(FIRST), ("columns",), divisions.tiles_of_windows,
+    ),
+    Implementation(
+        "tiled_depthwise_weight_gradient_last", "tiled", ("weights",),
+        gradients.tiled_depthwise_weight_gradient_last, _in_order(), divisions.window_sums_last, "channels",
+        _windows_gathered(LAST), ("channels",), divisions.tiles_of_windows_last,
+    ),
+    Implementation(
+        "tiled_weight_gradient", "tiled", ("weights",),
+        gradients.tiled_weight_gradient, _in_order(), divisions.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,
+    ),
+    Implementation(
         "direct_weight_gradient", "direct", ("weights",),
         gradients.direct_weight_gradient, _in_order(), divisions.by_weight, "columns of the gradient", _never,
+        cycles=lambda problem: math.inf,
     ),
 )  # fmt: skip

@@ -7,6 +7,8 @@ two multiply-adds a cycle, and at least SUMS_IN_FLIGHT sums must be under way to
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastconv.cpu import machine
 from fastconv.cpu.simd import TileShape
 
@@ -31,6 +33,22 @@ PIXELS_IN_LANES = {
     32: ((8, 3), (8, 2), (6, 4), (4, 6), (2, 8), (1, 8)),  # 8x3 is 28 registers
     16: ((4, 3), (6, 2), (4, 2), (2, 4), (1, 6), (8, 1)),  # 4x3 and 6x2 are 16 and 15 registers
 }
+
+# Filters in lanes, numbers of a filter in rows, for gradients: (rows, vectors). Tall tiles that nearly fill the registers, to
+# choose from: 128 numbers take ten times 13 rows or ten times 14, and the nine of one channel take 9.
+NUMBERS_IN_ROWS = {
+    32: ((14, 2), (13, 2), (12, 2), (9, 3), (14, 1), (9, 1)),
+    16: ((6, 2), (5, 2), (4, 3), (9, 1)),
+}
+
+LEAST_TO_HALVE = 8  # lanes
+
+
+def numbers_in_rows(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_weight_gradient; for few filters also of half the lanes, which a core multiplies twice as many of."""
+    lanes = machine.lanes(dtype)
+    whole = [TileShape(rows, vectors, lanes, 1, dtype) for rows, vectors in NUMBERS_IN_ROWS[machine.registers()]]
+    return [*whole, *(replace(tile, lanes=lanes // 2) for tile in whole if tile.vectors == 1 and lanes >= LEAST_TO_HALVE)]
 
 
 def filters_in_lanes(dtype: str) -> list[TileShape]:
@@ -63,3 +81,20 @@ WINDOWS = ((3, 3), (5, 5), (7, 7))
 def windows(dtype: str) -> list[TileShape]:
     """Every window that slides with code of its own, of step 1 and 2."""
     return [TileShape(a, b, machine.lanes(dtype), step, dtype) for a, b in WINDOWS for step in (1, 2)]
+
+
+def one_vector(dtype: str) -> list[TileShape]:
+    """The tile of tiled_depthwise_transposed_last."""
+    return [TileShape(1, 1, machine.lanes(dtype), 1, dtype)]
+
+
+# Taps across of transposed windows two columns apart, with code of their own: those of up-sampling layers and of gradients.
+SPREADS = (2, 3, 4, 5, 7)
+MOST_SPREAD = 4  # filters at once: eight sums under way
+
+
+def spreads(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_transposed_pixels."""
+    lanes = machine.lanes(dtype)
+    widths, heights = [lanes, lanes // 2] if lanes >= LEAST_TO_HALVE else [lanes], range(1, MOST_SPREAD + 1)
+    return [TileShape(rows, taps, width, 2, dtype) for taps in SPREADS for width in widths for rows in heights]

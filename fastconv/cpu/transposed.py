@@ -22,8 +22,17 @@ phases interleave by themselves:
       row of the result
         phase of columns, strip of its pixels     tile.rows of them, `stride` apart
           block of channels, taps of the phase, channels     a rank-1 update each
+
+`tiled_transposed_pixels`, for few filters and depthwise layers, whose columns are two apart, has pixels in lanes (windows.py):
+
+    panel of filters, column of vectors     edges are made once
+      row of the result                       even and odd columns in a register each, interleaved when they are stored
+        rows of taps that reach it, channels    each number is loaded once for two taps
+
+`tiled_depthwise_transposed_last` has channels in lanes, and goes from pixel to pixel; any stride will do.
 """
 
+import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
@@ -161,3 +170,109 @@ def tiled_transposed(item, seat, job):
                         there = row + (phase + j * spread_j) * tile.width
                         acc.clip(job.least, job.most).store(there, spread_j * tile.width)
             put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
+
+
+# Tiled, pixels in lanes -----------------------------------------------------------------------------------------------
+
+
+@inlined
+def spread_rows(acc, tile, job, image, weights, edges, a, y):
+    """Add every row of taps from `a` on that reaches a row of the result; the first spreads row y of the image."""
+    size = tile.rows * tile.vectors
+    while a < job.kernel[1]:
+        if 0 <= y < job.space[1]:
+            x, w = image + y * job.x_steps[1], weights + a * size
+            for _ in range(job.channels):
+                acc = acc.spread(tile, w, tile.reach.taps(x, -1, edges))
+                x, w = x + job.x_channel, w + job.kernel[1] * size
+        a, y = a + job.stride[1], y - 1
+    return acc
+
+
+@inlined
+def spread_columns(tile, job, n, g, f, begin, end):
+    """Rows begin..end of image n, for a panel of filters of group g that begins with f."""
+    lanes, (_, rows, out_width), crop, step = tile.lanes, job.out_space, job.before[2], job.stride[1]
+    panel, count = job.weight + (g * job.panels + f // tile.rows) * job.panel, min(tile.rows, job.filters - f)
+    plane = ((n * job.groups + g) * job.filters + f) * rows * out_width
+    for j in range(-(crop % 2), out_width, 2 * lanes):
+        u = (j + crop) // 2  # lane 0 of even columns meets tap 0 there
+        inner, edges = u >= (tile.vectors - 1) // 2 and u + lanes <= job.space[2], tile.reach.edges(u, -1, job.space[2])
+        whole = j >= 0 and j + 2 * lanes <= out_width and count == tile.rows
+        x, out = job.x + (n * job.x_image + g * job.channels * job.x_channel + u), job.out + (plane + begin * out_width + j)
+        a, y = (begin + job.before[1]) % step, (begin + job.before[1]) // step
+        for _ in range(begin, end):
+            acc = tile.phases(panel)
+            if inner:
+                acc = spread_rows(acc, tile, job, x, panel + tile.rows, None, a, y)
+            else:
+                acc = spread_rows(acc, tile, job, x, panel + tile.rows, edges, a, y)
+            acc = acc.clip(job.least, job.most).interleaved()
+            if whole:
+                acc.store(out, rows * out_width)
+            else:
+                acc.store_between(out, rows * out_width, count, -j, out_width - j)
+            out += out_width
+            a += 1
+            if a == step:
+                a, y = 0, y + 1
+
+
+@compiled
+def tiled_transposed_pixels(item, seat, job):
+    """One band of rows of one image, one chunk of the panels of all groups. Weights from packing.spread_panels."""
+    tile, (_, rows, out_width) = job.tile, job.out_space
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin, end = band * job.band, min((band + 1) * job.band, rows)
+    image = n * job.groups * job.filters * rows * out_width
+    for unit in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.groups * job.panels)):
+        g, f = unit // job.panels, unit % job.panels * tile.rows
+        spread_columns(tile, job, n, g, f, begin, end)
+        if job.late:
+            for k in range(g * job.filters + f, g * job.filters + min(f + tile.rows, job.filters)):
+                place = (k * rows + begin) * out_width
+                job.finish_row(job.out + (image + place), (end - begin) * out_width, image, place)
+
+
+@inlined
+def spread_pixel(acc, tile, job, image, weights, a, y, b, u, count):
+    """Add every tap from (a, b) on that reaches a pixel of the result, for a vector of channels; the first spreads pixel (y, u)."""
+    lanes, (_, taps_a, taps_b), (_, height, width), step = tile.lanes, job.kernel, job.space, job.x_steps
+    while a < taps_a:
+        if 0 <= y < height:
+            tap, column = b, u
+            while tap < taps_b:
+                if 0 <= column < width:
+                    x, w = image + (y * step[1] + column * step[2]), tile.load(weights + (tap * taps_a + a) * lanes)
+                    acc = acc.plus(w, tile.load(x) if count >= lanes else tile.load(x, 0, count))
+                tap, column = tap + job.stride[2], column - 1
+        a, y = a + job.stride[1], y - 1
+    return acc
+
+
+@compiled
+def tiled_depthwise_transposed_last(item, seat, job):
+    """One band of rows of one image, all channels. Weights from packing.channel_panels."""
+    tile, channels, lanes, (_, rows, out_width) = job.tile, job.groups, job.tile.lanes, job.out_space
+    band, n, count = item % job.bands, item // job.bands, min(job.groups, job.tile.lanes)
+    image, x = n * rows * out_width * channels, job.x + n * job.x_image
+    for i in range(band * job.band, min((band + 1) * job.band, rows)):
+        a, y = (i + job.before[1]) % job.stride[1], (i + job.before[1]) // job.stride[1]
+        place = i * out_width * channels
+        for block in range(0, channels, lanes):
+            c = max(0, min(block, channels - lanes))  # the last vector overlaps its neighbour
+            panel, out = job.weight + block // lanes * job.panel, job.out + (image + place + c)
+            b, u = job.before[2] % job.stride[2], job.before[2] // job.stride[2]
+            for _ in range(out_width):
+                acc = spread_pixel(tile.load(panel), tile, job, x + c, panel + lanes, a, y, b, u, count)
+                acc = acc.clip(job.least, job.most)
+                if channels >= lanes:
+                    acc.store(out)
+                else:
+                    acc.store(out, channels)
+                out += channels
+                b += 1
+                if b == job.stride[2]:
+                    b, u = 0, u + 1
+        if job.late:
+            job.finish_row(job.out + (image + place), out_width * channels, image, place)

@@ -6,6 +6,11 @@ A tile of `rows` x `vectors` is here the window itself: a window spans `rows` li
     numbers     of one line: shape.windows(p, apart, edges), shape.taps(p, apart, edges)
     sums        of the windows that have begun and are not complete: shape.sums(start), s.weigh(weights, numbers, phase),
                 s.oldest(), s.next(start)
+    gradients   of the weights, a tile: t.gather(above, numbers, phase), where the sums' place is taken by the gradients `above`
+                of the results of the windows under way; t.totals(p)
+    spreads     of transposed windows two columns apart, for which numbers come from shape.reach.taps(p, -1, edges): the sums of
+                even and of odd columns, shape.phases(p), s.spread(shape, weights, numbers), s.interleaved(),
+                s.store_between(p, step, rows, low, high); the rows of a tile are here filters
 
 Windows begin every `step` lines, so ceil(rows / step) of them are under way. A line in phase r of window t meets, in the window
 that began q windows ago, the weights of line q * step + r. `edges` say which lanes a load may touch: made once a column, for
@@ -30,10 +35,13 @@ from fastconv.cpu.simd import (
     TileShapeType,
     TileType,
     VectorType,
+    _between,
     _clamped,
     _fma,
     _load_masked,
+    _places,
     _shuffled,
+    _store_masked,
     _tile_of,
     at,
     load_vector,
@@ -291,6 +299,125 @@ def following(sums, start):
         return _tile_of(builder, s, lambda row, vector: builder.extract_value(acc, row - 1) if row else start)
 
     return sums(start), build
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+@method(TileType, "gather")
+def gather(tile, above, numbers, phase):
+    """Add a line's numbers to what they add to the weights' gradients, as `weigh` adds them to the sums."""
+    if not isinstance(phase, types.IntegerLiteral):
+        raise TypingError(f"gather: got {phase} as phase, expected a literal")
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, above: Any, number: Any, phase_value: Any) -> Any:
+        for row, vector, place in _places(s):
+            if row % s.step == phase.literal_value:
+                factors = builder.extract_value(above, row // s.step), builder.extract_value(number, vector)
+                acc = builder.insert_value(acc, _fma(builder, *factors, builder.extract_value(acc, place), s), place)
+        return acc
+
+    return tile(above, numbers, phase), build
+
+
+@method(VectorType, "as_windows")
+def as_windows(v):
+    """Neighbouring numbers in the order of windows of step 2."""
+    return v(), lambda builder, value: _shuffled(builder, value, value, _order(v))
+
+
+@method(TileType, "totals")
+def totals(tile, p):
+    """The sum of the lanes of each register, to p[row * vectors + vector]: by halves, always in the same order."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, p: Any) -> None:
+        for *_, place in _places(s):
+            value, lanes = builder.extract_value(acc, place), s.lanes
+            while lanes > 1:
+                lanes //= 2
+                halves = [_shuffled(builder, value, value, range(first, first + lanes)) for first in (0, lanes)]
+                value = builder.fadd(*halves)
+            builder.store(builder.extract_element(value, NARROW(0)), at(builder, p, place))
+
+    return types.void(p), build
+
+
+# Transposed windows, two columns apart --------------------------------------------------------------------------------
+#
+# Lane l of an image's row meets, from the left, columns 2l, 2l + 1, ... of the result, as many as there are taps. Seen from the
+# result, the even columns meet the even taps, of lanes l, l - 1, ..., and the odd columns the odd taps of the same.
+
+
+attribute(
+    TileShapeType,
+    "reach",
+    lambda shape: (
+        TileShapeType(replace(shape.shape, rows=1, vectors=-(-shape.shape.vectors // 2), step=1)),
+        lambda builder, value: ir.IntType(8).as_pointer()(None),
+    ),
+)
+
+
+@method(TileShapeType, "phases")
+def phases(shape, p):
+    """The sums of even and of odd columns, for as many filters as there are rows; those of filter r begin with p[r]."""
+    s = replace(shape.shape, vectors=2, step=1)
+
+    def build(builder: Any, shape: Any, p: Any) -> Any:
+        starts = [splat_number(builder, builder.load(at(builder, p, row)), s.lanes) for row in range(s.rows)]
+        return _tile_of(builder, s, lambda row, vector: starts[row])
+
+    return TileType(s)(p), build
+
+
+@method(TileType, "spread")
+def spread(sums, shape, weights, numbers):
+    """Add what a row's numbers spread, with the weights [filter][tap] of one row of taps."""
+    s = shape.shape
+
+    def build(builder: Any, acc: Any, shape: Any, weights: Any, number: Any) -> Any:
+        for b in range(s.vectors):
+            for row in range(s.rows):
+                weight = splat_number(builder, builder.load(at(builder, weights, row * s.vectors + b)), s.lanes)
+                place = 2 * row + b % 2
+                total = _fma(builder, weight, builder.extract_value(number, b // 2), builder.extract_value(acc, place), s)
+                acc = builder.insert_value(acc, total, place)
+        return acc
+
+    return sums(shape, weights, numbers), build
+
+
+@method(TileType, "interleaved")
+def interleaved(sums):
+    """Even and odd columns side by side, in rows of two vectors."""
+    s = sums.shape
+    order = [lane + s.lanes * parity for lane in range(s.lanes) for parity in range(2)]
+
+    def build(builder: Any, acc: Any) -> Any:
+        def register(row: int, vector: int) -> Any:
+            even, odd = (builder.extract_value(acc, 2 * row + parity) for parity in range(2))
+            return _shuffled(builder, even, odd, order[vector * s.lanes : (vector + 1) * s.lanes])
+
+        return _tile_of(builder, s, register)
+
+    return sums(), build
+
+
+@method(TileType, "store_between")
+def store_between(tile, p, step, rows, low, high):
+    """As `store`, of the first `rows` rows only the numbers from `low` on and before `high`."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, p: Any, step: Any, rows: Any, low: Any, high: Any) -> None:
+        for row, vector, place in _places(s):
+            first, last = INDEX(vector * s.lanes), builder.select(builder.icmp_signed("<", INDEX(row), rows), high, low)
+            mask = _between(builder, s.lanes, builder.sub(low, first), builder.sub(last, first))
+            there = at(builder, at(builder, p, builder.mul(step, INDEX(row))), first)
+            _store_masked(builder, builder.extract_value(acc, place), there, mask, s)
+
+    return types.void(p, types.intp, types.intp, types.intp, types.intp), build
 
 
 # Halves ---------------------------------------------------------------------------------------------------------------
