@@ -8,6 +8,7 @@
 from fastconv import cuda, grad, reference
 from fastconv.autoencoder import ConvAutoencoder
 from fastconv.cpu.threads import get_num_threads, get_threading, num_threads, set_num_threads, set_threading
+from fastconv.embed import njit as _njit  # noqa: F401 - which lets Numba know of the functions
 from fastconv.explain import explain
 from fastconv.functional import (
     atrous_conv2d,

@@ -123,7 +123,7 @@ def conv1d_bias(grad_output: Array, *, data_format: str = "channels_first") -> A
     >>> fc.grad.conv1d_bias(np.ones((2, 3), np.float32))
     array([3., 3.], dtype=float32)
     """
-    return _bias(1, grad_output, data_format)
+    return bias_gradient(1, grad_output, data_format)
 
 
 def conv2d_input(
@@ -224,7 +224,7 @@ def conv2d_bias(grad_output: Array, *, data_format: str = "channels_first") -> A
     >>> fc.grad.conv2d_bias(np.ones((2, 3, 3), np.float32))
     array([9., 9.], dtype=float32)
     """
-    return _bias(2, grad_output, data_format)
+    return bias_gradient(2, grad_output, data_format)
 
 
 def conv3d_input(
@@ -325,7 +325,7 @@ def conv3d_bias(grad_output: Array, *, data_format: str = "channels_first") -> A
     >>> fc.grad.conv3d_bias(np.ones((2, 3, 3, 3), np.float32))
     array([27., 27.], dtype=float32)
     """
-    return _bias(3, grad_output, data_format)
+    return bias_gradient(3, grad_output, data_format)
 
 
 def conv_transpose1d_input(
@@ -426,7 +426,7 @@ def conv_transpose1d_bias(grad_output: Array, *, data_format: str = "channels_fi
     >>> fc.grad.conv_transpose1d_bias(np.ones((2, 2), np.float32))
     array([2., 2.], dtype=float32)
     """
-    return _bias(1, grad_output, data_format)
+    return bias_gradient(1, grad_output, data_format)
 
 
 def conv_transpose2d_input(
@@ -527,7 +527,7 @@ def conv_transpose2d_bias(grad_output: Array, *, data_format: str = "channels_fi
     >>> fc.grad.conv_transpose2d_bias(np.ones((2, 2, 2), np.float32))
     array([4., 4.], dtype=float32)
     """
-    return _bias(2, grad_output, data_format)
+    return bias_gradient(2, grad_output, data_format)
 
 
 def conv_transpose3d_input(
@@ -630,7 +630,7 @@ def conv_transpose3d_bias(grad_output: Array, *, data_format: str = "channels_fi
     >>> fc.grad.conv_transpose3d_bias(np.ones((2, 2, 2, 2), np.float32))
     array([8., 8.], dtype=float32)
     """
-    return _bias(3, grad_output, data_format)
+    return bias_gradient(3, grad_output, data_format)
 
 
 # What they share -----------------------------------------------------------------------------------------------------
@@ -692,24 +692,40 @@ def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     if problem.operation == "transposed":  # its adjoint's weights are its own, with image and gradient exchanged
         problem, x, grad_output = problem.adjoint(), grad_output, x
     task = problem.weights()
-    functional.answer_if_asked(task)
+    if functional.asking.get():
+        raise functional.Answer(task, x, [grad_output], [None])
+    image, grad = (packing.readable(a if a.ndim == len(task.x_shape) else a[np.newaxis]) for a in (x, grad_output))
     out = packing.aligned_empty(task.weight_shape, task.dtype)
-    _, implementation, division, _ = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
-    image, grad = (a if a.ndim == len(task.x_shape) else a[np.newaxis] for a in (x, grad_output))
-    launch.weight_gradient(implementation, division, task, image, grad, out)
+    if task.batch == 0:
+        out[...] = 0
+    else:
+        planned_weight_gradient(task, image, grad)(image, grad, out)
     return out
 
 
-def _bias(dimensions: int, grad_output: Array, data_format: str) -> Array:
+def planned_weight_gradient(task: Problem, x: Array, grad: Array) -> launch.Gradient:
+    """What computes a problem of operation "weights" from batched, readable arrays that lie as these do."""
+    _, implementation, division, _ = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
+    return launch.weight_gradient(implementation, division, task, x, grad)
+
+
+def bias_gradient(dimensions: int, grad_output: Array, data_format: str) -> Array:
+    """The gradient with respect to a bias of one number a filter."""
+    grad = packing.readable(checked_of_bias(dimensions, grad_output, data_format))
+    planned = launch.bias_gradient(grad, data_format)
+    out = packing.aligned_empty((planned.ready.items,), grad.dtype)
+    planned(None, grad, out)
+    return out
+
+
+def checked_of_bias(dimensions: int, grad_output: Array, data_format: str) -> Array:
+    """The argument of a bias gradient with its batch dimension."""
     functional.check_arrays(grad_output=grad_output)
     one_of("data_format", data_format, ("channels_first", "channels_last"))
-    dtype = dtype_of("grad_output", grad_output)
+    dtype_of("grad_output", grad_output)
     if grad_output.ndim not in (dimensions + 1, dimensions + 2):
         raise ValueError(f"grad_output: got {grad_output.ndim} dimensions, expected {dimensions + 2}, or one less without batch")
-    grad = grad_output if grad_output.ndim == dimensions + 2 else grad_output[np.newaxis]
-    out = packing.aligned_empty((grad.shape[-1 if data_format == "channels_last" else 1],), dtype)
-    launch.bias_gradient(grad, data_format, out)
-    return out
+    return grad_output if grad_output.ndim == dimensions + 2 else grad_output[np.newaxis]
 
 
 def _shape(name: str, size: Any) -> tuple[int, ...]:

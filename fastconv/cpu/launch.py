@@ -10,7 +10,7 @@ import copy
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
-X, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "out", "residual", "scratch"))
+X, GRAD, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "grad", "out", "residual", "scratch"))
 WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
 BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
 OPERATIONS_A_BYTE = 3  # that a core could do while it moves one, 150 a nanosecond and 50 bytes: a depthwise layer moves many
@@ -40,6 +40,27 @@ def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> li
     return in_turn
 
 
+class Ready(NamedTuple):
+    """What runs a planned call, for those who run it themselves: jitted code.
+
+    Attributes
+    ----------
+    words, code, items : ndarray, int, int
+        The job without the addresses of a call, the kernel's own address, how many items it has.
+    work, scratch : float, int
+        Operations of all items, and bytes of scratch for each seat.
+    alone : bool
+        Whether it is not worth sharing.
+    """
+
+    words: Array
+    code: int
+    items: int
+    work: float
+    scratch: int
+    alone: bool
+
+
 class Bound:
     """A kernel with everything but the arrays of one call: machine code, job, items, scratch.
 
@@ -47,6 +68,7 @@ class Bound:
     """
 
     def __init__(self, choice: Choice, x: Array, has_residual: bool) -> None:
+        self._choice, self._has_residual = choice, has_residual
         self._problem, self._implementation, division, _ = choice
         problem, first = self._problem, _first(self._problem)
         image = self._prepared(x)
@@ -72,6 +94,20 @@ class Bound:
         bound._words, bound._weights = self._words.copy(), weights
         _set_weights(bound._words, weights)
         return bound
+
+    @property
+    def ready(self) -> Ready:
+        """Its parts."""
+        return Ready(self._words, self._code, self._items, self._work, self._scratch, self._alone)
+
+    @property
+    def as_it_lies(self) -> bool:
+        """Whether the kernel reads x where it is, and no copy."""
+        return self._as_it_lies
+
+    def of_copies(self, x: Array) -> Bound:
+        """The same for images that the caller copies first, border and all, in C order."""
+        return Bound(self._choice, packing.aligned_copy(x), self._has_residual).with_weights(self._weights)
 
     def __call__(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Array | None] = ()) -> None:
         """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone."""
@@ -134,38 +170,41 @@ def neighbours(x: Array, problem: AnyProblem) -> str:
     return "columns" if columns == x.itemsize else "channels" if channels == x.itemsize else "any"
 
 
-def weight_gradient(
-    implementation: Implementation, division: Division, problem: Problem, x: Array, grad: Array, out: Array
-) -> None:
-    """Compute a convolution's gradient with respect to its weights into `out`."""
-    if problem.batch == 0:
-        out[...] = 0
-        return
-    x, grad = packing.readable(x), packing.readable(grad)
+class Gradient:
+    """A kernel of gradients.py with everything but the arrays of one call, as a `Bound` of the others."""
+
+    def __init__(self, kernel: Any, values: dict[str, Any], dtype: str, items: int, work: float, scratch: int = 0) -> None:
+        code = address(kernel, *job.arguments(dtype))
+        self.ready = Ready(job.fill(values), code, items, work, scratch * np.dtype(dtype).itemsize, False)
+
+    def __call__(self, x: Array | None, grad: Array, out: Array) -> None:
+        """Compute the gradient into `out`; x and grad are readable."""
+        (words, code, items, work, size, _), seats = self.ready, threads.seats()
+        scratch = _scratch(seats * size)
+        words[[X, GRAD, OUT, SCRATCH]] = _at(x), _at(grad), _at(out), scratch[1]
+        threads.run(code, _at(words), items, work, seats)
+
+
+def weight_gradient(implementation: Implementation, division: Division, problem: Problem, x: Array, grad: Array) -> Gradient:
+    """What computes a convolution's gradient with respect to its weights from arrays that lie as these readable ones do."""
     image, channel, steps = _steps(grad, problem.data_format)
-    seats, size = threads.seats(), _rounded(division.scratch)
-    scratch = _scratch(seats * size * x.itemsize)
+    size = _rounded(division.scratch)
     values = _geometry(problem, x) | {
-        "scratch": scratch[1], "scratch_size": size, "x": _at(x), "out": _at(out),
-        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
+        "scratch_size": size, "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
-    words = job.fill(values)
-    code = address(implementation.kernel, *job.arguments(problem.dtype))
-    threads.run(code, _at(words), division.items, float(problem.operations), seats)
+    return Gradient(implementation.kernel, values, problem.dtype, division.items, float(problem.operations), size)
 
 
-def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
-    """Sum a gradient over images and pixels into `out`, one number a filter."""
-    grad = packing.readable(grad)
+def bias_gradient(grad: Array, data_format: str) -> Gradient:
+    """What sums a gradient over images and pixels, one number a filter, of arrays that lie as this readable one does."""
     image, channel, steps = _steps(grad, data_format)
     space = grad.shape[1:-1] if data_format == "channels_last" else grad.shape[2:]
+    filters = grad.shape[-1 if data_format == "channels_last" else 1]
     values = {
-        "batch": grad.shape[0], "out_space": _three(space, 1), "out": _at(out),
-        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
+        "batch": grad.shape[0], "out_space": _three(space, 1),
+        "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
-    words = job.fill(values)
-    kernel = address(gradients.direct_bias_gradient, *job.arguments(out.dtype.name))
-    threads.run(kernel, _at(words), out.size, float(grad.size))
+    return Gradient(gradients.direct_bias_gradient, values, grad.dtype.name, filters, float(grad.size))
 
 
 # Scratch: kept from call to call, one run of memory for each Python thread -------------------------------------------------
