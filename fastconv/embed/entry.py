@@ -6,8 +6,9 @@
     run(record)    one piece of memory for the job, copies of images and scratch; then items, as `launch.Bound` has them
 
 A function's weights are packed for each call, so a plan keeps the packed ones beside a copy of what they were packed from, and
-serves calls whose weights have the same bytes. Weights that change from call to call go back to Python, as in a call from
-there.
+serves calls whose weights have the same bytes. Of one key there are a few such plans; the last one made also knows the order
+in which weights are packed - it has packed 1, 2, 3, ... - and packs those of any other call in this order. Only Winograd's,
+which are no such order, go back to Python.
 
 No locks on the way of a call. Plans are only added, under Python's lock, at the head of a chain; when there are too many, all
 are unlinked, and freed once nobody is inside (`INSIDE` counts). `find` needs the GIL for a new key, which a thread of Numba's
@@ -39,7 +40,7 @@ from fastconv.cpu.atomics import INT, WORD, add, change, foreign, intrinsic, loa
 from fastconv.cpu.compiled import address, compiled
 from fastconv.cpu.threads import limit_here, serve
 from fastconv.embed import record as said
-from fastconv.plan import AnyProblem
+from fastconv.plan import AnyProblem, Choice
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
@@ -67,12 +68,19 @@ TEMPLATE, ROOM = 104, 112  # the job's words; bytes of them and of what the rows
 ZEROED = 120  # bytes of the result to be zeroed, where there is nothing to run
 ONCE = 128  # 1: for one call; 2: that call is over
 ORIGIN, EXTENT = 136, 144  # of `out` where it is given: bytes from its address to its end; 0 where it is not
-KEYS, KEY = 152, 160
+ORDERS = 152  # where packed weights go, if the call's own are to be packed
+KEYS, KEY = 160, 168
 # A row says what to do with one array: where its address is in the record, the word of the job that is to hold it (or -1), the
 # map by which it is copied first (or 0), where in ROOM the copy goes, the bytes that it must be equal to (or 0), how many;
 # then the bytes from its address that it lies between.
 ROW = 64
 FROM, PLACE, MAP, TARGET, EQUAL, BYTES, BELOW, ABOVE = range(0, ROW, 8)
+# An order says how one weight is packed: the word of the job, where in ROOM it goes, how many numbers of how many bytes; for
+# each of them in turn, in 4 bytes, 0 for a zero, or one more than where it comes from: the weight, of so many numbers, then
+# the bias. Their rows; the bias's is -1 where it is not packed.
+ORDER = 64
+INTO, LAID, COUNT, WIDTH, SOURCES, WEIGHTS, WEIGHT_ROW, BIAS_ROW = range(0, ORDER, 8)
+MOST_ORDERED = 1 << 24  # numbers that float32 counts
 
 memcmp = foreign("memcmp", types.int32, INT, INT, INT)
 memcpy = foreign("memcpy", INT, INT, INT, INT)
@@ -120,6 +128,16 @@ def move(typing_context: Any, target: Any, source: Any, width: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(INT, INT, INT), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_half(typing_context: Any, address: Any) -> Any:
+    """The 4 bytes at an address."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.load(builder.inttoptr(values[0], ir.IntType(32).as_pointer()))
+
+    return types.int32(INT), build
 
 
 # Compiled ------------------------------------------------------------------------------------------------------------
@@ -174,15 +192,22 @@ def holds(plan: int, record: int) -> bool:
 
 @compiled
 def kept(slots: int, record: int) -> int:
-    """The address of the plan for a record, or 0."""
+    """The address of the plan for a record, or 0; of one for other weights, if there are many."""
     number, size = hashed(record), 8 * load(record + said.KEYS)
-    plan = load(slots + HEADS + 8 * (number & (CHAINS - 1)))
+    plan, others, count = load(slots + HEADS + 8 * (number & (CHAINS - 1))), 0, 0
+    store(record + said.PACK, 0)
     while plan:
         if load(plan + HASH) == number and 8 * load(plan + KEYS) == size:
-            if memcmp(plan + KEY, record + said.KEY, size) == 0 and holds(plan, record):
-                return plan
+            if memcmp(plan + KEY, record + said.KEY, size) == 0:
+                if holds(plan, record):
+                    return plan
+                others = others if others else plan  # the last one made
+                count += 1
         plan = load(plan + NEXT)
-    return 0
+    if count < MOST_WEIGHTS or load(others + ORDERS) == 0:
+        return 0
+    store(record + said.PACK, 1)
+    return others
 
 
 @compiled
@@ -268,6 +293,37 @@ def run(record: int) -> int:
 
 
 @compiled
+def pack(plan: int, record: int, task: int) -> None:
+    """Pack a record's own weights for a job."""
+    orders, rows = load(plan + ORDERS), load(plan + ROWS) + 8
+    for order in range(orders + 8, orders + 8 + ORDER * load(orders), ORDER):
+        weight, bias = in_order(rows + ROW * load(order + WEIGHT_ROW), record, task), 0
+        if load(order + BIAS_ROW) >= 0:
+            bias = in_order(rows + ROW * load(order + BIAS_ROW), record, task)
+        target, width, weights = task + load(order + LAID), load(order + WIDTH), load(order + WEIGHTS)
+        store(task + 8 * load(order + INTO), target)
+        for place in range(load(order + SOURCES), load(order + SOURCES) + 4 * load(order + COUNT), 4):
+            number = load_half(place) - 1
+            if number < 0:
+                memset(target, 0, width)
+            elif number < weights:
+                move(target, weight + number * width, width)
+            else:
+                move(target, bias + (number - weights) * width, width)
+            target += width
+
+
+@compiled
+def in_order(row: int, record: int, task: int) -> int:
+    """The address of a row's array in C order."""
+    at = load(record + said.ARRAYS + 8 * load(row + FROM))
+    if load(row + MAP):
+        copy_by_map(load(row + MAP), at, task + load(row + TARGET))
+        at = task + load(row + TARGET)
+    return at
+
+
+@compiled
 def compute(plan: int, record: int, words: int, python_share: int) -> int:
     """Set a job's addresses, copy what its kernel cannot read in place, and run its items."""
     result, items = load(record + said.RESULT), load(plan + ITEMS)
@@ -285,11 +341,9 @@ def compute(plan: int, record: int, words: int, python_share: int) -> int:
     rows = load(plan + ROWS)
     for row in range(rows + 8, rows + 8 + ROW * load(rows), ROW):
         if load(row + PLACE) >= 0:
-            at = load(record + said.ARRAYS + 8 * load(row + FROM))
-            if load(row + MAP):
-                copy_by_map(load(row + MAP), at, task + load(row + TARGET))
-                at = task + load(row + TARGET)
-            store(task + 8 * load(row + PLACE), at)
+            store(task + 8 * load(row + PLACE), in_order(row, record, task))
+    if load(record + said.PACK):
+        pack(plan, record, task)
     store(task + 8 * launch.OUT, result)
     store(task + 8 * launch.SCRATCH, task + load(plan + ROOM))
     parts, work = min(limit, items), load(plan + WORK)
@@ -322,6 +376,7 @@ class _Plan:
         self.keeps: list[Any] = [ready, *keeps]
         self.bytes = 0
         self._rows: list[list[int]] = []
+        self._orders: list[list[int]] = []
         self._room = _rounded(8 * job.WORDS)
         values = {KEYS: len(key), HASH: hashed(record)}
         if ready is None:
@@ -341,7 +396,7 @@ class _Plan:
     def address(self) -> int:
         return _at(self.words)
 
-    def row(self, source: int, array: Array, place: int = -1, mapped: Array | None = None, equal: Array | None = None) -> None:
+    def row(self, source: int, array: Array, place: int = -1, mapped: Array | None = None, equal: Array | None = None) -> int:
         """What to do with one array of the record: its place in the job, the map that copies it, what it must be equal to."""
         low, high = np.lib.array_utils.byte_bounds(array) if array.size else (0, 0)
         start = _at(array) if array.size else 0
@@ -349,20 +404,30 @@ class _Plan:
         if mapped is not None:
             self.keeps.append(mapped)
             row[MAP // 8] = _at(mapped)
-            if place >= 0:
-                row[TARGET // 8] = self._room
-                self._room += _rounded(int(mapped[0] * math.prod(mapped[1:6].tolist())))
+            row[TARGET // 8] = self._more_room(int(mapped[0] * math.prod(mapped[1:6].tolist())))
         if equal is not None:
             self.keeps.append(equal)
             row[EQUAL // 8], row[BYTES // 8] = _at(equal), equal.nbytes
             self.bytes += 2 * equal.nbytes
         self._rows.append(row)
+        return len(self._rows) - 1
+
+    def order(self, place: int, sources: Array, weight: Array, bias_row: int) -> None:
+        """How the weight of the last row is packed."""
+        self.keeps.append(sources)
+        laid = self._more_room(sources.size * weight.itemsize)
+        row = len(self._rows) - 1
+        self._orders.append([place, laid, sources.size, weight.itemsize, _at(sources), weight.size, row, bias_row])
+
+    def _more_room(self, size: int) -> int:
+        place, self._room = self._room, self._room + _rounded(size)
+        return place
 
     def finished(self, out: tuple[int, Array] | None) -> _Plan:
         """The same, when all rows are there."""
-        rows = np.array([len(self._rows), *(word for row in self._rows for word in row)], np.int64)
-        self.keeps.append(rows)
-        self._set({ROWS: _at(rows), ROOM: self._room})
+        rows, orders = (np.array([len(table), *(word for row in table for word in row)]) for table in (self._rows, self._orders))
+        self.keeps += [rows, orders]
+        self._set({ROWS: _at(rows), ROOM: self._room, ORDERS: _at(orders) if self._orders else 0})
         if out is not None:
             self._set({ORIGIN: out[0], EXTENT: out[1].nbytes})
         return self
@@ -467,9 +532,32 @@ def _planned(record: int, name: str, arguments: list[Any], arrays: list[Array | 
     plan = _of_images(record, problem, call.bound and call.bound.with_weights(packed), image, residual, source)
     if call.bound is not None:
         places = launch.WEIGHT if len(weights) == 1 else launch.BOTH_WEIGHTS
+        orders = _orders(call.choice, weights, biases) if _is_last(record) else [None] * len(weights)
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            _add_weight(plan, weight, bias, packed[2 * i], places[2 * i : 2 * i + 2], source)
+            _add_weight(plan, weight, bias, packed[2 * i], places[2 * i : 2 * i + 2], source, orders[i])
     return plan.finished(None if out is None else (source(out), out))
+
+
+def _is_last(record: int) -> bool:
+    """Whether the plan of a record will be the last of its key."""
+    head = said.words_at(record, said.KEY // 8)
+    key = said.words_at(record + said.KEY, int(head[said.KEYS // 8]))
+    return sum(np.array_equal(plan.words[KEY // 8 :], key) for plan in _plans) == MOST_WEIGHTS - 1
+
+
+def _orders(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array | None]:
+    """For each weight where its packed numbers come from, as an order has it; None if they are not numbers of it."""
+    counted: list[Array] = []
+    counted_biases: list[Array | None] = []
+    for weight, bias in zip(weights, biases, strict=True):
+        both = weight.size + (0 if bias is None else bias.size)
+        if choice.implementation.algorithm == "winograd" or both > MOST_ORDERED:
+            return [None] * len(weights)
+        numbers = np.arange(1, both + 1, dtype=weight.dtype)
+        counted.append(numbers[: weight.size].reshape(weight.shape))
+        counted_biases.append(None if bias is None else numbers[weight.size :].reshape(bias.shape))
+    packed = launch.pack(choice, counted, counted_biases)[::2]
+    return [np.asarray(order, np.int32).reshape(-1) for order in packed]
 
 
 def _of_layer(record: int, arguments: list[Any], source: _Source) -> _Plan:
@@ -503,17 +591,21 @@ def _of_images(
     return plan
 
 
-def _add_weight(plan: _Plan, weight: Array, bias: Array | None, packed: Any, places: list[int], source: _Source) -> None:
+def _add_weight(
+    plan: _Plan, weight: Array, bias: Array | None, packed: Any, places: list[int], source: _Source, order: Array | None
+) -> None:  # fmt: skip
     """A weight that the kernel reads as it is comes with each call, as a bias does; a packed one must be what was packed."""
-    in_place = np.may_share_memory(packed, weight)
+    in_place, bias_row = np.may_share_memory(packed, weight), -1
+    if bias is not None:
+        bias_row = plan.row(source(bias), bias, places[1], _map_unless_contiguous(bias))
+        if bias.ndim == 1 and not in_place:  # it stands in front of the panels
+            plan.row(source(bias), bias, -1, _map_unless_contiguous(bias), packing.aligned_copy(bias))
     if in_place:
         plan.row(source(weight), weight, places[0])
     else:
         plan.row(source(weight), weight, -1, _map_unless_contiguous(weight), packing.aligned_copy(weight))
-    if bias is not None:
-        plan.row(source(bias), bias, places[1], _map_unless_contiguous(bias))
-        if bias.ndim == 1 and not in_place:  # it stands in front of the panels
-            plan.row(source(bias), bias, -1, _map_unless_contiguous(bias), packing.aligned_copy(bias))
+        if order is not None:
+            plan.order(places[0], order, weight, bias_row)
 
 
 def _of_weights(record: int, asked: functional.Answer, source: _Source) -> _Plan:
