@@ -24,6 +24,7 @@ from fastconv.functional import (
     pointwise_conv2d,
     separable_conv2d,
 )
+from fastconv.interop import from_onnx, from_torch
 from fastconv.layers import (
     Conv1d,
     Conv2d,
@@ -64,6 +65,8 @@ __all__ = [
     "depthwise_conv2d",
     "depthwise_conv3d",
     "explain",
+    "from_onnx",
+    "from_torch",
     "get_num_threads",
     "get_threading",
     "grad",
