@@ -254,6 +254,21 @@ def test_numba_layers(layer, script):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs_fork
+@pytest.mark.parametrize(("layer", "threading"), [("omp", "team"), ("omp", "numba"), ("workqueue", "numba")])
+def test_callers_of_functions(layer, threading):
+    """The bits that one thread gives, from 32 Python threads, joblib, fork and spawn."""
+    done = python(SCRIPTS / "callers.py", threading, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="3", PYTHONHASHSEED="1")
+    if "No threading layer could be loaded" in done.stderr:
+        pytest.skip(f"{layer} does not load")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_affinity():
+    succeed(SCRIPTS / "limits.py", FASTCONV_NUM_THREADS="")
+
+
 ENDINGS = {
     "while spinning": ("for _ in range(50): check()", 0),
     "sys.exit": ("import sys; check(); sys.exit(7)", 7),
