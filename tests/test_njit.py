@@ -453,6 +453,12 @@ def test_in_the_users_loops(layer):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_loop_from_the_users_cache(tmp_path):
+    """Numba's workqueue runs no part of a loop in the thread that called it, the only one that Python knows."""
+    variables = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    assert [succeed(SCRIPTS / "jitted_cached.py", **variables).strip() for _ in range(2)] == ["0", "1"]
+
+
 def test_after_a_fork():
     succeed(SCRIPTS / "jitted_fork.py")
 

@@ -25,7 +25,7 @@ def python(*arguments, **environment):
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "FASTCONV_NUM"))}
     variables |= {"FASTCONV_NUM_THREADS": "3", "PYTHONPATH": paths} | environment
     command = [sys.executable, "-W", "ignore", *map(str, arguments)]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=180, check=False)
 
 
 def succeed(*arguments, **environment):

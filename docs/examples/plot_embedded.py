@@ -92,5 +92,7 @@ for axis, picture, title in zip(axes, (image[0], edges, state[1]), titles, stric
 # could go stale, wrong values raise the same errors as from Python, and wrong types are Numba's TypingError.
 #
 # In a function of ``parallel=True``, each call runs on the thread that makes it, and the function runs without the GIL. If the
-# loop calls *another* jitted function that has the convolution, give the one with the loop ``nogil=True`` yourself. An
-# error that is raised inside a jitted function leaves references behind, as Numba documents of every exception.
+# loop calls *another* jitted function that has the convolution, give the one with the loop ``nogil=True`` yourself: a call of
+# a kind never seen needs the GIL once, and gives up, with a message on the standard error, where it cannot have it. Numba loses
+# exceptions that are raised in parallel loops, so check arguments before them; one that is raised elsewhere in jitted code
+# leaves references behind, as Numba documents.

@@ -12,7 +12,8 @@ which are no such order, go back to Python.
 
 No locks on the way of a call. Plans are only added, under Python's lock, at the head of a chain; when there are too many, all
 are unlinked, and freed once nobody is inside (`INSIDE` counts). `find` needs the GIL for a new key, which a thread of Numba's
-may wait for in vain, while the thread that has it waits for the loop to end: `ask_late` gives up and says so.
+may wait for in vain, while the thread that has it waits for the loop to end: `ask_late` gives up, and says so on the standard
+error, for exceptions in such loops are lost.
 """
 
 from __future__ import annotations
@@ -49,17 +50,23 @@ MOST_PLANS = 512  # then all are forgotten: callers may come with ever new shape
 MOST_WEIGHTS = 8  # plans of one key: so many layers of one shape, each with its own weights, find theirs packed
 MOST_KEPT = 1 << 30  # bytes of weights in all plans together
 CHAINS = 1024  # of the hash table
-PATIENCE = 100_000  # times that a thread of Numba's looks for its plan without anybody being about to make it: 2 s
+PATIENCE = 40_000  # times that a thread of Numba's looks for its plan without anybody being about to make it: 3 s
 
-# Words that compiled code reads and writes, in bytes; a user's code knows the first three.
+# Words that compiled code reads and writes, in bytes; a user's code knows the first five.
 FIND, RUN, INSTALL = 0, 8, 16  # addresses of the functions, 0 until the third has been called
-MISS, LATE, SHARE = 24, 32, 40  # of Python's
-WORDS_OF_THREADS = 48
-TURN = 56  # how often plans were forgotten
-PLANNING = 64  # threads that are making a plan
+COMPLAINT, COMPLAINT_SIZE = 24, 32  # what to say on the standard error where an exception would be lost
+MISS, LATE, SHARE = 40, 48, 56  # of Python's
+WORDS_OF_THREADS = 64
+TURN = 72  # how often plans were forgotten
+PLANNING = 80  # threads that are making a plan
 INSIDE = 128  # calls under way
 HEADS = 256
 slots = np.zeros(HEADS // 8 + CHAINS, np.int64)
+complaint = np.frombuffer(
+    b"fastconv: a call in a parallel loop was not computed. It is the first of its kind, and to plan it Python's lock is needed, "
+    b"which the function around the loop holds; compile that function with nogil=True.\n",
+    np.uint8,
+)
 
 # A plan, in bytes.
 HASH, NEXT, ROWS, OUT_SHAPE = 0, 8, 16, 24
@@ -91,6 +98,7 @@ python_state = foreign("PyGILState_GetThisThreadState", INT)
 start_thread = foreign("pthread_create", types.int32, INT, INT, INT, INT)
 leave_thread = foreign("pthread_detach", types.int32, INT)
 HAS_PTHREADS = os.name == "posix"
+write_bytes = foreign("write" if HAS_PTHREADS else "_write", INT, types.int32, INT, INT)
 sleep = foreign("usleep" if HAS_PTHREADS else "Sleep", types.int32, types.int32)
 
 
@@ -254,6 +262,7 @@ def ask_late(slots: int, record: int) -> int:
                 if change(request, 0, -1):  # what is left undone, the other thread frees
                     return said.DONE
             elif waited > PATIENCE and change(request, 0, -1):
+                write_bytes(2, load(slots + COMPLAINT), load(slots + COMPLAINT_SIZE))
                 return said.RUNTIME_ERROR
     answer = load(request + 16)
     free(request)
@@ -758,6 +767,7 @@ _callbacks = {INSTALL: _CALLBACK(_install), MISS: _CALLBACK(_missed), LATE: _CAL
 for _place, _callback in _callbacks.items():
     slots[_place // 8] = ctypes.cast(_callback, ctypes.c_void_p).value or 0
 slots[WORDS_OF_THREADS // 8] = _at(threads.words)
+slots[COMPLAINT // 8], slots[COMPLAINT_SIZE // 8] = _at(complaint), len(complaint)
 llvmlite.binding.add_symbol(said.SYMBOL, _at(slots))
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)

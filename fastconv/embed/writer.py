@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -219,21 +220,32 @@ def fail(record, status):
         raise MemoryError(text)
     if len(text):
         raise RuntimeError(text)
-    raise RuntimeError("fastconv: a parallel loop waits for the GIL; compile the function around it with nogil=True")
+    raise RuntimeError("fastconv: a parallel loop needs the GIL; compile the function around it with nogil=True")
+
+
+@register_jitable
+def install(record, slots):
+    """Have Python compile the entries, or wait until it has; a thread that Python does not know sends another for the GIL."""
+    if entry.python_state() or not entry.HAS_PTHREADS:
+        entry.call_with(load(slots + entry.INSTALL), 0)
+        return
+    name = np.zeros(1, np.int64)
+    if entry.start_thread(name.ctypes.data, 0, load(slots + entry.INSTALL), 0) == 0:
+        entry.leave_thread(name[0])
+    for _ in range(WAITS):
+        if load(slots + entry.FIND):
+            return
+        entry.sleep(1000)
+    entry.write_bytes(2, load(slots + entry.COMPLAINT), load(slots + entry.COMPLAINT_SIZE))
+    fail(record, said.RUNTIME_ERROR)
 
 
 @register_jitable
 def found(record):
     """Find the plan of a record, or raise what is wrong with it."""
-    slots, waited = entry.slots_at(), 0
-    while load(slots + entry.FIND) == 0:
-        if entry.python_state() or not entry.HAS_PTHREADS:
-            entry.call_with(load(slots + entry.INSTALL), 0)
-        elif waited < WAITS:  # for the thread that has the GIL to come here too
-            entry.sleep(1000)
-            waited += 1
-        else:
-            fail(record, said.RUNTIME_ERROR)
+    slots = entry.slots_at()
+    if load(slots + entry.FIND) == 0:
+        install(record, slots)
     status = entry.call_with(load(slots + entry.FIND), record)
     if status:
         fail(record, status)
