@@ -8,6 +8,7 @@
 from fastconv import cuda, grad, reference
 from fastconv.autoencoder import ConvAutoencoder
 from fastconv.cpu.threads import get_num_threads, get_threading, num_threads, set_num_threads, set_threading
+from fastconv.embed import njit as _njit  # noqa: F401 - which lets Numba know of the functions
 from fastconv.explain import explain
 from fastconv.functional import (
     atrous_conv2d,
@@ -23,6 +24,7 @@ from fastconv.functional import (
     pointwise_conv2d,
     separable_conv2d,
 )
+from fastconv.interop import from_onnx, from_torch
 from fastconv.layers import (
     Conv1d,
     Conv2d,
@@ -63,6 +65,8 @@ __all__ = [
     "depthwise_conv2d",
     "depthwise_conv3d",
     "explain",
+    "from_onnx",
+    "from_torch",
     "get_num_threads",
     "get_threading",
     "grad",

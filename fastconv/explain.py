@@ -122,7 +122,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     'tiled_depthwise'
     """
     if callable(what):
-        problem = _problem_of(what, arguments, keywords)
+        problem = functional.ask(what, *arguments, **keywords).problem
     elif isinstance(what, str):
         problem = Problem.parse(what)
     elif isinstance(what, (Problem, SeparableProblem)):
@@ -131,15 +131,3 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
         raise TypeError(f"what: got {type(what).__name__}, expected a function of fastconv, a Problem or its text")
     _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads())
     return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS)))
-
-
-def _problem_of(function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> AnyProblem:
-    token = functional.asking.set(True)
-    try:
-        function(*arguments, **keywords)
-    except functional.Answer as answer:
-        problem: AnyProblem = answer.args[0]
-        return problem
-    finally:
-        functional.asking.reset(token)
-    raise TypeError(f"what: {function!r} computes no convolution")

@@ -6,7 +6,7 @@ Names, argument order and defaults follow torch.nn.functional. Nothing is comput
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -22,16 +22,53 @@ Array = np.ndarray[Any, Any]
 
 
 class Answer(Exception):
-    """The problem that a call would compute, in place of computing it: how `explain` asks any function."""
+    """What a call would compute, in place of computing it: how `explain` and jitted code ask any function.
+
+    Attributes
+    ----------
+    problem : Problem or SeparableProblem
+        Checked.
+    image, weights, biases, residual
+        The arrays of the problem; the second image of a problem of operation "weights" is its only weight.
+    """
+
+    def __init__(
+        self, problem: AnyProblem, image: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(problem)
+        self.problem, self.image, self.weights, self.biases, self.residual = problem, image, weights, biases, residual
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.problem, self.image, self.weights, self.biases, self.residual))
 
 
 asking: ContextVar[bool] = ContextVar("asking", default=False)
 
 
-def answer_if_asked(problem: AnyProblem) -> None:
-    """Stop here, with the problem, while `explain` asks."""
+def answer_if_asked(
+    problem: AnyProblem, image: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None
+) -> None:  # fmt: skip
+    """Stop here, with what would be computed, while somebody asks."""
     if asking.get():
-        raise Answer(problem)
+        raise Answer(problem, image, weights, biases, residual)
+
+
+def ask(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Answer:
+    """What a function would compute of such arguments.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the function would; also if it computes no convolution.
+    """
+    token = asking.set(True)
+    try:
+        function(*arguments, **keywords)
+    except Answer as answer:
+        return answer
+    finally:
+        asking.reset(token)
+    raise TypeError(f"what: {function!r} computes no convolution")
 
 
 def conv1d(
@@ -645,11 +682,17 @@ def _computed(
     looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
     # By their text: 1, 1.0 and True are one key, but only the first is a stride.
     key = (function, repr(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads())
-    return run(remembered(key, lambda: call_of(problem(), x, residual)), x, weights, biases, residual, out)
+
+    def plan() -> Call:
+        checked = problem()
+        answer_if_asked(checked, x, weights, biases, residual)
+        return call_of(checked, x, residual)
+
+    return run(remembered(key, plan), x, weights, biases, residual, out)
 
 
 def remembered(key: Any, plan: Callable[[], Call]) -> Call:
-    """What is known of all calls of this key; `plan` finds it out the first time, and whenever `explain` asks."""
+    """What is known of all calls of this key; `plan` finds it out the first time, and whenever somebody asks."""
     call = _calls.get(key)
     if call is None or asking.get():
         call = _calls[key] = plan()
@@ -664,12 +707,12 @@ def compute(
     out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Compute a checked problem with weights that are packed for this call alone."""
+    answer_if_asked(problem, x, weights, biases, residual)
     return run(call_of(problem, x, residual), x, weights, biases, residual, out)
 
 
 def call_of(problem: AnyProblem, x: Array, residual: Array | None) -> Call:
-    """Plan the calls of a checked problem, or give the problem to `explain`, if that is who asks."""
-    answer_if_asked(problem)
+    """Plan the calls of a checked problem."""
     choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
     bound = launch.Bound(choice, x, residual is not None) if problem.batch else None
     return Call(problem, choice, bound, result_shape(problem, x), np.dtype(problem.dtype))

@@ -124,7 +124,7 @@ def conv1d_bias(grad_output: Array, *, data_format: str = "channels_first") -> A
     >>> fc.grad.conv1d_bias(np.ones((2, 3), np.float32))
     array([3., 3.], dtype=float32)
     """
-    return _bias(1, grad_output, data_format)
+    return bias_gradient(1, grad_output, data_format)
 
 
 def conv2d_input(
@@ -225,7 +225,7 @@ def conv2d_bias(grad_output: Array, *, data_format: str = "channels_first") -> A
     >>> fc.grad.conv2d_bias(np.ones((2, 3, 3), np.float32))
     array([9., 9.], dtype=float32)
     """
-    return _bias(2, grad_output, data_format)
+    return bias_gradient(2, grad_output, data_format)
 
 
 def conv3d_input(
@@ -326,7 +326,7 @@ def conv3d_bias(grad_output: Array, *, data_format: str = "channels_first") -> A
     >>> fc.grad.conv3d_bias(np.ones((2, 3, 3, 3), np.float32))
     array([27., 27.], dtype=float32)
     """
-    return _bias(3, grad_output, data_format)
+    return bias_gradient(3, grad_output, data_format)
 
 
 def conv_transpose1d_input(
@@ -427,7 +427,7 @@ def conv_transpose1d_bias(grad_output: Array, *, data_format: str = "channels_fi
     >>> fc.grad.conv_transpose1d_bias(np.ones((2, 2), np.float32))
     array([2., 2.], dtype=float32)
     """
-    return _bias(1, grad_output, data_format)
+    return bias_gradient(1, grad_output, data_format)
 
 
 def conv_transpose2d_input(
@@ -528,7 +528,7 @@ def conv_transpose2d_bias(grad_output: Array, *, data_format: str = "channels_fi
     >>> fc.grad.conv_transpose2d_bias(np.ones((2, 2, 2), np.float32))
     array([4., 4.], dtype=float32)
     """
-    return _bias(2, grad_output, data_format)
+    return bias_gradient(2, grad_output, data_format)
 
 
 def conv_transpose3d_input(
@@ -631,7 +631,7 @@ def conv_transpose3d_bias(grad_output: Array, *, data_format: str = "channels_fi
     >>> fc.grad.conv_transpose3d_bias(np.ones((2, 2, 2, 2), np.float32))
     array([8., 8.], dtype=float32)
     """
-    return _bias(3, grad_output, data_format)
+    return bias_gradient(3, grad_output, data_format)
 
 
 # What they share -----------------------------------------------------------------------------------------------------
@@ -669,6 +669,7 @@ def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, wei
         x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
         forward = problem(x)
         check_result("grad_output", grad_output, forward, x.ndim)
+        functional.answer_if_asked(forward.adjoint(), grad_output, [weight], [None])
         return functional.call_of(forward.adjoint(), grad_output, None)
 
     call = functional.remembered(("input", repr(said), weight.shape, weight.dtype, *_look(grad_output)), plan)
@@ -734,8 +735,12 @@ def _weight_call(problem: Problem, x: Array, grad_output: Array) -> functional.C
     if problem.operation == "transposed":  # its adjoint's weights are its own, with image and gradient exchanged
         problem, x, grad_output = problem.adjoint(), grad_output, x
     task = problem.weights()
-    functional.answer_if_asked(task)
-    image, grad = (functional.batched(a, task) for a in (x, grad_output))
+    functional.answer_if_asked(task, x, [grad_output], [None])
+    return planned_weight_gradient(task, *(functional.batched(a, task) for a in (x, grad_output)))
+
+
+def planned_weight_gradient(task: Problem, image: Array, grad: Array) -> functional.Call:
+    """What computes a problem of operation "weights" from batched arrays that lie as these do."""
     choice = choose(task, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(image, task))
     bound = launch.BoundWeightGradient(choice, image, grad) if task.batch else None
     return functional.Call(task, choice, bound, task.weight_shape, np.dtype(task.dtype))
@@ -751,16 +756,23 @@ def _weight_gradient(call: functional.Call, x: Array, grad_output: Array, exchan
     return out
 
 
-def _bias(dimensions: int, grad_output: Array, data_format: str) -> Array:
+def bias_gradient(dimensions: int, grad_output: Array, data_format: str) -> Array:
+    """The gradient with respect to a bias of one number a filter."""
+    grad = packing.readable(checked_of_bias(dimensions, grad_output, data_format))
+    planned = launch.bias_gradient(grad, data_format)
+    out = packing.aligned_empty((planned.ready.items,), grad.dtype)
+    planned(None, grad, out)
+    return out
+
+
+def checked_of_bias(dimensions: int, grad_output: Array, data_format: str) -> Array:
+    """The argument of a bias gradient with its batch dimension."""
     functional.check_arrays(grad_output=grad_output)
     one_of("data_format", data_format, ("channels_first", "channels_last"))
-    dtype = dtype_of("grad_output", grad_output)
+    dtype_of("grad_output", grad_output)
     if grad_output.ndim not in (dimensions + 1, dimensions + 2):
         raise ValueError(f"grad_output: got {grad_output.ndim} dimensions, expected {dimensions + 2}, or one less without batch")
-    grad = grad_output if grad_output.ndim == dimensions + 2 else grad_output[np.newaxis]
-    out = packing.aligned_empty((grad.shape[-1 if data_format == "channels_last" else 1],), dtype)
-    launch.bias_gradient(grad, data_format, out)
-    return out
+    return grad_output if grad_output.ndim == dimensions + 2 else grad_output[np.newaxis]
 
 
 def _shape(name: str, size: Any) -> tuple[int, ...]:

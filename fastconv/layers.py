@@ -203,8 +203,7 @@ def backward(problem: Problem, x: Array, weight: Array, bias: Array | None, grad
     if problem.bias == "pixel":
         return Gradients(grad_x, grad_weight, batched.sum(axis=0))
     if problem.bias == "channel":
-        grad_bias = packing.aligned_empty((problem.filters,), problem.dtype)
-        launch.bias_gradient(batched, problem.data_format, grad_bias)
+        grad_bias = grad.bias_gradient(problem.dimensions, grad_output, problem.data_format)
         return Gradients(grad_x, grad_weight, grad_bias)
     return Gradients(grad_x, grad_weight, None)
 

@@ -25,7 +25,7 @@ def python(*arguments, **environment):
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "FASTCONV_NUM"))}
     variables |= {"FASTCONV_NUM_THREADS": "3", "PYTHONPATH": paths} | environment
     command = [sys.executable, "-W", "ignore", *map(str, arguments)]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=180, check=False)
 
 
 def succeed(*arguments, **environment):
@@ -252,6 +252,21 @@ def test_numba_layers(layer, script):
     if "No threading layer could be loaded" in done.stderr:
         pytest.skip(f"{layer} does not load")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_fork
+@pytest.mark.parametrize(("layer", "threading"), [("omp", "team"), ("omp", "numba"), ("workqueue", "numba")])
+def test_callers_of_functions(layer, threading):
+    """The bits that one thread gives, from 32 Python threads, joblib, fork and spawn."""
+    done = python(SCRIPTS / "callers.py", threading, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="3", PYTHONHASHSEED="1")
+    if "No threading layer could be loaded" in done.stderr:
+        pytest.skip(f"{layer} does not load")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_affinity():
+    succeed(SCRIPTS / "limits.py", FASTCONV_NUM_THREADS="")
 
 
 ENDINGS = {

@@ -114,19 +114,21 @@ def call(typing_context: Any, kernel: Any, item: Any, seat: Any, job: Any) -> An
     return types.void(INT, INT, INT, INT), build
 
 
-def _foreign(name: str, result: Any, *arguments: Any) -> Any:
+def foreign(name: str, result: Any, *arguments: Any) -> Any:
     """A C function that the process has loaded; compiled code that calls it can be cached on disk."""
     return types.ExternalFunction(name, result(*arguments))
 
 
 # CPython's own locks: they need no GIL, any thread may release one, and they have these names on every system.
-take_lock = _foreign("PyThread_acquire_lock", types.int32, INT, types.int32)
+take_lock = foreign("PyThread_acquire_lock", types.int32, INT, types.int32)
 """Wait for the lock at an address (first argument) if the second is 1."""
-give_lock = _foreign("PyThread_release_lock", types.void, INT)
+give_lock = foreign("PyThread_release_lock", types.void, INT)
 """Release the lock at an address."""
-give_way = _foreign("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32)
+give_way = foreign("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32)
 """Let another thread have this core."""
-this_core = _foreign("sched_getcpu", types.int32)
+this_thread = foreign("PyThread_get_thread_ident", INT)
+"""What `threading.get_ident` calls this thread."""
+this_core = foreign("sched_getcpu", types.int32)
 """The core that runs this thread; Linux only."""
-stay_on = _foreign("sched_setaffinity", types.int32, types.int32, INT, INT)
+stay_on = foreign("sched_setaffinity", types.int32, types.int32, INT, INT)
 """Keep a thread (0: this one) on the cores of a mask, given by its bytes and address; Linux only."""

@@ -34,7 +34,15 @@ of tile.rows lines of taps holds a vector of sums for each tap, until all of a c
 `tiled_depthwise_weight_gradient_last` has channels in lanes and walks along the rows.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
 import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
+from fastconv.cpu.atomics import INT, WORD, intrinsic
 from fastconv.cpu.compiled import compiled, inlined, reassociating
 from fastconv.cpu.rows import inside
 from fastconv.cpu.standard import turn_sums
@@ -309,3 +317,31 @@ def tiled_depthwise_weight_gradient_last(item, seat, job):
             for b in range(taps_b):
                 for e in range(tile.vectors):
                     out[e * taps_b + b] = sums[(b * tile.vectors + e) * tile.lanes + k]
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_numbers(typing_context: Any, target: Any, left: Any, right: Any, width: Any) -> Any:
+    """Put the sum of two numbers of 4 or 8 bytes at an address; all three by address."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        *addresses, width = values
+        with builder.if_else(builder.icmp_signed("==", width, WORD(8))) as (eight, four):
+            for branch, kind in ((eight, ir.DoubleType()), (four, ir.FloatType())):
+                with branch:
+                    there, a, b = (builder.inttoptr(address, kind.as_pointer()) for address in addresses)
+                    builder.store(builder.fadd(builder.load(a), builder.load(b)), there)
+        return context.get_dummy_value()
+
+    return types.void(INT, INT, INT, INT), build
+
+
+@compiled
+def add_parts(parts, count, size, width, out):
+    """Put parts[0] + parts[1] + ... to `out`, in this order: `count` >= 2 parts of `size` numbers of `width` bytes, by address."""
+    for place in range(0, size * width, width):
+        add_numbers(out + place, parts + place, parts + size * width + place, width)
+        for k in range(2, count):
+            add_numbers(out + place, out + place, parts + k * size * width + place, width)

@@ -10,7 +10,7 @@ import copy
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
-X, OUT, RESIDUAL, SCRATCH, GRAD = (job.PLACES[name] for name in ("x", "out", "residual", "scratch", "grad"))
+X, GRAD, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "grad", "out", "residual", "scratch"))
 WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
 BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
 WORD = 8  # bytes
@@ -43,6 +43,27 @@ def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> li
     return in_turn
 
 
+class Ready(NamedTuple):
+    """What runs a planned call, for those who run it themselves: jitted code.
+
+    Attributes
+    ----------
+    words, code, items : ndarray, int, int
+        The job without the addresses of a call, the kernel's own address, how many items it has.
+    work, scratch : float, int
+        Operations of all items, and bytes of scratch for each seat.
+    alone : bool
+        Whether it is not worth sharing.
+    """
+
+    words: Array
+    code: int
+    items: int
+    work: float
+    scratch: int
+    alone: bool
+
+
 class Bound:
     """A kernel with everything but the arrays of one call: machine code, job, items, scratch.
 
@@ -50,6 +71,7 @@ class Bound:
     """
 
     def __init__(self, choice: Choice, x: Array, has_residual: bool) -> None:
+        self._choice, self._has_residual = choice, has_residual
         self._problem, self._implementation, division, _ = choice
         problem, first = self._problem, _first(self._problem)
         image = self._prepared(x)
@@ -75,6 +97,20 @@ class Bound:
         bound._words, bound._weights = self._words.copy(), weights
         _set_weights(bound._words, weights)
         return bound
+
+    @property
+    def ready(self) -> Ready:
+        """Its parts."""
+        return Ready(self._words, self._code, self._items, self._work, self._scratch, self._alone)
+
+    @property
+    def as_it_lies(self) -> bool:
+        """Whether the kernel reads x where it is, and no copy."""
+        return self._as_it_lies
+
+    def of_copies(self, x: Array) -> Bound:
+        """The same for images that the caller copies first, border and all, in C order."""
+        return Bound(self._choice, packing.aligned_copy(x), self._has_residual).with_weights(self._weights)
 
     def __call__(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Array | None] = ()) -> None:
         """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone."""
@@ -142,27 +178,32 @@ class BoundWeightGradient(Bound):
     """A convolution's gradient with respect to its weights, likewise; also the gradient must lie as the first one did."""
 
     def __init__(self, choice: Choice, x: Array, grad: Array) -> None:
-        self._exchanged = choice.division.fields.get("exchanged", False)
-        if self._exchanged:
+        self.exchanged = choice.division.fields.get("exchanged", False)  # the gradient takes the image's place, and it the other
+        if self.exchanged:
             choice, x, grad = choice._replace(problem=choice.problem.exchanged()), grad, x
         super().__init__(choice, x, False)
         image, channel, steps = _steps(self._prepared_gradient(grad), self._problem.data_format)
         first = job.PLACES["grad_image"]
         self._words[first : first + 5] = [image, channel, *steps]  # neighbours among the job's fields
-        self._parts = choice.division.fields.get("parts", 1)
+        self.parts = choice.division.fields.get("parts", 1)  # results of their own, to be added up
 
     def gradient(self, x: Array, grad: Array, out: Array) -> None:
         """Compute it into `out`."""
-        if self._exchanged:
+        if self.exchanged:
             x, grad = grad, x
         image, above = self._prepared(x), self._prepared_gradient(grad)  # names of their own: they must outlive the call
-        results = out if self._parts == 1 else packing.aligned_empty((self._parts, *out.shape), out.dtype)
+        results = out if self.parts == 1 else packing.aligned_empty((self.parts, *out.shape), out.dtype)
         bound = copy.copy(self)
         bound._words = self._words.copy()
         bound._words[GRAD] = packing.address_of(above)
         bound(image, None, results)
-        if self._parts > 1:
-            np.add.reduce(results, axis=0, out=out)
+        if self.parts > 1:
+            gradients.add_parts(_at(results), self.parts, out.size, out.itemsize, _at(out))
+
+    def reads_in_place(self, x: Array, grad: Array) -> tuple[bool, bool]:
+        """Whether the kernel reads the two where they lie, and no copies, of the order in which they are in memory."""
+        pairs = (self._prepared(x), x), (self._prepared_gradient(grad), grad)
+        return tuple(_at(prepared) == _at(given) for prepared, given in pairs)  # type: ignore[return-value]
 
     def _prepared_gradient(self, grad: Array) -> Array:
         return _readable(grad.reshape(self._problem.out_shape), self._implementation, self._problem)
@@ -173,18 +214,31 @@ def _readable(a: Array, implementation: Implementation, problem: Problem) -> Arr
     return packing.readable(a if neighbours(a, problem) in implementation.reads else packing.aligned_copy(a))
 
 
-def bias_gradient(grad: Array, data_format: str, out: Array) -> None:
-    """Sum a gradient over images and pixels into `out`, one number a filter."""
-    grad = packing.readable(grad)
+class Gradient:
+    """A kernel of gradients.py with everything but the arrays of one call, as a `Bound` of the others."""
+
+    def __init__(self, kernel: Any, values: dict[str, Any], dtype: str, items: int, work: float, scratch: int = 0) -> None:
+        code = address(kernel, *job.arguments(dtype))
+        self.ready = Ready(job.fill(values), code, items, work, scratch * np.dtype(dtype).itemsize, False)
+
+    def __call__(self, x: Array | None, grad: Array, out: Array) -> None:
+        """Compute the gradient into `out`; x and grad are readable."""
+        (words, code, items, work, size, _), seats = self.ready, threads.seats()
+        scratch = _scratch(seats * size)
+        words[[X, GRAD, OUT, SCRATCH]] = _at(x), _at(grad), _at(out), scratch[1]
+        threads.run(code, _at(words), items, work, seats)
+
+
+def bias_gradient(grad: Array, data_format: str) -> Gradient:
+    """What sums a gradient over images and pixels, one number a filter, of arrays that lie as this readable one does."""
     image, channel, steps = _steps(grad, data_format)
     space = grad.shape[1:-1] if data_format == "channels_last" else grad.shape[2:]
+    filters = grad.shape[-1 if data_format == "channels_last" else 1]
     values = {
-        "batch": grad.shape[0], "out_space": _three(space, 1), "out": _at(out),
-        "grad": _at(grad), "grad_image": image, "grad_channel": channel, "grad_steps": steps,
+        "batch": grad.shape[0], "out_space": _three(space, 1),
+        "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
-    words = job.fill(values)
-    kernel = address(gradients.direct_bias_gradient, *job.arguments(out.dtype.name))
-    threads.run(kernel, _at(words), out.size, float(grad.size))
+    return Gradient(gradients.direct_bias_gradient, values, grad.dtype.name, filters, float(grad.size))
 
 
 # Scratch: kept from call to call, one run of memory for each Python thread -------------------------------------------------

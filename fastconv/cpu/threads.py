@@ -42,6 +42,7 @@ from fastconv.cpu.atomics import (
     swap,
     take_lock,
     this_core,
+    this_thread,
 )
 from fastconv.cpu.compiled import compiled, in_parallel
 
@@ -66,6 +67,16 @@ SEATS, SEAT = 768, 256  # where the seats begin, and how far apart they lie
 TICKET = 0  # of a seat: turn << 32 | items of its part not claimed yet
 ASLEEP, LOCK, WAKER = 8, 16, 24  # 1 while its helper sleeps; on what; the core of the thread that woke it
 MASK = 64  # room for a mask of cores
+
+
+# What all this looks like from jitted code (embed/), which cannot ask Python: `words`, kept up to date by `tell` from its
+# first call on.
+LIMIT = 0  # of the process
+TEAM, ASKED = 8, 16  # the board, and the seats asked for; 0 where Numba's threads share the work
+MORE_SEATS = 24  # that Numba's threads need scratch for
+SAYING = 32  # Python threads that are inside `num_threads`; then, for so many, (thread, limit) each
+SAYINGS = 40
+words = np.zeros(SAYINGS // 8 + 2 * MOST_SEATS, np.int64)
 
 
 # Compiled: the caller and the helpers --------------------------------------------------------------------------------
@@ -187,6 +198,17 @@ def serve(board: int, kernel: int, job: int, items: int, parts: int, worth_wakin
     store(board + BUSY, 0)
 
 
+@compiled
+def limit_here(words: int) -> int:
+    """`get_num_threads` for this thread, from the address of `words`."""
+    if load(words + SAYING):
+        own = this_thread()
+        for place in range(words + SAYINGS, words + SAYINGS + 16 * MOST_SEATS, 16):
+            if load(place) == own:
+                return load(place + 8)
+    return load(words + LIMIT)
+
+
 @in_parallel
 def spread(kernel: int, job: int, items: int) -> None:
     """The same by Numba's own threads."""
@@ -258,6 +280,7 @@ _team: Team | None = None
 _unhelped = 0.0  # work of calls that have woken nobody, since one last did
 _growing = threading.Lock()
 _spreading = threading.Lock()
+_saying = threading.Lock()
 _forked = False
 
 
@@ -271,6 +294,7 @@ def board(seats: int) -> int:
             if _team is None:
                 _team = Team()
             _team.grow(seats)
+            tell()
         finally:
             _growing.release()
         team = _team
@@ -363,6 +387,7 @@ def set_num_threads(n: int) -> None:
     """
     global _limit
     _limit = _checked(n)
+    tell()
 
 
 def num_threads(n: int) -> Any:
@@ -378,10 +403,32 @@ def num_threads(n: int) -> Any:
 @contextmanager
 def _limited(n: int) -> Iterator[None]:
     before, _local.limit = _local.limit, n
+    _say(n)
     try:
         yield
     finally:
         _local.limit = before
+        _say(before)
+
+
+def _say(n: int) -> None:
+    """Let jitted code know what this thread has said: in the entry that it has, or in a free one."""
+    own = threading.get_ident()
+    with _saying:
+        entries = words[SAYINGS // 8 :].reshape(-1, 2)
+        places = np.flatnonzero(entries[:, 0] == own) if own in entries[:, 0] else np.flatnonzero(entries[:, 0] == 0)
+        if len(places):  # else more threads say something than anybody has: the limit of the process holds
+            entries[places[0]] = (own if n else 0), n
+            words[SAYING // 8] = np.count_nonzero(entries[:, 0])
+
+
+def tell() -> None:
+    """Bring `words` up to date: whoever lets jitted code read them calls this once, and every change calls it again."""
+    ours = _team is not None and (_threading == "team" or _forked)
+    words[LIMIT // 8] = _limit or default_threads()
+    words[ASKED // 8] = _team.asked if ours and _team is not None else 0
+    words[TEAM // 8] = _team.board if ours and _team is not None else 0
+    words[MORE_SEATS // 8] = seats() if _threading == "numba" else 0
 
 
 def get_threading() -> str:
@@ -405,6 +452,7 @@ def set_threading(threading: str) -> None:
     if threading not in ("team", "numba"):
         raise ValueError(f"threading: got {threading!r}, expected one of team, numba")
     _threading = threading
+    tell()
 
 
 def _checked(n: object) -> int:
@@ -473,10 +521,11 @@ def _cgroup_quota(membership: Path, mounted: Path) -> float:
 
 def _in_child() -> None:
     """The helpers stayed behind, and so did whoever held a lock: the next call engages new helpers."""
-    global _team, _growing, _spreading, _forked
+    global _team, _growing, _spreading, _saying, _forked
     global_compiler_lock.release()  # type: ignore[no-untyped-call]
-    _team, _growing, _spreading = None, threading.Lock(), threading.Lock()
+    _team, _growing, _spreading, _saying = None, threading.Lock(), threading.Lock(), threading.Lock()
     _forked = True  # GNU OpenMP kills a child that enters a region, so here the team takes the place of Numba's threads
+    tell()
 
 
 @atexit.register
@@ -484,6 +533,7 @@ def _end() -> None:
     _growing.acquire(blocking=False)  # and never released: nobody is engaged any more
     if _team is not None:
         _team.end()
+        tell()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,257 @@
+"""Layers from models of others: the convolutions of an ONNX file or of a torch module, with what follows them fused in.
+
+A batch normalisation that takes a convolution's result scales its filters and moves its bias; an activation after it becomes
+the layer's. Both only where nobody else takes what lies between.
+"""
+
+from __future__ import annotations
+
+import math
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+
+from fastconv import layers
+
+Array = np.ndarray[Any, Any]
+CONVS: dict[str, tuple[Any, ...]] = {
+    "Conv": (layers.Conv1d, layers.Conv2d, layers.Conv3d),
+    "ConvTranspose": (layers.ConvTranspose1d, layers.ConvTranspose2d, layers.ConvTranspose3d),
+}
+
+
+def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
+    """The convolutions of an ONNX model as layers.
+
+    Parameters
+    ----------
+    path : path-like
+        The model's file.
+
+    Returns
+    -------
+    dict of str to layer
+        By the name of the node, or of its output if it has none, in the order of the graph. BatchNormalization and one of Relu,
+        Clip, HardSwish, LeakyRelu, Sigmoid and Tanh are part of the layer whose result they alone take.
+
+    Raises
+    ------
+    ImportError
+        Without the package onnx.
+    ValueError
+        If a convolution's weights are not constants of the model, or its attributes have no meaning here; the message names it.
+
+    Notes
+    -----
+    https://onnx.ai/onnx/operators defines Conv, ConvTranspose and their attributes. `auto_pad` becomes padding by name or by
+    numbers; a ConvTranspose with `output_shape` must have an input whose shape the model tells.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> layers = fc.from_onnx("mobilenet.onnx")  # doctest: +SKIP
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ImportError("from_onnx needs onnx: python -m pip install 'fastconv[onnx]'") from None
+    model = onnx.shape_inference.infer_shapes(onnx.load(fspath(path)))
+    return _Graph(onnx, model.graph).layers()
+
+
+class _Graph:
+    """An ONNX graph, and who makes and takes its values."""
+
+    def __init__(self, onnx: Any, graph: Any) -> None:
+        self._helper, self._nodes = onnx.helper, list(graph.node)
+        to_array = onnx.numpy_helper.to_array
+        self._constants = {tensor.name: to_array(tensor) for tensor in graph.initializer}
+        for node in self._nodes:
+            if node.op_type == "Constant" and (value := self._attributes(node).get("value")) is not None:
+                self._constants[node.output[0]] = to_array(value)
+        self._takers: dict[str, list[Any]] = {}
+        for node in self._nodes:
+            for name in node.input:
+                self._takers.setdefault(name, []).append(node)
+        self._results = {value.name for value in graph.output}
+        self._shapes = {
+            value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in (*graph.input, *graph.value_info)
+        }
+
+    def layers(self) -> dict[str, Any]:
+        return {node.name or node.output[0]: self._layer(node) for node in self._nodes if node.op_type in CONVS}
+
+    def _attributes(self, node: Any) -> dict[str, Any]:
+        return {a.name: self._helper.get_attribute_value(a) for a in node.attribute}
+
+    def _constant(self, node: Any, place: int, what: str) -> Any:
+        """An input of a node, None if it is left out."""
+        if place >= len(node.input) or not node.input[place]:
+            return None
+        if node.input[place] not in self._constants:
+            raise ValueError(f"{node.name or node.output[0]}: its {what} is computed by the model, expected a constant")
+        return self._constants[node.input[place]]
+
+    def _next(self, node: Any) -> Any:
+        """The only node that takes a node's result, or None."""
+        name = node.output[0]
+        takers = self._takers.get(name, [])
+        return takers[0] if len(takers) == 1 and name not in self._results else None
+
+    def _layer(self, node: Any) -> Any:
+        weight, bias = self._constant(node, 1, "weight"), self._constant(node, 2, "bias")
+        name, dimensions = node.name or node.output[0], weight.ndim - 2
+        if dimensions not in (1, 2, 3):
+            raise ValueError(f"{name}: got a kernel of {dimensions} dimensions, expected 1, 2 or 3")
+        said, transposed = self._attributes(node), node.op_type == "ConvTranspose"
+        arguments = {
+            "stride": tuple(said.get("strides", (1,) * dimensions)), "dilation": tuple(said.get("dilations", (1,) * dimensions)),
+            "groups": said.get("group", 1),
+        }  # fmt: skip
+        if transposed:
+            arguments["output_padding"] = tuple(said.get("output_padding", (0,) * dimensions))
+        arguments["padding"] = self._padding(name, node, said, weight.shape[2:], arguments, transposed)
+        after = self._next(node)
+        if after is not None and after.op_type == "BatchNormalization" and not self._attributes(after).get("training_mode"):
+            scale, shift, mean, variance = (self._constant(after, i, "statistics") for i in range(1, 5))
+            epsilon = self._attributes(after).get("epsilon", 1e-5)
+            weight, bias = folded(weight, bias, arguments["groups"], transposed, scale, shift, mean, variance, epsilon)
+            after = self._next(after)
+        activation = None if after is None else self._activation(after)
+        return CONVS[node.op_type][dimensions - 1](weight, bias, activation=activation, **arguments)
+
+    def _padding(self, name: str, node: Any, said: dict[str, Any], kernel: Any, arguments: dict[str, Any], transposed: bool) -> Any:
+        auto = said.get("auto_pad", b"NOTSET").decode()
+        dimensions = len(kernel)
+        if auto == "VALID":
+            return 0
+        if not transposed and auto != "NOTSET":
+            return {"SAME_UPPER": "same", "SAME_LOWER": "same_lower"}[auto]
+        pads = said.get("pads", [0] * (2 * dimensions))
+        if auto == "NOTSET" and "output_shape" not in said:
+            return tuple(zip(pads[:dimensions], pads[dimensions:], strict=True))
+        # The total is what makes the result `output_shape`, or stride times the input, large.
+        reach = [d * (k - 1) + 1 for d, k in zip(arguments["dilation"], kernel, strict=True)]
+        totals = [r + o - s for r, o, s in zip(reach, arguments["output_padding"], arguments["stride"], strict=True)]
+        if "output_shape" in said:
+            sizes = self._shapes.get(node.input[0], [])[2:]
+            if len(sizes) != dimensions or 0 in sizes:
+                raise ValueError(f"{name}: its output_shape can be kept only for an input of a shape that the model tells")
+            shape = said["output_shape"][-dimensions:]
+            totals = [t + s * size - out for t, s, size, out in zip(totals, arguments["stride"], sizes, shape, strict=True)]
+        if min(totals) < 0:
+            raise ValueError(f"{name}: its result of the shape asked for would be padded by {[-t for t in totals]}")
+        small_first = [(t // 2, t - t // 2) for t in totals]
+        return tuple(pad if auto == "SAME_UPPER" else pad[::-1] for pad in small_first)
+
+    def _activation(self, node: Any) -> Any:
+        said = self._attributes(node)
+        if node.op_type == "Clip":
+            limits = [said.get("min"), said.get("max")]  # attributes up to version 6, inputs since
+            for i in (0, 1):
+                if limits[i] is None and (given := self._constant(node, 1 + i, "limit")) is not None:
+                    limits[i] = float(given)
+            low, high = limits
+            return "clip", -math.inf if low is None else low, math.inf if high is None else high
+        if node.op_type == "LeakyRelu":
+            return "leaky_relu", said.get("alpha", 0.01)
+        return {"Relu": "relu", "HardSwish": "hardswish", "Sigmoid": "sigmoid", "Tanh": "tanh"}.get(node.op_type)
+
+
+def folded(
+    weight: Array, bias: Array | None, groups: int, transposed: bool, scale: Array, shift: Array, mean: Array, variance: Array,
+    epsilon: float,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Weight and bias of a convolution and the normalisation of its result; in float64, rounded once."""
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+    start = np.zeros(len(factor)) if bias is None else bias
+    ones = (1,) * (weight.ndim - 2)
+    if transposed:  # (channels, filters / groups, *kernel), a group's channels one after the other
+        by_group = weight.reshape(groups, -1, *weight.shape[1:])
+        scaled = (by_group * factor.reshape(groups, 1, -1, *ones)).reshape(weight.shape)
+    else:
+        scaled = weight * factor.reshape(-1, 1, *ones)
+    return scaled.astype(weight.dtype), ((start - mean) * factor + shift).astype(weight.dtype)
+
+
+def from_torch(module: Any) -> dict[str, Any]:
+    """The convolutions of a torch module as layers.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A convolution, or what holds some.
+
+    Returns
+    -------
+    dict of str to layer
+        By the name that `named_modules` gives, in its order. Inside an `nn.Sequential`, a batch normalisation (as it is in
+        `eval()`) and one of ReLU, ReLU6, LeakyReLU, Hardtanh, Hardswish, Sigmoid, Tanh, SiLU and GELU are part of the layer
+        that they follow; elsewhere only the forward function knows what follows what.
+
+    Raises
+    ------
+    ImportError
+        Without the package torch.
+    TypeError
+        If it is not a module.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> layers = fc.from_torch(torch.nn.Conv2d(3, 8, 3))  # doctest: +SKIP
+    """
+    try:
+        from torch import nn
+    except ImportError:
+        raise ImportError("from_torch needs torch: python -m pip install torch") from None
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: got {type(module).__name__}, expected a torch.nn.Module")
+    followers = {}
+    for holder in module.modules():
+        if isinstance(holder, nn.Sequential):
+            children = list(holder)
+            followers.update({id(child): children[i + 1 :] for i, child in enumerate(children)})
+    of_torch = {getattr(nn, f"{name}{dimensions}d"): CONVS[name][dimensions - 1] for name in CONVS for dimensions in (1, 2, 3)}
+    return {
+        name: _of_torch(nn, part, of_torch[type(part)], followers.get(id(part), []))
+        for name, part in module.named_modules() if type(part) in of_torch
+    }  # fmt: skip
+
+
+def _of_torch(nn: Any, conv: Any, layer: Any, followers: list[Any]) -> Any:
+    weight, bias = (None if p is None else p.detach().cpu().numpy() for p in (conv.weight, conv.bias))
+    assert weight is not None
+    arguments = {
+        "stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups,
+    }  # fmt: skip
+    if conv.transposed:
+        arguments["output_padding"] = conv.output_padding
+    else:
+        arguments["padding_mode"] = conv.padding_mode
+    if followers and isinstance(followers[0], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+        norm = followers[0]
+        if norm.running_mean is not None:
+            mean, variance = norm.running_mean.cpu().numpy(), norm.running_var.cpu().numpy()
+            scale, shift = (
+                (np.ones_like(mean), np.zeros_like(mean)) if norm.weight is None
+                else (norm.weight.detach().cpu().numpy(), norm.bias.detach().cpu().numpy())
+            )  # fmt: skip
+            weight, bias = folded(weight, bias, conv.groups, conv.transposed, scale, shift, mean, variance, norm.eps)
+            followers = followers[1:]
+    return layer(weight, bias, activation=_activation_of_torch(nn, followers[0]) if followers else None, **arguments)
+
+
+def _activation_of_torch(nn: Any, module: Any) -> Any:
+    kind = type(module)
+    if kind is nn.Hardtanh:
+        return "clip", module.min_val, module.max_val
+    if kind is nn.LeakyReLU:
+        return "leaky_relu", module.negative_slope
+    if kind is nn.GELU:
+        return "gelu" if module.approximate == "none" else None
+    plain = {
+        nn.ReLU: "relu", nn.ReLU6: "relu6", nn.Hardswish: "hardswish", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.SiLU: "silu",
+    }  # fmt: skip
+    return plain.get(kind)

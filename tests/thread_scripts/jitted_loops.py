@@ -1,0 +1,36 @@
+"""Convolutions inside the user's own parallel loops: every call on its own thread, whoever is the first to come."""
+
+import numpy as np
+from numba import njit, prange
+
+import fastconv as fc
+
+
+@njit
+def inner(x, w):
+    return fc.conv2d(x, w, padding=1)
+
+
+@njit(parallel=True)
+def directly(x, w, out):
+    for i in prange(len(x)):
+        for size in range(3 + i % 7, 13):  # each of a plan of its own
+            out[i, :, :size] = fc.conv2d(x[i, :, :size], w, padding=1)
+
+
+@njit(parallel=True)
+def through_another(x, w, out):
+    for i in prange(len(x)):
+        out[i] = inner(x[i], w)
+
+
+rng = np.random.default_rng(0)
+x = rng.integers(-4, 5, (40, 4, 12, 12)).astype(np.float32)
+w = rng.integers(-4, 5, (6, 4, 3, 3)).astype(np.float32)
+out = np.empty((40, 6, 12, 12), np.float32)
+inner(x[0, :, :3], w)  # compiled by itself: the loop's function cannot know what is inside
+for function in (through_another, directly):
+    for _ in range(20):
+        out[...] = 0
+        function(x, w, out)
+        assert np.array_equal(out, fc.conv2d(x, w, padding=1)), function
