@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import functional
+from fastconv import cuda, functional
 from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
@@ -693,6 +693,8 @@ def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
         problem, x, grad_output = problem.adjoint(), grad_output, x
     task = problem.weights()
     functional.answer_if_asked(task)
+    if cuda.is_device_array(x):
+        return cuda.kernels().weight_gradient(task, x, grad_output)  # type: ignore[no-any-return]
     out = packing.aligned_empty(task.weight_shape, task.dtype)
     _, implementation, division, _ = choose(task, IMPLEMENTATIONS, threads.get_num_threads())
     image, grad = (a if a.ndim == len(task.x_shape) else a[np.newaxis] for a in (x, grad_output))
@@ -703,11 +705,18 @@ def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
 def _bias(dimensions: int, grad_output: Array, data_format: str) -> Array:
     functional.check_arrays(grad_output=grad_output)
     one_of("data_format", data_format, ("channels_first", "channels_last"))
-    dtype = dtype_of("grad_output", grad_output)
+    dtype_of("grad_output", grad_output)
     if grad_output.ndim not in (dimensions + 1, dimensions + 2):
         raise ValueError(f"grad_output: got {grad_output.ndim} dimensions, expected {dimensions + 2}, or one less without batch")
+    return bias_gradient(grad_output, dimensions, data_format)
+
+
+def bias_gradient(grad_output: Array, dimensions: int, data_format: str) -> Array:
+    """The sum of a checked gradient over images and their space."""
+    if cuda.is_device_array(grad_output):
+        return cuda.kernels().bias_gradient(grad_output, dimensions, data_format)  # type: ignore[no-any-return]
     grad = grad_output if grad_output.ndim == dimensions + 2 else grad_output[np.newaxis]
-    out = packing.aligned_empty((grad.shape[-1 if data_format == "channels_last" else 1],), dtype)
+    out = packing.aligned_empty((grad.shape[-1 if data_format == "channels_last" else 1],), grad.dtype.name)
     launch.bias_gradient(grad, data_format, out)
     return out
 
