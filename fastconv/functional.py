@@ -664,6 +664,7 @@ def compute(
     """Compute a checked problem with weights that are packed for this call alone, where its arrays lie."""
     if type(x) is not np.ndarray and cuda.is_device_array(x):
         answer_if_asked(problem)
+        check_arrays(optional=True, beside=x, out=out)
         return cuda.kernels().compute(problem, x, weights, biases, residual, out)  # type: ignore[no-any-return]
     return run(call_of(problem, x, residual), x, weights, biases, residual, out)
 
@@ -710,7 +711,7 @@ def fits(shape: tuple[int, ...], dtype: Any, out: Any, *inputs: Array | None) ->
 
 def check_out(problem: AnyProblem, x: Array, out: Array, *inputs: Array | None) -> None:
     """Refuse an `out` that the result does not fit, or that shares memory with an input."""
-    check_arrays(out=out)
+    check_arrays(beside=x, out=out)
     if out.shape != result_shape(problem, x) or out.dtype != problem.dtype:
         check_result("out", out, problem, x.ndim)
     flags = out.flags

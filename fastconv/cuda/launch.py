@@ -79,8 +79,8 @@ def compute(
     if problem.batch:
         here = gpu(index)
         choice = choose(problem, implementations(here), here.multiprocessors)
-        # A pointwise problem is not simplified to one long row here: the kernels index pixels of any view.
-        meant = choice.problem if choice.mirrored else problem
+        # A pointwise problem is not made one long row here: the kernels index the pixels of any view.
+        meant = problem.mirrored() if choice.mirrored and isinstance(problem, Problem) else problem
         with device.on(index):
             stream = device.stream_of(x)
             task = Task(
