@@ -36,7 +36,10 @@ def test_every_kernel_on_the_simulator():
 class Elsewhere:
     """What looks like an array on a device."""
 
-    __cuda_array_interface__ = {"shape": (1, 2, 4, 4), "typestr": "<f4", "data": (4096, False), "version": 3}
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": (1, 2, 4, 4), "typestr": "<f4", "data": (4096, False), "version": 3}
+
     shape, ndim, dtype = (1, 2, 4, 4), 4, np.dtype("f4")
 
 
