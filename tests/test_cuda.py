@@ -98,3 +98,23 @@ def test_phases_are_the_transposed_convolution(kernel, dilation, stride):
             for i in range(out)
         }
         assert met == want
+
+
+# Benchmarks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(cuda.is_available(), reason="there is a device")
+def test_benchmarks_say_that_they_are_not_available():
+    script = """
+import benchmarks.cuda as twins
+for name in ("Standard", "Pointwise", "Depthwise", "Separable", "Atrous", "Transposed", "Gradients"):
+    twin = getattr(twins, name + "OnDevice")()
+    try:
+        twin.setup(twin.params[0])
+    except NotImplementedError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), cwd=HERE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [f"not available: {cuda.why_not()}"] * 7

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cuda import device, gradients, job, packing
+from fastconv.cuda import device, gradients, job, packing, pointwise, winograd
 from fastconv.cuda.device import View
 from fastconv.cuda.indices import finisher, inner_finisher
 from fastconv.cuda.job import Job
@@ -330,6 +330,46 @@ def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
     return run
 
 
+def by_window(task: Task) -> None:
+    """Winograd's: windows to points, one product a point, points to tiles; filters to points before, unless they are kept."""
+    problem, tile = task.problem, task.tile
+    threads = THREADS // 4  # a thread keeps 36 numbers, and each costs a row of memory: more, and fewer, blocks
+    count = problem.batch * math.prod(-(-size // winograd.OUTPUTS) for size in problem.out_space)
+    told = _job(task, np.int32)
+    panels = -(-problem.filters // tile.filters)
+    if (winograd, tile) not in task.packed:
+        size = panels * -(-problem.channels // tile.channels) * tile.channels * tile.filters
+        packed = View(device.empty(task.x.owner, (winograd.WINDOW * size,)))
+        ready = _replaced(told, out=packed.row, panels=panels)
+        winograd.winograd_filters(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), threads, task.stream](ready)
+        task.packed[winograd, tile] = packed
+    points, channels, filters = winograd.WINDOW, problem.channels, problem.filters
+    v = View(device.empty(task.x.owner, (points, channels, count)))
+    m = View(device.empty(task.x.owner, (points, filters, count)))
+    ready = _replaced(told, out=v.row, out_filter=count, out_image=channels * count)
+    winograd.winograd_windows(problem.dtype)[_grid(channels * count, task.gpu.multiprocessors), threads, task.stream](ready)
+    product = {
+        "x": v.row, "weight": task.packed[winograd, tile].row, "out": m.row, "batch": 1, "groups": points, "channels": channels,
+        "filters": filters, "space": (1, 1, count), "out_space": (1, 1, count), "kernel": (1, 1, 1), "stride": (1, 1, 1),
+        "dilation": (1, 1, 1), "x_channel": count, "x_steps": (0, 0, 1), "out_filter": count, "out_steps": (0, 0, 1),
+        "panels": panels,
+    }  # fmt: skip
+    multiply = pointwise.tiled_pointwise(
+        problem.dtype, finisher("none", False, "identity"), tile, channels % tile.channels == 0
+    )  # fmt: skip
+    grid = -(-count // tile.pixels), points * panels
+    multiply[grid, tile.threads, task.stream](job.fill(product, NUMBERS[problem.dtype], np.int32))
+    ready = _replaced(told, x=m.row, x_channel=count, x_image=filters * count)
+    kernel = winograd.winograd_tiles(problem.dtype, _finish(problem))
+    kernel[_grid(filters * count, task.gpu.multiprocessors), threads, task.stream](ready)
+
+
+def _replaced(told: Job, **changes: Any) -> Job:
+    """With int32 for integers."""
+    narrow: dict[str, Any] = {name: np.int32(value) if isinstance(value, int) else value for name, value in changes.items()}
+    return told._replace(**narrow)
+
+
 def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, changes: dict[str, Any]) -> None:
     """Pack the weights, unless they are kept, and launch; `part` names what of the weights the changed geometry reads."""
     problem, tile = task.problem, task.tile
@@ -350,7 +390,7 @@ def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, changes: dict
     else:
         kernel = factory(problem.dtype, _finish(problem), tile, whole)
     grid = -(-int(described.batch) * math.prod(map(int, described.out_space)) // tile.pixels), int(described.groups) * panels
-    ready = described._replace(weight=task.packed[part, tile].row, panels=np.int32(panels))  # type: ignore[arg-type]
+    ready = _replaced(described, weight=task.packed[part, tile].row, panels=panels)
     kernel[grid, tile.threads, task.stream](ready)
 
 

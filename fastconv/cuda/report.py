@@ -102,6 +102,7 @@ class Compiled:
         ]  # fmt: skip
 
 
+SAME_CODE = {"tiled_atrous": "tiled_standard", "tiled_transposed": "tiled_standard"}
 HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "shared", "occupancy", "FMA share"]
 
 
@@ -110,7 +111,7 @@ HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "sh
 
 def variants(capability: int) -> Iterator[Variant]:
     """Every kernel, with the tiles of a capability, a bias per channel and a ReLU."""
-    from fastconv.cuda import depthwise, gradients, launch, packing, pointwise, separable, standard, table, transposed
+    from fastconv.cuda import depthwise, gradients, launch, packing, pointwise, separable, standard, table, transposed, winograd
     from fastconv.cuda.indices import finisher, inner_finisher
     from fastconv.cuda.tiles import Patch
 
@@ -137,10 +138,15 @@ def variants(capability: int) -> Iterator[Variant]:
                 patch = Patch(taps, stride, table.ACROSS, table.DOWN, table.ROWS)
                 kernel = depthwise.tiled_depthwise(dtype, finish, patch)
                 yield variant("tiled_depthwise", dtype, kernel, patch.threads, False, patch)
+        big = table.tiles(capability, dtype)[0]
+        for kernel in (
+            winograd.winograd_windows(dtype), winograd.winograd_tiles(dtype, finish), winograd.winograd_filters(dtype, big),
+        ):  # fmt: skip
+            yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS // 4, False)
         for kernel in (
             standard.direct_standard(dtype, finish), pointwise.direct_pointwise(dtype, finish),
             depthwise.direct_depthwise(dtype, finish), transposed.direct_transposed(dtype, finish),
-            gradients.direct_slope("clip"), gradients.direct_map_gradient, packing.filter_panels(dtype, table.tiles(80, dtype)[0]),
+            gradients.direct_slope("clip"), gradients.direct_map_gradient, packing.filter_panels(dtype, big),
         ):  # fmt: skip
             yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS)
         slab = separable.direct_separable(dtype, finish, inner, table.SLAB)
@@ -353,7 +359,7 @@ def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
     """For every layer of the benchmarks whose kernel the report has, on each product."""
     from fastconv.bench.layers import LAYERS, MORE_LAYERS
     from fastconv.cuda.launch import Gpu
-    from fastconv.cuda.table import implementations
+    from fastconv.cuda.table import blocks, implementations, transformed, winograd_product
 
     shares = {(c.name, c.dtype, c.tile, c.capability): c.share for c in found if c.share}
     for product, about in PRODUCTS.items():
@@ -361,9 +367,16 @@ def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
         for name, problem in (LAYERS | MORE_LAYERS).items():
             if problem.kind == "weights":
                 continue
-            _, implementation, division, _ = choose(problem, implementations(here), about.multiprocessors)
-            tile, last = division.tile, problem.pointwise if isinstance(problem, SeparableProblem) else problem
-            kernel = implementation.name.replace("atrous", "standard").replace("transposed", "standard")
+            meant, implementation, division, _ = choose(problem, implementations(here), about.multiprocessors)
+            tile, last, moved = (
+                division.tile,
+                problem.pointwise if isinstance(problem, SeparableProblem) else problem,
+                problem.bytes,
+            )
+            kernel, items = SAME_CODE.get(implementation.name, implementation.name), division.items
+            if kernel == "winograd_4x4":
+                kernel, last = "tiled_pointwise", winograd_product(meant)
+                items, moved = blocks(last, tile), moved + 2 * transformed(last) * 4
             share = shares.get((kernel, problem.dtype, str(tile), about.capability))
             if share is None:
                 continue
@@ -372,9 +385,9 @@ def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
             else:
                 depth = -(-last.channels // last.groups // tile.channels) * tile.channels * math.prod(last.kernel)
                 depth /= math.prod(last.stride) if last.operation == "transposed" else 1
-                busiest = -(-division.items // about.multiprocessors) * tile.filters * tile.pixels * depth
+                busiest = -(-items // about.multiprocessors) * tile.filters * tile.pixels * depth
             rate = min(most.lanes, share * most.issues) * about.clock * 1e9
-            yield Estimate(name, implementation.name, product, busiest / rate, problem.bytes / (about.bandwidth * 1e9))
+            yield Estimate(name, implementation.name, product, busiest / rate, moved / (about.bandwidth * 1e9))
 
 
 def report(capabilities: Sequence[int], names: Sequence[str], *, as_json: bool = False, layers: bool = False) -> None:

@@ -132,10 +132,11 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, whole: bool, one_tap: bo
             four = quad(job.weight, w, k * threads)
             next_weights[k], next_weights[k + 1], next_weights[k + 2], next_weights[k + 3] = four
         for k in range(own_pixels):
-            number = zero
-            if place >= 0 and (whole or c + k * rows < job.channels):
-                number = value(job, place, z, i, j, i4(c + k * rows))
-            next_pixels[k] = number
+            next_pixels[k] = zero
+        if place >= 0:
+            for k in range(own_pixels):
+                if whole or c + k * rows < job.channels:
+                    next_pixels[k] = value(job, place, z, i, j, i4(c + k * rows))
 
     @function
     def store_slice(weights, image, next_weights, next_pixels, w, x):
@@ -191,9 +192,10 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, whole: bool, one_tap: bo
             store_slice(weights, image, next_weights, next_pixels, i4(thread * 4), thread)
         cuda.syncthreads()
         half = i4(0)
-        for t in range(slices):
-            more = t + 1 < slices
-            if more:
+        left = slices
+        while left > 0:
+            left = i4(left - 1)
+            if left > 0:
                 w, c = i4(w + weight_slice), i4(c + depth)
                 if not one_tap and c - thread // pixels >= job.channels:
                     c, b = i4(thread // pixels), i4(b + 1)
@@ -211,7 +213,7 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, whole: bool, one_tap: bo
                 four_channels(weights, image, sums, u, v, w_at, x_at, 8)
                 four_channels(weights, image, sums, u, v, w_at, x_at, 12)
             half = i4(1 - half)
-            if more:
+            if left > 0:
                 w_to, x_to = i4(half * weight_slice + thread * 4), i4(half * pixel_slice + thread)
                 store_slice(weights, image, next_weights, next_pixels, w_to, x_to)
                 cuda.syncthreads()

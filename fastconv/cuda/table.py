@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from fastconv.cpu.winograd import error_bound
 from fastconv.cuda import atrous, depthwise, launch, pointwise, separable, standard, transposed
 from fastconv.cuda.launch import Gpu
 from fastconv.cuda.tiles import Patch, Slab, Tile
+from fastconv.cuda.winograd import OUTPUTS, WINDOW
 from fastconv.plan import AnyProblem, Division, Implementation
 from fastconv.problem import SeparableProblem
 
@@ -41,6 +46,7 @@ INT32 = 2**31 - 2**20  # numbers of an array that 32-bit indices reach, with roo
 GRID_ROWS = 65_535  # the most blocks of a grid's second dimension
 LANES = 64  # multiply-adds that a multiprocessor of 8.0 does in a cycle
 DIRECT = 46  # instructions of direct_standard for each multiply-add, by its machine code
+BYTES = 10  # that a multiprocessor's share of the memory moves in a cycle: 1,555 GB/s for 108 of them at 1.41 GHz
 TILED = 1.25  # and of the implicit matrix product
 
 
@@ -77,6 +83,27 @@ def _dense(problem: Any) -> str | None:
     return _reachable(problem)
 
 
+def _windows_suit(problem: Any) -> str | None:
+    if problem.kernel != (3, 3) or problem.stride != (1, 1) or problem.groups != 1:
+        return "computes 3x3 windows of stride 1 without groups"
+    needed = transformed(winograd_product(problem))
+    return f"indexes by 32 bits, and needs {needed:,} numbers" if needed > INT32 else _reachable(problem)
+
+
+def winograd_product(problem: Any) -> Any:
+    """The product of Winograd's scheme: a pointwise layer of 36 groups, a point each, with a tile a pixel."""
+    count = problem.batch * math.prod(-(-size // OUTPUTS) for size in problem.out_space)
+    return replace(
+        problem, batch=1, space=(count,), kernel=(1,), stride=(1,), pads=((0, 0),), dilation=(1,), groups=WINDOW,
+        channels=WINDOW * problem.channels, filters=WINDOW * problem.filters, bias="none", residual=False,
+    )  # fmt: skip
+
+
+def transformed(product: Any) -> int:
+    """Numbers of the image and of the result at all points."""
+    return product.space[0] * (product.channels + product.filters)  # type: ignore[no-any-return]
+
+
 def _window(problem: Any) -> str | None:
     if problem.dimensions != 2 or any(d != 1 for d in problem.dilation):
         return "computes planes without dilation"
@@ -92,7 +119,8 @@ def _window(problem: Any) -> str | None:
 # What they cost --------------------------------------------------------------------------------------------------------
 
 
-def _blocks(problem: Any, tile: Tile) -> int:
+def blocks(problem: Any, tile: Tile) -> int:
+    """Of an implicit matrix product."""
     last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
     pixels = problem.batch * math.prod(problem.out_space)
     return -(-pixels // tile.pixels) * last.groups * -(-last.filters // last.groups // tile.filters)
@@ -105,7 +133,7 @@ def _tile_cycles(problem: Any, tile: Tile, multiprocessors: int) -> float:
     depth = channels * math.prod(last.kernel)
     if last.operation == "transposed":
         depth /= math.prod(last.stride)
-    rounds = -(-_blocks(problem, tile) // multiprocessors)
+    rounds = -(-blocks(problem, tile) // multiprocessors)
     return rounds * tile.filters * tile.pixels * depth * TILED / LANES
 
 
@@ -130,7 +158,7 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
     def tiled(kind: str, run: Any, refuse: Callable[[Any], str | None] = _dense) -> Implementation:
         def divide(problem: Any, multiprocessors: int) -> Division:
             tile = _best_tile(problem, here)
-            return Division(_blocks(problem, tile), tile=tile)
+            return Division(blocks(problem, tile), tile=tile)
 
         def cycles(problem: Any) -> float:
             return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
@@ -142,7 +170,20 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
     def divide_planes(problem: Any, multiprocessors: int) -> Division:
         return Division(problem.batch * problem.filters, tile=patch(problem))
 
+    def divide_windows(problem: Any, multiprocessors: int) -> Division:
+        return Division(1, tile=_best_tile(winograd_product(problem), here))
+
+    def window_cycles(problem: Any) -> float:
+        """The product's, and the time of what passes through memory on its way, written and read."""
+        product = winograd_product(problem)
+        moved = 2 * transformed(product) * np.dtype(problem.dtype).itemsize
+        return _tile_cycles(product, _best_tile(product, here), here.multiprocessors) + moved / BYTES / here.multiprocessors
+
     return (
+        Implementation(
+            "winograd_4x4", "winograd", ("standard",), launch.by_window, _unpacked, divide_windows, "tiles", _windows_suit,
+            cycles=window_cycles, error=lambda problem: error_bound(4, problem.channels, problem.dtype),
+        ),
         tiled("pointwise", launch.by_tile(pointwise.tiled_pointwise)),
         Implementation(
             "tiled_depthwise", "tiled", ("depthwise",), launch.by_patch(depthwise.tiled_depthwise), _unpacked, divide_planes,

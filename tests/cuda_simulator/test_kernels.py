@@ -9,11 +9,13 @@ from cases import arrays, call, parse, rounded
 
 import fastconv as fc
 from fastconv import cuda
+from fastconv.cpu.toom import F4
+from fastconv.cpu.winograd import error_bound
 from fastconv.problem import SeparableProblem
 
 pytestmark = pytest.mark.skipif(not cuda.is_available(), reason=f"no CUDA: {cuda.why_not()}")
 if cuda.is_available():
-    from fastconv.cuda import launch, table
+    from fastconv.cuda import launch, table, winograd
     from fastconv.cuda.device import cuda as device
     from fastconv.plan import choose
 
@@ -90,7 +92,7 @@ def test_tiles_of_the_real_size(text):
 
 def test_large_arrays_are_left_to_64_bit_indices():
     assert kernel_of("conv2d,n1c64i8000x8000f64k3p1", "auto") == "direct_standard"
-    assert kernel_of("conv2d,n1c64i800x800f64k3p1", "auto") == "tiled_standard"
+    assert kernel_of("conv2d,n1c64i800x800f64k5p2", "auto") == "tiled_standard"
 
 
 def test_what_the_table_refuses():
@@ -98,3 +100,49 @@ def test_what_the_table_refuses():
     assert kernel_of("conv2d,n1c9i9f9k3g9,channels_last", "auto") == "direct_depthwise"
     assert kernel_of("conv2d,n1c9i9f9k3d2g9", "tiled") is None
     assert kernel_of("conv2d,n1c70000i9f70000k3g70000", "auto") == "direct_depthwise"
+
+
+WINOGRAD = [
+    "conv2d,n1c3i5x9f4k3p1,bias,relu",
+    "conv2d,n2c2i4x7f3k3p1:0x0:2,residual,pixelbias",
+    "conv2d,n1c5i9x6f3k3,channels_last,bias",
+    "conv2d,n1c2i6f2k3p1,float64",
+    "transposed2d,n1c2i6x5f3k3p1,bias",
+    "conv2d,n1c2i4x5f3k3p2,circular",
+]
+
+
+@pytest.mark.parametrize("text", WINOGRAD)
+def test_winograd(text):
+    """Its error stays below its bound, and the reference's own rounding."""
+    problem = parse(text)
+    given = arrays(problem, np.random.default_rng(0))
+    got = call(fc, problem, on_device(given), algorithm="winograd").copy_to_host()
+    want = call(fc.reference, problem, given)
+    size = cases.largest(problem, given) if problem.operation == "conv" else 64.0
+    assert (np.abs(got - want) <= cases.STEEPEST * error_bound(4, problem.channels, problem.dtype) * size).all()
+    assert kernel_of(text, "winograd") == "winograd_4x4"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_transforms_are_those_of_the_scheme(dtype):
+    """B', A' and G of cpu/toom.py, which are exact."""
+    if not cuda.simulated():
+        pytest.skip("the functions are compiled")
+    number = np.dtype(dtype).type
+    for function, matrix in zip(winograd.transforms(dtype), (F4.b, F4.a, F4.g)):
+        for k, column in enumerate(np.array(matrix, float).T):
+            unit = [number(k == m) for m in range(len(matrix[0]))]
+            np.testing.assert_allclose(function(*unit), column, rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("text", ["conv2d,n1c3i4x5f4k3p1,bias,residual", "weights2d,n1c2i4x5f3k3p1"])
+def test_cases_of_the_benchmarks(text):
+    from fastconv.bench import segment
+    from fastconv.bench.device import device_case, device_time
+    from fastconv.bench.layers import step
+
+    problem = parse(text)
+    filled, case = segment([problem]), device_case(problem)
+    np.testing.assert_allclose(case().copy_to_host(), step(filled.layers[0])(filled.x), rtol=1e-4, atol=1e-4)
+    assert device_time(lambda: None, repetitions=1) >= 0
