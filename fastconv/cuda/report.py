@@ -78,7 +78,7 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler made of a variant; `share` is None for a kernel without multiply-adds in a loop."""
+    """What the compiler made of a variant; `share` is None for a kernel without multiply-adds."""
 
     name: str
     dtype: str
@@ -291,7 +291,7 @@ def instructions_of(text: str) -> Code:
 
 
 def share_of(code: Code) -> float | None:
-    """Multiply-adds among the instructions of the main loop: of the innermost ones that with the most multiply-adds."""
+    """Multiply-adds among the instructions of the main loop, the innermost one with the most, or of a kernel that has no loop."""
 
     def count(loop: tuple[int, int]) -> int:
         return sum(name.split(".")[0] in MULTIPLY_ADDS for name in code.names[loop[0] : loop[1] + 1])
@@ -302,9 +302,9 @@ def share_of(code: Code) -> float | None:
 
     loops = [loop for loop in code.loops if innermost(loop) and count(loop)]
     if not loops:
-        return None
+        loops = [(0, len(code.names) - 1)]  # all unrolled
     main = max(loops, key=count)
-    return count(main) / (main[1] - main[0] + 1)
+    return count(main) / (main[1] - main[0] + 1) or None
 
 
 # Reporting ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Every CUDA kernel against the reference, on the tables of cases that the CPU's kernels share: exact on whole numbers."""
 
 import math
+from contextlib import nullcontext
 
 import cases
 import numpy as np
@@ -52,7 +53,7 @@ def kernel_of(text, algorithm):
 
 def simulated_work(text, algorithm):
     problem = parse(text)
-    if algorithm == "direct":
+    if algorithm == "direct" or problem.kind == "depthwise":
         return problem.operations / 2
     last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
     blocks = -(-problem.batch * math.prod(problem.out_space) // 8) * last.groups * -(-last.filters // last.groups // 64)
@@ -145,4 +146,5 @@ def test_cases_of_the_benchmarks(text):
     problem = parse(text)
     filled, case = segment([problem]), device_case(problem)
     np.testing.assert_allclose(case().copy_to_host(), step(filled.layers[0])(filled.x), rtol=1e-4, atol=1e-4)
-    assert device_time(lambda: None, repetitions=1) >= 0
+    with pytest.warns(UserWarning, match="timings are bogus") if cuda.simulated() else nullcontext():
+        assert device_time(lambda: None, repetitions=1) >= 0
