@@ -11,6 +11,7 @@ import fastconv
 # The choices of `bench`, said again here because fastconv.bench is worth importing only when it runs.
 TABLES = ("tuned", "more", "other")
 CHAINS = ("resnet18", "mobilenet_v1", "mobilenet_v2")
+CAPABILITIES = (80, 90)
 KINDS = ("standard", "pointwise", "depthwise", "separable", "atrous", "transposed", "weights")
 
 
@@ -44,6 +45,14 @@ def parser() -> argparse.ArgumentParser:
     compiling = commands.add_parser("compile", help="compile every kernel now, so that no first call has to wait")
     compiling.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
     compiling.add_argument("--list", action="store_true", help="name the variants, and compile nothing")
+
+    cuda = commands.add_parser(
+        "cuda-report", help="compile the CUDA kernels without a device, and count registers and instructions"
+    )
+    cuda.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
+    cuda.add_argument("--capability", type=int, action="append", choices=CAPABILITIES, help="80 for 8.0 (default: all)")
+    cuda.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    cuda.add_argument("--layers", action="store_true", help="estimate the least time of each layer of the benchmarks, too")
     return top
 
 
@@ -91,6 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             for name, value in gather():
                 print(f"{name:<13} {value}")
+        elif given.command == "cuda-report":
+            from fastconv.cuda.report import report
+
+            report(given.capability or CAPABILITIES, given.kernel, as_json=given.json, layers=given.layers)
         else:
             _bench(given)
     except (ArithmeticError, ImportError, OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastconv import cuda
 from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import AnyProblem, Choice, choose
@@ -471,7 +472,7 @@ def separable_conv2d(
     ((5, 8, 8), 27.0)
     """
     check_arrays(x=x, depthwise_weight=depthwise_weight, pointwise_weight=pointwise_weight)
-    check_arrays(optional=True, depthwise_bias=depthwise_bias, pointwise_bias=pointwise_bias, residual=residual)
+    check_arrays(optional=True, beside=x, depthwise_bias=depthwise_bias, pointwise_bias=pointwise_bias, residual=residual)
     problem = of_separable(
         x, depthwise_weight, pointwise_weight, depthwise_bias, pointwise_bias, stride, padding, dilation,
         depthwise_activation=depthwise_activation, activation=activation, residual=residual, data_format=data_format,
@@ -679,6 +680,8 @@ def _computed(
     out: Array | None, problem: Callable[[], AnyProblem],
 ) -> Array:  # fmt: skip
     """Compute a call of a function with arguments `said`; `problem` checks them all, unless such a call was checked before."""
+    if type(x) is not np.ndarray and cuda.is_device_array(x):
+        return compute(problem(), x, weights, biases, residual, out)
     looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
     # By their text: 1, 1.0 and True are one key, but only the first is a stride.
     key = (function, repr(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads())
@@ -706,8 +709,11 @@ def compute(
     problem: AnyProblem, x: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None,
     out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Compute a checked problem with weights that are packed for this call alone."""
+    """Compute a checked problem with weights that are packed for this call alone, where its arrays lie."""
     answer_if_asked(problem, x, weights, biases, residual)
+    if type(x) is not np.ndarray and cuda.is_device_array(x):
+        check_arrays(optional=True, beside=x, out=out)
+        return cuda.kernels().compute(problem, x, weights, biases, residual, out)  # type: ignore[no-any-return]
     return run(call_of(problem, x, residual), x, weights, biases, residual, out)
 
 
@@ -752,7 +758,7 @@ def fits(shape: tuple[int, ...], dtype: Any, out: Any, *inputs: Array | None) ->
 
 def check_out(problem: AnyProblem, x: Array, out: Array, *inputs: Array | None) -> None:
     """Refuse an `out` that the result does not fit, or that shares memory with an input."""
-    check_arrays(out=out)
+    check_arrays(beside=x, out=out)
     if out.shape != result_shape(problem, x) or out.dtype != problem.dtype:
         check_result("out", out, problem, x.ndim)
     flags = out.flags
@@ -776,14 +782,21 @@ def _images(x: Array, weight: Array, bias: Array | None, residual: Array | None)
     """The first three arguments of every builder, once they are known to be arrays."""
     if not (type(x) is type(weight) is np.ndarray and residual is None and (bias is None or type(bias) is np.ndarray)):
         check_arrays(x=x, weight=weight)
-        check_arrays(optional=True, bias=bias, residual=residual)
+        check_arrays(optional=True, beside=x, bias=bias, residual=residual)
     return x, weight, bias
 
 
-def check_arrays(optional: bool = False, **named: Any) -> None:
-    """Refuse what is not an ndarray."""
+def check_arrays(optional: bool = False, beside: Any = None, **named: Any) -> None:
+    """Refuse what is no array of NumPy or a device, or does not lie where `beside` does, or else the first of them."""
     for name, array in named.items():
-        if type(array) is np.ndarray or (optional and array is None):
+        if optional and array is None:
             continue
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        beside = array if beside is None else beside
+        if type(array) is type(beside) is np.ndarray:
+            continue
+        on_a_device = cuda.is_device_array(array)
+        if not on_a_device and (not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray)):
             raise TypeError(f"{name}: got {type(array).__name__}, expected a NumPy array")
+        if on_a_device != cuda.is_device_array(beside):
+            got, expected = ("a device array", "a NumPy array") if on_a_device else ("a NumPy array", "a device array")
+            raise TypeError(f"{name}: got {got}, expected {expected} as the others are: bring all arrays to one place")

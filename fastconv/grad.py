@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import functional
+from fastconv import cuda, functional
 from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
@@ -665,15 +665,24 @@ def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, wei
     """The gradient with respect to an input that is known by its size."""
     functional.check_arrays(weight=weight, grad_output=grad_output)
 
-    def plan() -> functional.Call:
+    def adjoint() -> Problem:
         x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
         forward = problem(x)
         check_result("grad_output", grad_output, forward, x.ndim)
-        functional.answer_if_asked(forward.adjoint(), grad_output, [weight], [None])
-        return functional.call_of(forward.adjoint(), grad_output, None)
+        return forward.adjoint()
 
-    call = functional.remembered(("input", repr(said), weight.shape, weight.dtype, *_look(grad_output)), plan)
-    return functional.run(call, grad_output, [weight], [None], None, None)
+    if cuda.is_device_array(grad_output):
+        return functional.compute(adjoint(), grad_output, [weight], [None])
+    return _run_adjoint(("input", repr(said), weight.shape, weight.dtype, *_look(grad_output)), adjoint, weight, grad_output)
+
+
+def _run_adjoint(key: Any, adjoint: Callable[[], Problem], weight: Array, grad_output: Array) -> Array:
+    def plan() -> functional.Call:
+        problem = adjoint()
+        functional.answer_if_asked(problem, grad_output, [weight], [None])
+        return functional.call_of(problem, grad_output, None)
+
+    return functional.run(functional.remembered(key, plan), grad_output, [weight], [None], None, None)
 
 
 def _conv_weight(
@@ -704,26 +713,34 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
     """The gradient with respect to a weight that is known by its size."""
     functional.check_arrays(x=x, grad_output=grad_output)
 
-    def plan() -> functional.Call:
-        forward = problem(Shaped(_shape("weight_size", weight_size), dtype_of("x", x)))
-        check_result("grad_output", grad_output, forward, x.ndim)
-        return _weight_call(forward, x, grad_output)
+    def forward() -> Problem:
+        checked = problem(Shaped(_shape("weight_size", weight_size), dtype_of("x", x)))
+        check_result("grad_output", grad_output, checked, x.ndim)
+        return checked
 
-    call = functional.remembered(("weight", repr(said), *_look(x), *_look(grad_output)), plan)
+    if cuda.is_device_array(x):
+        return weight_gradient(forward(), x, grad_output)
+    key = ("weight", repr(said), *_look(x), *_look(grad_output))
+    call = functional.remembered(key, lambda: _weight_call(forward(), x, grad_output))
     return _weight_gradient(call, x, grad_output, exchanged=said[0] == "transposed")
 
 
 def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its weights."""
+    exchanged = problem.operation == "transposed"  # its adjoint's weights are its own, with image and gradient exchanged
+    if cuda.is_device_array(x):
+        task = (problem.adjoint() if exchanged else problem).weights()
+        pair = (grad_output, x) if exchanged else (x, grad_output)
+        return cuda.kernels().weight_gradient(task, *pair)  # type: ignore[no-any-return]
     call = functional.remembered(("weight", problem, *_look(x), *_look(grad_output)), lambda: _weight_call(problem, x, grad_output))
-    return _weight_gradient(call, x, grad_output, exchanged=problem.operation == "transposed")
+    return _weight_gradient(call, x, grad_output, exchanged)
 
 
 def input_gradient(problem: Problem, weight: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its input."""
-    key = ("input", problem, *_look(grad_output))
-    call = functional.remembered(key, lambda: functional.call_of(problem.adjoint(), grad_output, None))
-    return functional.run(call, grad_output, [weight], [None], None, None)
+    if cuda.is_device_array(grad_output):
+        return functional.compute(problem.adjoint(), grad_output, [weight], [None])
+    return _run_adjoint(("input", problem, *_look(grad_output)), problem.adjoint, weight, grad_output)
 
 
 def _look(array: Array) -> tuple[Any, ...]:
@@ -758,7 +775,10 @@ def _weight_gradient(call: functional.Call, x: Array, grad_output: Array, exchan
 
 def bias_gradient(dimensions: int, grad_output: Array, data_format: str) -> Array:
     """The gradient with respect to a bias of one number a filter."""
-    grad = packing.readable(checked_of_bias(dimensions, grad_output, data_format))
+    batched = checked_of_bias(dimensions, grad_output, data_format)
+    if cuda.is_device_array(batched):
+        return cuda.kernels().bias_gradient(batched, dimensions, data_format)  # type: ignore[no-any-return]
+    grad = packing.readable(batched)
     planned = launch.bias_gradient(grad, data_format)
     out = packing.aligned_empty((planned.ready.items,), grad.dtype)
     planned(None, grad, out)
@@ -766,13 +786,15 @@ def bias_gradient(dimensions: int, grad_output: Array, data_format: str) -> Arra
 
 
 def checked_of_bias(dimensions: int, grad_output: Array, data_format: str) -> Array:
-    """The argument of a bias gradient with its batch dimension."""
+    """The argument of a bias gradient with its batch dimension; on a device as it is."""
     functional.check_arrays(grad_output=grad_output)
     one_of("data_format", data_format, ("channels_first", "channels_last"))
     dtype_of("grad_output", grad_output)
     if grad_output.ndim not in (dimensions + 1, dimensions + 2):
         raise ValueError(f"grad_output: got {grad_output.ndim} dimensions, expected {dimensions + 2}, or one less without batch")
-    return grad_output if grad_output.ndim == dimensions + 2 else grad_output[np.newaxis]
+    if cuda.is_device_array(grad_output) or grad_output.ndim == dimensions + 2:
+        return grad_output
+    return grad_output[np.newaxis]
 
 
 def _shape(name: str, size: Any) -> tuple[int, ...]:

@@ -13,13 +13,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import functional, grad
+from fastconv import cuda, functional, grad
 from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.epilogue import Activation
 from fastconv.explain import Explanation, explain
 from fastconv.plan import AnyProblem, choose
-from fastconv.problem import Problem, Shaped, as_pointwise, check_result, of_conv, of_depthwise, of_separable, of_transposed
+from fastconv.problem import (
+    Problem,
+    Shaped,
+    as_pointwise,
+    check_result,
+    dtype_of,
+    of_conv,
+    of_depthwise,
+    of_separable,
+    of_transposed,
+)
 
 Array = np.ndarray[Any, Any]
 MOST_PLANS = 64  # of a layer: callers may come with ever new shapes
@@ -51,6 +61,14 @@ class _Plan(NamedTuple):
     bound: launch.Bound | None  # None for a batch of 0
 
 
+class _OnDevice(NamedTuple):
+    """A layer's arrays on one device; `packed` is filled by fastconv/cuda/launch.py."""
+
+    weights: list[Any]
+    biases: list[Any]
+    packed: dict[Any, Any]
+
+
 def _forget_oldest(kept: dict[Any, Any], most: int) -> None:
     while len(kept) > most:
         del kept[next(iter(kept))]
@@ -72,6 +90,7 @@ class _Layer:
         self._lock = threading.Lock()
         self._plans: dict[Any, _Plan] = {}
         self._packed: dict[Any, list[Array | None]] = {}
+        self._on_devices: dict[Any, _OnDevice] = {}
 
     def __getattr__(self, name: str) -> Any:
         for held in ("_arrays", "_arguments"):
@@ -98,7 +117,7 @@ class _Layer:
 
     @property
     def _dtype(self) -> str:
-        return next(iter(self._arrays.values())).dtype.name  # type: ignore[union-attr]
+        return dtype_of(*next(iter(self._arrays.items())))
 
     # Calling ---------------------------------------------------------------------------------------------------------
 
@@ -109,7 +128,9 @@ class _Layer:
     def _call(self, x: Array, out: Array | None, residual: Array | None, output_size: Any = None) -> Array:
         if type(x) is not np.ndarray or residual is not None:
             functional.check_arrays(x=x)
-            functional.check_arrays(optional=True, residual=residual)
+            functional.check_arrays(optional=True, beside=x, residual=residual)
+            if cuda.is_device_array(x):
+                return self._call_on_device(x, out, residual, output_size)
         plan = self._plan(x, residual, output_size)
         if out is None:
             out = packing.aligned_empty(plan.out_shape, plan.dtype)
@@ -118,6 +139,28 @@ class _Layer:
         if plan.bound is not None:
             plan.bound(x, residual if residual is None else packing.contiguous(residual), out)
         return out
+
+    def _call_on_device(self, x: Array, out: Array | None, residual: Array | None, output_size: Any) -> Array:
+        functional.check_arrays(optional=True, beside=x, out=out)
+        problem = self._problem(x, residual, **({} if output_size is None else {"output_size": output_size}))
+        held = self._beside(x)
+        return cuda.kernels().compute(  # type: ignore[no-any-return]
+            problem, x, held.weights, held.biases, residual, out, packed=held.packed
+        )
+
+    def _beside(self, x: Array) -> _OnDevice:
+        """The weights and biases where x lies: NumPy arrays are put on a device once, and packed there once."""
+        weights, biases = self._weights_and_biases()
+        if type(x) is np.ndarray or not cuda.is_device_array(x):
+            return _OnDevice(weights, biases, {})
+        kernels = cuda.kernels()
+        place = kernels.place_of(x)
+        with self._lock:
+            if place not in self._on_devices:
+                moved = [[None if a is None else kernels.brought(a, x) for a in arrays] for arrays in (weights, biases)]
+                self._on_devices[place] = _OnDevice(moved[0], moved[1], {})
+                _forget_oldest(self._on_devices, MOST_PACKED)
+            return self._on_devices[place]
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         """Pack the weights and compile the kernel for inputs of this shape, ahead of the first call."""
@@ -136,6 +179,7 @@ class _Layer:
         return plan if plan is not None else self._planned(key, x, residual, output_size)
 
     def _planned(self, key: Any, x: Array, residual: Array | None, output_size: Any) -> _Plan:
+        functional.check_arrays(optional=True, beside=x, **self._arrays)
         problem = self._problem(x, residual, **({} if output_size is None else {"output_size": output_size}))
         choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
         packed_for = (choice.implementation.pack, choice.division.unit)
@@ -185,7 +229,8 @@ class _Layer:
         functional.check_arrays(x=x, grad_output=grad_output)
         problem = self._problem(x, None)
         assert isinstance(problem, Problem)
-        return backward(problem, x, self.weight, self.bias, grad_output)
+        held = self._beside(x)
+        return backward(problem, x, held.weights[0], held.biases[0], grad_output)
 
 
 def backward(problem: Problem, x: Array, weight: Array, bias: Array | None, grad_output: Array) -> Gradients:
@@ -196,19 +241,24 @@ def backward(problem: Problem, x: Array, weight: Array, bias: Array | None, grad
     if problem.activation != Activation():
         # The activation's slope is taken at the sum, which only a call without activation shows.
         sums = functional.compute(replace(problem, activation=Activation()), x, [weight], [bias])
-        grad_output = grad_output * problem.activation.derivative(sums)
+        if cuda.is_device_array(x):
+            grad_output = cuda.kernels().through_activation(problem, sums, grad_output)
+        else:
+            grad_output = grad_output * problem.activation.derivative(sums)
     grad_x = grad.input_gradient(problem, weight, grad_output)
     grad_weight = grad.weight_gradient(problem, x, grad_output)
-    batched = functional.batched(grad_output, problem)
-    if problem.bias == "pixel":
-        return Gradients(grad_x, grad_weight, batched.sum(axis=0))
+    if problem.bias == "none":
+        return Gradients(grad_x, grad_weight, None)
     if problem.bias == "channel":
-        grad_bias = grad.bias_gradient(problem.dimensions, grad_output, problem.data_format)
-        return Gradients(grad_x, grad_weight, grad_bias)
-    return Gradients(grad_x, grad_weight, None)
+        return Gradients(grad_x, grad_weight, grad.bias_gradient(problem.dimensions, grad_output, problem.data_format))
+    if cuda.is_device_array(x):
+        return Gradients(grad_x, grad_weight, cuda.kernels().map_gradient(problem, grad_output))
+    return Gradients(grad_x, grad_weight, functional.batched(grad_output, problem).sum(axis=0))
 
 
 def _frozen(array: Array) -> Array:
+    if cuda.is_device_array(array):
+        return cuda.kernels().copied(array)  # type: ignore[no-any-return]
     copy = packing.aligned_copy(array)
     copy.flags.writeable = False
     return copy
@@ -350,7 +400,8 @@ class PointwiseConv2d(_Layer):
         functional.check_arrays(x=x, grad_output=grad_output)
         problem = self._problem(x, None)
         assert isinstance(problem, Problem)
-        full = backward(problem, x, self._full(), self.bias, grad_output)
+        held = self._beside(x)
+        full = backward(problem, x, held.weights[0], held.biases[0], grad_output)
         return full._replace(weight=full.weight.reshape(self.weight.shape))
 
 
@@ -394,10 +445,10 @@ class SeparableConv2d(_Layer):
         functional.check_arrays(x=x, grad_output=grad_output)
         problem = self._problem(x, None)
         inner, outer = problem.depthwise, problem.pointwise  # type: ignore[union-attr]
-        full = self.pointwise_weight.reshape(outer.weight_shape)
-        between = functional.compute(inner, x, [self.depthwise_weight], [self.depthwise_bias])
-        above = backward(outer, between, full, self.pointwise_bias, grad_output)
-        below = backward(inner, x, self.depthwise_weight, self.depthwise_bias, above.x)
+        (weight, full), (bias, outer_bias), _ = self._beside(x)
+        between = functional.compute(inner, x, [weight], [bias])
+        above = backward(outer, between, full.reshape(outer.weight_shape), outer_bias, grad_output)
+        below = backward(inner, x, weight, bias, above.x)
         return SeparableGradients(below.x, below.weight, above.weight.reshape(self.pointwise_weight.shape), below.bias, above.bias)
 
 

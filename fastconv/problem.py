@@ -488,7 +488,10 @@ def one_of(name: str, value: Any, legal: Iterable[str]) -> str:
 
 def dtype_of(name: str, array: Any, expected: str | None = None) -> str:
     """The name of an array's dtype: float32 or float64, and the expected one."""
-    dtype = np.dtype(array.dtype)
+    try:
+        dtype = np.dtype(str(array.dtype).removeprefix("torch."))  # PyTorch's dtypes are its own, but their names are NumPy's
+    except TypeError:
+        raise ValueError(f"{name}: got dtype {array.dtype}, expected float32 or float64") from None
     if expected is not None and dtype.name != expected:
         raise ValueError(f"{name}: got dtype {dtype.name}, expected {expected} as x has; convert with {name}.astype(np.{expected})")
     if dtype.name not in DTYPES:

@@ -4,9 +4,10 @@ import cases
 import pytest
 from hypothesis import settings
 
-from fastconv import functional, plan
+from fastconv import cuda, functional, plan
 from fastconv.cpu import tiles
 
+collect_ignore = [] if cuda.is_available() else ["cuda_simulator"]  # test_cuda.py runs it in a process of its own
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.load_profile("fixed")
 

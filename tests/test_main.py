@@ -72,8 +72,8 @@ def test_wrong_arguments(arguments, capsys):
 
 def test_only_commands_that_exist_are_listed():
     text = parser().format_help()
-    assert all(command in text for command in ("demo", "info", "bench", "compile"))
-    assert not any(command in text for command in ("export", "cuda-report"))
+    assert all(command in text for command in ("demo", "info", "bench", "compile", "cuda-report"))
+    assert "export" not in text
 
 
 def test_as_a_module():

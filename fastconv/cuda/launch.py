@@ -1,0 +1,455 @@
+"""From arrays to launches: a kernel's job, its grid, and what must be packed before.
+
+The only file between the plan and the kernels. It expects what the API has checked. Everything runs on the stream of x's library,
+in its order, and nothing waits; results and what is packed come from that library's own allocator, which knows when memory may
+be used again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.cuda import device, gradients, job, packing, pointwise, winograd
+from fastconv.cuda.device import View
+from fastconv.cuda.indices import finisher, inner_finisher
+from fastconv.cuda.job import Job
+from fastconv.cuda.transposed import phases
+from fastconv.plan import AnyProblem, choose
+from fastconv.problem import Problem, SeparableProblem, check_result
+
+THREADS = 256  # a block of a kernel that has one thread a number: 8 warps, of which 4 blocks and more share a multiprocessor
+BLOCKS = 32  # of them for each multiprocessor at most; a thread strides over what is left
+REDUCERS = 256  # threads that add up one gradient
+NUMBERS = {"float32": np.float32, "float64": np.float64}
+
+
+class Gpu(NamedTuple):
+    """What plans depend on: the compute capability, 80 for 8.0, and how many multiprocessors there are."""
+
+    capability: int = 80
+    multiprocessors: int = 108
+
+
+class Task(NamedTuple):
+    """One call: what a launcher needs."""
+
+    problem: Any
+    tile: Any
+    mirrored: bool
+    x: View
+    weights: list[View]
+    biases: list[View | None]
+    residual: View | None
+    out: View
+    packed: dict[Any, Any]
+    stream: Any
+    gpu: Gpu
+
+
+@lru_cache(maxsize=16)
+def gpu(index: int) -> Gpu:
+    """Of the device of this number."""
+    if device.SIMULATED:
+        return Gpu()
+    with device.on(index):
+        here = device.cuda.get_current_device()
+        major, minor = here.compute_capability
+        return Gpu(10 * major + minor, here.MULTIPROCESSOR_COUNT)
+
+
+def compute(
+    problem: AnyProblem, x: Any, weights: list[Any], biases: list[Any], residual: Any = None, out: Any = None, *,
+    packed: dict[Any, Any] | None = None,
+) -> Any:  # fmt: skip
+    """Compute a checked problem on the device where its arrays lie. `packed` keeps packed weights for calls with the same ones."""
+    from fastconv.cuda.table import implementations
+
+    arrays = [x, *weights, *biases, residual, out]
+    index = _one_device(arrays)
+    if out is None:
+        batched = len(x.shape) == len(problem.x_shape)
+        out = device.empty(x, problem.out_shape if batched else problem.out_shape[1:])
+    else:
+        _check_out(problem, out, [View(a) for a in arrays[:-1] if a is not None])
+    if problem.batch:
+        here = gpu(index)
+        choice = choose(problem, implementations(here), here.multiprocessors)
+        # A pointwise problem is not made one long row here: the kernels index the pixels of any view.
+        meant = problem.mirrored() if choice.mirrored and isinstance(problem, Problem) else problem
+        with device.on(index):
+            stream = device.stream_of(x)
+            task = Task(
+                meant, choice.division.tile, choice.mirrored, _bordered(problem, x, stream), [View(w) for w in weights],
+                [None if bias is None else _contiguous(bias, stream) for bias in biases],
+                None if residual is None else _contiguous(residual, stream), View(out),
+                {} if packed is None else packed, stream, here,
+            )  # fmt: skip
+            choice.implementation.kernel(task)
+    return out
+
+
+def _one_device(arrays: list[Any]) -> int:
+    indices = [device.index_of(array) for array in arrays if array is not None]
+    if len({*indices}) > 1:
+        raise ValueError(f"arrays: lie on devices {indices}, expected all on that of x")
+    return indices[0]
+
+
+def _check_out(problem: AnyProblem, out: Any, inputs: list[View]) -> None:
+    check_result("out", out, problem, len(inputs[0].shape))  # type: ignore[arg-type]
+    view = View(out)
+    if not view.contiguous or view.read_only:
+        raise ValueError("out: expected a writable, C-contiguous array")
+    if any(view.overlaps(other) for other in inputs):
+        raise ValueError("out: shares memory with an input")
+
+
+# Copies, where a kernel cannot read an array as it is ---------------------------------------------------------------------
+
+
+def _contiguous(array: Any, stream: Any) -> View:
+    view = View(array)
+    return view if view.contiguous else _copied(array, view.shape, (0,) * len(view.shape), "zeros", stream)
+
+
+def _bordered(problem: AnyProblem, x: Any, stream: Any) -> View:
+    """The image; with its border drawn in where a padding mode asks for one."""
+    first, shape = _first(problem), tuple(x.shape)
+    if first.padding_mode == "zeros" or not any(map(any, first.pads)):
+        return View(x)
+    pads = [*first.pads, (0, 0)] if first.data_format == "channels_last" else [(0, 0), *first.pads]
+    pads = [(0, 0)] * (len(shape) - len(pads)) + pads
+    wide = tuple(n + before + after for n, (before, after) in zip(shape, pads, strict=True))
+    return _copied(x, wide, tuple(before for before, _ in pads), first.padding_mode, stream)
+
+
+def _copied(array: Any, shape: tuple[int, ...], before: tuple[int, ...], mode: str, stream: Any) -> View:
+    view, copy = View(array), View(device.empty(array, shape))
+    task = packing.Copy(
+        view.row, copy.row, _five(shape, 1), view.first, _five(view.shape, 1), _five(view.steps, 0), _five(before, 0),
+        packing.MODES[mode],
+    )  # fmt: skip
+    packing.copy[_grid(math.prod(shape)), THREADS, stream](task)
+    return copy
+
+
+def copied(array: Any) -> Any:
+    """A contiguous copy on the device, by the same library."""
+    with device.on(device.index_of(array)):
+        return _copied(array, tuple(array.shape), (0,) * len(array.shape), "zeros", device.stream_of(array)).owner
+
+
+def place_of(array: Any) -> tuple[str, int]:
+    """Whose array it is, and on which device."""
+    return device.library_of(array), device.index_of(array)
+
+
+def brought(array: Any, like: Any) -> Any:
+    """An array where another lies, by the same library: a NumPy one is copied to the device, others must be there."""
+    if isinstance(array, np.ndarray):
+        with device.on(device.index_of(like)):
+            return device.upload(array, like)
+    _one_device([like, array])
+    return array
+
+
+# Jobs -----------------------------------------------------------------------------------------------------------------
+
+
+def _job(task: Task, integer: Any = np.int64, **changes: Any) -> Job:
+    """The job of a task; `changes` are what a launcher knows better."""
+    problem, number = task.problem, NUMBERS[task.problem.dtype]
+    first, last = _first(problem), problem.pointwise if isinstance(problem, SeparableProblem) else problem
+    x_first, x_image, x_channel, x_steps = _lies(task.x, first)
+    _, _, out_filter, out_steps = _lies(task.out, last)
+    values: dict[str, Any] = {
+        "x": task.x.row, "out": task.out.row, "low": last.activation.low, "high": last.activation.high,
+        **_geometry(first, task.x), "out_space": _three(last.out_space, 1),
+        "groups": last.groups, "channels": last.channels // last.groups, "filters": last.filters // last.groups,
+        "x_first": x_first, "x_image": x_image, "x_channel": x_channel, "x_steps": x_steps,
+        "out_image": math.prod(last.out_shape[1:]), "out_filter": out_filter, "out_steps": out_steps,
+        "last": problem.data_format == "channels_last", **_weight(task.weights[-1], last, task.mirrored),
+    }  # fmt: skip
+    if isinstance(problem, SeparableProblem):
+        inner = _weight(task.weights[0], first, False)
+        values |= {
+            "inner_weight": inner["weight"], "inner_first": inner["weight_first"], "inner_filter": task.weights[0].steps[0],
+            "inner_steps": inner["weight_steps"], "multiplier": first.filters // first.groups,
+            "inner_low": first.activation.low, "inner_high": first.activation.high,
+        }  # fmt: skip
+        if task.biases[0] is not None:
+            values["inner_bias"] = task.biases[0].row
+    if task.biases[-1] is not None:
+        values["bias"] = task.biases[-1].row
+    if task.residual is not None:
+        values["residual"] = task.residual.row
+    return job.fill(values | changes, number, integer)
+
+
+def _geometry(problem: Problem, x: View) -> dict[str, Any]:
+    drawn_in = problem.padding_mode != "zeros"
+    dimensions = problem.dimensions
+    space = x.shape[-1 - dimensions : -1] if problem.data_format == "channels_last" else x.shape[-dimensions:]
+    return {
+        "batch": problem.batch, "groups": problem.groups,
+        "channels": problem.channels // problem.groups, "filters": problem.filters // problem.groups,
+        "space": _three(space, 1), "out_space": _three(problem.out_space, 1), "kernel": _three(problem.kernel, 1),
+        "stride": _three(problem.stride, 1), "dilation": _three(problem.dilation, 1),
+        "before": _three([0 if drawn_in else before for before, _ in problem.pads], 0),
+    }  # fmt: skip
+
+
+def _lies(view: View, problem: Problem) -> tuple[int, int, int, tuple[int, int, int]]:
+    """Where a batch begins, and its steps between images, channels and (planes, lines, columns)."""
+    steps = list(view.steps)
+    image = steps.pop(0) if len(steps) == problem.dimensions + 2 else 0
+    channel = steps.pop(-1 if problem.data_format == "channels_last" else 0)
+    return view.first, image, channel, _three(steps, 0)
+
+
+def _weight(view: View, problem: Problem, mirrored: bool) -> dict[str, Any]:
+    """How a weight lies; mirrored, that of a transposed convolution is read from its last tap back."""
+    outer, inner, *steps = view.steps
+    first = view.first
+    if mirrored:
+        first += sum((n - 1) * step for n, step in zip(problem.kernel, steps, strict=True))
+        steps = [-step for step in steps]
+    if mirrored or problem.operation == "transposed":
+        group, filters, channels = problem.channels // problem.groups * outer, inner, outer
+    else:
+        group, filters, channels = problem.filters // problem.groups * outer, outer, inner
+    return {
+        "weight": view.row, "weight_first": first, "weight_group": group, "weight_filter": filters, "weight_channel": channels,
+        "weight_steps": _three(steps, 0),
+    }  # fmt: skip
+
+
+def _first(problem: AnyProblem) -> Problem:
+    """The part of a problem that reads the image."""
+    return problem.depthwise if isinstance(problem, SeparableProblem) else problem
+
+
+def _three(sizes: Any, default: int) -> tuple[int, int, int]:
+    """Depth, height, width, from fewer of them."""
+    return (*[default] * (3 - len(sizes)), *sizes)  # type: ignore[return-value]
+
+
+def _five(sizes: Any, default: int) -> packing.Five:
+    return (*[default] * (5 - len(sizes)), *sizes)  # type: ignore[return-value]
+
+
+def _grid(numbers: int, multiprocessors: int = 108) -> int:
+    """Blocks of a kernel that has one thread a number, and strides."""
+    return max(1, min(-(-numbers // THREADS), BLOCKS * multiprocessors))
+
+
+def _finish(problem: AnyProblem) -> Any:
+    last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
+    return finisher(last.bias, last.residual, last.activation.name)
+
+
+def _finish_inner(problem: SeparableProblem) -> Any:
+    return inner_finisher(problem.depthwise.bias, problem.depthwise.activation.name)
+
+
+# Launchers: what an implementation of the table does with a task -----------------------------------------------------------
+
+
+def by_output(factory: Callable[..., Any]) -> Callable[[Task], None]:
+    """One thread an output."""
+
+    def run(task: Task) -> None:
+        kernel = factory(task.problem.dtype, _finish(task.problem))
+        grid = _grid(math.prod(task.problem.out_shape), task.gpu.multiprocessors)
+        kernel[grid, THREADS, task.stream](_job(task))
+
+    return run
+
+
+def by_slab(factory: Callable[..., Any]) -> Callable[[Task], None]:
+    """One block a slab of filters and pixels."""
+
+    def run(task: Task) -> None:
+        problem, slab = task.problem, task.tile
+        kernel = factory(problem.dtype, _finish(problem), _finish_inner(problem), slab)
+        pixels = problem.batch * math.prod(problem.out_space)
+        grid = -(-pixels // slab.pixels), -(-problem.filters // slab.filters)
+        kernel[grid, slab.threads, task.stream](_job(task, np.int32))
+
+    return run
+
+
+def by_patch(factory: Callable[..., Any]) -> Callable[[Task], None]:
+    """One block a patch of a plane."""
+
+    def run(task: Task) -> None:
+        problem, patch = task.problem, task.tile
+        height, width = _three(problem.out_space, 1)[1:]
+        grid = -(-height // (patch.down * patch.rows)) * -(-width // patch.across), problem.batch * problem.filters
+        factory(problem.dtype, _finish(problem), patch)[grid, patch.threads, task.stream](_job(task, np.int32))
+
+    return run
+
+
+def by_tile(factory: Callable[..., Any]) -> Callable[[Task], None]:
+    """One block a tile of filters and pixels; weights packed before."""
+
+    def run(task: Task) -> None:
+        _run_tiles(task, factory, "whole", {})
+
+    return run
+
+
+def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
+    """As by_tile, phase by phase of a transposed convolution."""
+
+    def run(task: Task) -> None:
+        problem = task.problem
+        _, _, _, out_steps = _lies(task.out, problem)
+        tap = _weight(task.weights[0], problem, False)
+        stride = _three(problem.stride, 1)
+        before = _three([before for before, _ in problem.pads], 0)
+        sizes = _three(problem.out_space, 1), _three(problem.kernel, 1), stride, _three(problem.dilation, 1), before
+        for lines in phases(*sizes):
+            _run_tiles(task, factory, lines, {
+                "out_space": tuple(line.outputs for line in lines),
+                "out_first": sum(line.first * step for line, step in zip(lines, out_steps, strict=True)),
+                "out_steps": tuple(s * step for s, step in zip(stride, out_steps, strict=True)),
+                "kernel": tuple(line.taps for line in lines), "before": tuple(line.before for line in lines),
+                "stride": (1, 1, 1), "dilation": tuple(line.dilation for line in lines),
+                "weight_first": tap["weight_first"]
+                + sum(line.last_tap * step for line, step in zip(lines, tap["weight_steps"], strict=True)),
+                "weight_steps": tuple(-line.step * step for line, step in zip(lines, tap["weight_steps"], strict=True)),
+            })  # fmt: skip
+
+    return run
+
+
+def by_window(task: Task) -> None:
+    """Winograd's: windows to points, one product a point, points to tiles; filters to points before, unless they are kept."""
+    problem, tile = task.problem, task.tile
+    threads = THREADS // 4  # a thread keeps 36 numbers, and each costs a row of memory: more, and fewer, blocks
+    count = problem.batch * math.prod(-(-size // winograd.OUTPUTS) for size in problem.out_space)
+    told = _job(task, np.int32)
+    panels = -(-problem.filters // tile.filters)
+    if (winograd, tile) not in task.packed:
+        size = panels * -(-problem.channels // tile.channels) * tile.channels * tile.filters
+        packed = View(device.empty(task.x.owner, (winograd.WINDOW * size,)))
+        ready = _replaced(told, out=packed.row, panels=panels)
+        winograd.winograd_filters(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), threads, task.stream](ready)
+        task.packed[winograd, tile] = packed
+    points, channels, filters = winograd.WINDOW, problem.channels, problem.filters
+    v = View(device.empty(task.x.owner, (points, channels, count)))
+    m = View(device.empty(task.x.owner, (points, filters, count)))
+    ready = _replaced(told, out=v.row, out_filter=count, out_image=channels * count)
+    winograd.winograd_windows(problem.dtype)[_grid(channels * count, task.gpu.multiprocessors), threads, task.stream](ready)
+    product = {
+        "x": v.row, "weight": task.packed[winograd, tile].row, "out": m.row, "batch": 1, "groups": points, "channels": channels,
+        "filters": filters, "space": (1, 1, count), "out_space": (1, 1, count), "kernel": (1, 1, 1), "stride": (1, 1, 1),
+        "dilation": (1, 1, 1), "x_channel": count, "x_steps": (0, 0, 1), "out_filter": count, "out_steps": (0, 0, 1),
+        "panels": panels,
+    }  # fmt: skip
+    multiply = pointwise.tiled_pointwise(
+        problem.dtype, finisher("none", False, "identity"), tile, channels % tile.channels == 0
+    )  # fmt: skip
+    grid = -(-count // tile.pixels), points * panels
+    multiply[grid, tile.threads, task.stream](job.fill(product, NUMBERS[problem.dtype], np.int32))
+    ready = _replaced(told, x=m.row, x_channel=count, x_image=filters * count)
+    kernel = winograd.winograd_tiles(problem.dtype, _finish(problem))
+    kernel[_grid(filters * count, task.gpu.multiprocessors), threads, task.stream](ready)
+
+
+def _replaced(told: Job, **changes: Any) -> Job:
+    """With int32 for integers."""
+    narrow: dict[str, Any] = {name: np.int32(value) if isinstance(value, int) else value for name, value in changes.items()}
+    return told._replace(**narrow)
+
+
+def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, changes: dict[str, Any]) -> None:
+    """Pack the weights, unless they are kept, and launch; `part` names what of the weights the changed geometry reads."""
+    problem, tile = task.problem, task.tile
+    described = _job(task, np.int32, **changes)
+    panels = -(-described.filters // tile.filters)
+    one_tap = problem.kind in ("pointwise", "separable")
+    taps = 1 if one_tap else math.prod(described.kernel)
+    if (part, tile) not in task.packed:
+        padded = -(-described.channels // tile.channels) * tile.channels
+        size = described.groups * panels * taps * padded * tile.filters
+        packed = View(device.empty(task.x.owner, (max(int(size), 1),)))
+        wide = _job(task, **changes)._replace(out=packed.row, panels=panels, kernel=(1, 1, 1) if one_tap else described.kernel)
+        packing.filter_panels(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), THREADS, task.stream](wide)
+        task.packed[part, tile] = packed
+    whole = described.channels % tile.channels == 0
+    if isinstance(problem, SeparableProblem):
+        kernel = factory(problem.dtype, _finish(problem), _finish_inner(problem), tile, whole)
+    else:
+        kernel = factory(problem.dtype, _finish(problem), tile, whole)
+    grid = -(-int(described.batch) * math.prod(map(int, described.out_space)) // tile.pixels), int(described.groups) * panels
+    ready = _replaced(described, weight=task.packed[part, tile].row, panels=panels)
+    kernel[grid, tile.threads, task.stream](ready)
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+def weight_gradient(problem: Problem, x: Any, grad: Any) -> Any:
+    """A convolution's gradient with respect to its weights; `problem` is what `Problem.weights` gives."""
+    index = _one_device([x, grad])
+    out = device.empty(x, problem.weight_shape)
+    with device.on(index):
+        stream, image, result = device.stream_of(x), View(x), View(out)
+        values = _geometry(problem, image) | {"x": image.row, "out": result.row} | _gradient(View(grad), problem)
+        values["x_first"], values["x_image"], values["x_channel"], values["x_steps"] = _lies(image, problem)
+        told = job.fill(values, NUMBERS[problem.dtype], np.int64)
+        gradients.direct_weight_gradient(problem.dtype, REDUCERS)[math.prod(problem.weight_shape), REDUCERS, stream](told)
+    return out
+
+
+def bias_gradient(grad: Any, dimensions: int, data_format: str) -> Any:
+    """The sum of a gradient over images and pixels, one number a filter."""
+    view = View(grad)
+    batch = view.shape[0] if len(view.shape) == dimensions + 2 else 1
+    rest = view.shape[-dimensions - 1 :]
+    filters, space = (rest[-1], rest[:-1]) if data_format == "channels_last" else (rest[0], rest[1:])
+    one = (1,) * dimensions
+    problem = Problem(
+        "weights", batch, 1, filters, space, one, one, ((0, 0),) * dimensions, one, data_format=data_format, dtype=view.dtype.name,
+    )  # fmt: skip
+    out = device.empty(grad, (filters,))
+    with device.on(device.index_of(grad)):
+        values = _geometry(problem, view) | {"out": View(out).row} | _gradient(view, problem)
+        told = job.fill(values, NUMBERS[problem.dtype], np.int64)
+        gradients.direct_bias_gradient(REDUCERS)[filters, REDUCERS, device.stream_of(grad)](told)
+    return out
+
+
+def _gradient(view: View, problem: Problem) -> dict[str, Any]:
+    first, image, channel, steps = _lies(view, problem)
+    return {"grad": view.row, "grad_first": first, "grad_image": image, "grad_channel": channel, "grad_steps": steps}
+
+
+def map_gradient(problem: Problem, grad: Any) -> Any:
+    """The gradient with respect to a bias per pixel: the sum over images."""
+    out = device.empty(grad, problem.out_shape[1:])
+    return _elementwise(gradients.direct_map_gradient, problem, {"grad": grad}, out, math.prod(problem.out_shape[1:]))
+
+
+def through_activation(problem: Problem, sums: Any, grad: Any) -> Any:
+    """The gradient of the sums before an activation, from that of its result."""
+    kernel, out = gradients.direct_slope(problem.activation.name), device.empty(grad, tuple(grad.shape))
+    return _elementwise(kernel, problem, {"grad": grad, "x": sums}, out, math.prod(problem.out_shape))
+
+
+def _elementwise(kernel: Any, problem: Problem, arrays: dict[str, Any], out: Any, count: int) -> Any:
+    with device.on(_one_device([*arrays.values()])):
+        stream = device.stream_of(out)
+        rows = {name: _contiguous(array, stream).row for name, array in arrays.items()} | {"out": View(out).row}
+        numbers = {"low": problem.activation.low, "high": problem.activation.high, "out_image": math.prod(problem.out_shape[1:])}
+        told = job.fill(rows | numbers | {"batch": problem.batch}, NUMBERS[problem.dtype], np.int64)
+        kernel[_grid(count), THREADS, stream](told)
+    return out

@@ -1,0 +1,82 @@
+"""Layouts on the device: weights to panels, arrays without gaps, images with their border drawn in. One thread a number.
+
+Only what a kernel cannot read as it is comes here: tiled products want a slice of weights as one run, a bias or residual wants no
+gaps, and `padding_mode` a border that shows more of the image. Nothing passes through the host.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from fastconv.cuda.device import cuda, function, kernel
+from fastconv.cuda.indices import FLOATS
+from fastconv.cuda.tiles import Tile
+
+# How a coordinate beyond an image of n is found in it; MODES numbers them for the kernel.
+MODES = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3, "symmetric": 4}
+Five = tuple[int, int, int, int, int]
+
+
+@lru_cache(maxsize=32)
+def filter_panels(dtype: str, tile: Tile) -> Any:
+    """[group][panel][tap, slice of channels, channel][filter], filled up with zeros to whole slices and panels, into job.out."""
+    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.channels
+
+    @kernel()
+    def filter_panels(job):
+        (_, taps_a, taps_b), (step_e, step_a, step_b) = job.kernel, job.weight_steps
+        channels = (job.channels + depth - 1) // depth * depth
+        taps = job.kernel[0] * taps_a * taps_b
+        for o in range(cuda.grid(1), job.groups * job.panels * taps * channels * rows, cuda.gridsize(1)):
+            f, c, tap = o % rows, o // rows % channels, o // (rows * channels) % taps
+            panel = o // (rows * channels * taps)
+            g, f = panel // job.panels, panel % job.panels * rows + f
+            number = zero
+            if f < job.filters and c < job.channels:
+                w = job.weight_first + g * job.weight_group + f * job.weight_filter + c * job.weight_channel
+                number = job.weight[w + tap // (taps_a * taps_b) * step_e + tap // taps_b % taps_a * step_a + tap % taps_b * step_b]
+            job.out[o] = number
+
+    return filter_panels
+
+
+class Copy(NamedTuple):
+    """What `copy` is told: an array of five dimensions, and where its numbers lie in another."""
+
+    source: Any
+    out: Any
+    shape: Five
+    first: int
+    sizes: Five  # of the source
+    steps: Five
+    before: Five  # how far the copy begins before the source
+    mode: int
+
+
+@function
+def within(p, n, mode):
+    """Where in a line of n numbers the border shows number p, at most n before it or behind."""
+    if p >= 0 and p < n:
+        return p
+    if mode == 1:
+        return -p if p < 0 else 2 * n - 2 - p
+    if mode == 2:
+        return 0 if p < 0 else n - 1
+    if mode == 3:
+        return p + n if p < 0 else p - n
+    return -1 - p if p < 0 else 2 * n - 1 - p
+
+
+@kernel()
+def copy(task):
+    """The source, or its surroundings by a padding mode, without gaps."""
+    (_, d1, d2, d3, d4), (_, n1, n2, n3, n4) = task.shape, task.sizes
+    (b0, b1, b2, b3, b4), (s0, s1, s2, s3, s4) = task.before, task.steps
+    count = task.shape[0] * d1 * d2 * d3 * d4
+    for o in range(cuda.grid(1), count, cuda.gridsize(1)):
+        p0, p1, p2 = o // (d1 * d2 * d3 * d4), o // (d2 * d3 * d4) % d1, o // (d3 * d4) % d2
+        p3, p4 = o // d4 % d3, o % d4
+        place = within(p0 - b0, task.sizes[0], task.mode) * s0 + within(p1 - b1, n1, task.mode) * s1
+        place += within(p2 - b2, n2, task.mode) * s2 + within(p3 - b3, n3, task.mode) * s3 + within(p4 - b4, n4, task.mode) * s4
+        task.out[o] = task.source[task.first + place]

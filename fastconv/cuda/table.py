@@ -1,0 +1,207 @@
+"""The implementations of CUDA, and their tiles for each compute capability; of two that cost the same the first is taken.
+
+Costs are in cycles of the multiply-add units, and come from the machine code that `python -m fastconv cuda-report` shows: none was
+measured on a device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu.toom import F4
+from fastconv.cpu.winograd import error_bound
+from fastconv.cuda import atrous, depthwise, launch, pointwise, separable, standard, transposed
+from fastconv.cuda.launch import Gpu
+from fastconv.cuda.tiles import Patch, Slab, Tile
+from fastconv.cuda.winograd import OUTPUTS, WINDOW
+from fastconv.plan import AnyProblem, Division, Implementation
+from fastconv.problem import SeparableProblem
+
+# Capability: dtype: tiles of the implicit matrix product. 168 registers a thread let three blocks of 128 threads share the 65,536
+# of a multiprocessor, and leave 40 beside sums and operands, which no kernel of float32 spills. 16 channels a slice: one barrier
+# in 1,024 multiply-adds. The small tiles are for layers whose large ones would leave multiprocessors idle. float64 sums take
+# 128 registers; 8 channels keep the slice under way small. From 9.0 on the same fits; older ones get the first that is listed.
+TILES: dict[int, dict[str, tuple[Tile, ...]]] = {
+    80: {
+        "float32": (Tile(128, 64, 16, 168), Tile(64, 64, 16, 168)),
+        "float64": (Tile(64, 64, 8, 255),),
+    },
+    90: {
+        "float32": (Tile(128, 64, 16, 168), Tile(64, 64, 16, 168)),
+        "float64": (Tile(64, 64, 8, 255),),
+    },
+}
+# Windows that tiled_depthwise has code for: those of MobileNet, EfficientNet and ConvNeXt. A warp is a row of 32 columns, so
+# that its loads are whole lines; four rows a thread read 18 numbers for 36 multiply-adds of 3x3, and 7x7 fits registers still.
+WINDOWS = ((3, 3), (5, 5), (7, 7))
+STRIDES = ((1, 1), (2, 2))
+ACROSS, DOWN, ROWS = 32, 4, 4
+SLAB = Slab(8, 32, 16)  # of direct_separable: a warp a filter, so that all its lanes read one weight
+INT32 = 2**31 - 2**20  # numbers of an array that 32-bit indices reach, with room for what lies beyond a tile's edge
+GRID_ROWS = 65_535  # the most blocks of a grid's second dimension
+LANES = 64  # multiply-adds that a multiprocessor of 8.0 does in a cycle
+DIRECT = 46  # instructions of direct_standard for each multiply-add, by its machine code
+BYTES = 10  # that a multiprocessor's share of the memory moves in a cycle: 1,555 GB/s for 108 of them at 1.41 GHz
+TILED = 1.25  # and of the implicit matrix product
+
+
+def tiles(capability: int, dtype: str) -> tuple[Tile, ...]:
+    """Those of the newest capability in the table that is not above this one."""
+    known = [c for c in TILES if c <= capability] or [min(TILES)]
+    return TILES[max(known)][dtype]
+
+
+def patch(problem: Any) -> Patch:
+    """Of tiled_depthwise."""
+    return Patch(problem.kernel, problem.stride, ACROSS, DOWN, ROWS)
+
+
+# Which problems --------------------------------------------------------------------------------------------------------
+
+
+def _never(problem: AnyProblem) -> None:
+    return None
+
+
+def _reachable(problem: Any) -> str | None:
+    """By 32-bit indices, counting what a border would add."""
+    first = problem.depthwise if isinstance(problem, SeparableProblem) else problem
+    seen = [n + max(0, before) + max(0, after) for n, (before, after) in zip(first.space, first.pads, strict=True)]
+    largest = max(first.batch * first.channels * math.prod(seen), math.prod(problem.out_shape), problem.parameters)
+    return f"indexes by 32 bits, and an array has {largest:,} numbers" if largest > INT32 else None
+
+
+def _dense(problem: Any) -> str | None:
+    last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
+    if last.groups * -(-last.filters // last.groups // 64) > GRID_ROWS:
+        return f"has a row of blocks for each group, and here are {last.groups:,}"
+    return _reachable(problem)
+
+
+def _windows_suit(problem: Any) -> str | None:
+    if problem.kernel != (3, 3) or problem.stride != (1, 1) or problem.groups != 1:
+        return "computes 3x3 windows of stride 1 without groups"
+    needed = transformed(winograd_product(problem))
+    return f"indexes by 32 bits, and needs {needed:,} numbers" if needed > INT32 else _reachable(problem)
+
+
+def winograd_product(problem: Any) -> Any:
+    """The product of Winograd's scheme: a pointwise layer of 36 groups, a point each, with a tile a pixel."""
+    count = problem.batch * math.prod(-(-size // OUTPUTS) for size in problem.out_space)
+    return replace(
+        problem, batch=1, space=(count,), kernel=(1,), stride=(1,), pads=((0, 0),), dilation=(1,), groups=WINDOW,
+        channels=WINDOW * problem.channels, filters=WINDOW * problem.filters, bias="none", residual=False,
+    )  # fmt: skip
+
+
+def transformed(product: Any) -> int:
+    """Numbers of the image and of the result at all points."""
+    return product.space[0] * (product.channels + product.filters)  # type: ignore[no-any-return]
+
+
+def _window(problem: Any) -> str | None:
+    if problem.dimensions != 2 or any(d != 1 for d in problem.dilation):
+        return "computes planes without dilation"
+    if problem.kernel not in WINDOWS or problem.stride not in STRIDES:
+        return f"has windows of {WINDOWS} and strides of {STRIDES}, this is {problem.kernel}, stride {problem.stride}"
+    if problem.data_format == "channels_last" and problem.algorithm == "auto":
+        return "reads neighbouring columns, and channels last they are not neighbours in memory"
+    if problem.batch * problem.filters > GRID_ROWS:
+        return f"has a row of blocks for each plane, and here are {problem.batch * problem.filters:,}"
+    return _reachable(problem)
+
+
+# What they cost --------------------------------------------------------------------------------------------------------
+
+
+def blocks(problem: Any, tile: Tile) -> int:
+    """Of an implicit matrix product."""
+    last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
+    pixels = problem.batch * math.prod(problem.out_space)
+    return -(-pixels // tile.pixels) * last.groups * -(-last.filters // last.groups // tile.filters)
+
+
+def _tile_cycles(problem: Any, tile: Tile, multiprocessors: int) -> float:
+    """The busiest multiprocessor's: whole tiles, filled or not, of whole slices."""
+    last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
+    channels = -(-last.channels // last.groups // tile.channels) * tile.channels
+    depth = channels * math.prod(last.kernel)
+    if last.operation == "transposed":
+        depth /= math.prod(last.stride)
+    rounds = -(-blocks(problem, tile) // multiprocessors)
+    return rounds * tile.filters * tile.pixels * depth * TILED / LANES
+
+
+def _best_tile(problem: Any, here: Gpu) -> Tile:
+    return min(tiles(here.capability, problem.dtype), key=lambda tile: _tile_cycles(problem, tile, here.multiprocessors))
+
+
+@lru_cache(maxsize=16)
+def implementations(here: Gpu) -> tuple[Implementation, ...]:
+    """In order, for one sort of device."""
+
+    def direct(kind: str, run: Any) -> Implementation:
+        def cycles(problem: Any) -> float:
+            return problem.operations / 2 * DIRECT / (here.multiprocessors * LANES)
+
+        def divide(problem: Any, multiprocessors: int) -> Division:
+            return Division(1, tile=SLAB if kind == "separable" else None)
+
+        refuse = _reachable if kind == "separable" else _never
+        return Implementation(f"direct_{kind}", "direct", (kind,), run, _unpacked, divide, "outputs", refuse, cycles=cycles)
+
+    def tiled(kind: str, run: Any, refuse: Callable[[Any], str | None] = _dense) -> Implementation:
+        def divide(problem: Any, multiprocessors: int) -> Division:
+            tile = _best_tile(problem, here)
+            return Division(blocks(problem, tile), tile=tile)
+
+        def cycles(problem: Any) -> float:
+            return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
+
+        return Implementation(
+            f"tiled_{kind}", "tiled", (kind,), run, _unpacked, divide, "pixels and filters", refuse, cycles=cycles
+        )
+
+    def divide_planes(problem: Any, multiprocessors: int) -> Division:
+        return Division(problem.batch * problem.filters, tile=patch(problem))
+
+    def divide_windows(problem: Any, multiprocessors: int) -> Division:
+        return Division(1, tile=_best_tile(winograd_product(problem), here))
+
+    def window_cycles(problem: Any) -> float:
+        """The product's, and the time of what passes through memory on its way, written and read."""
+        product = winograd_product(problem)
+        moved = 2 * transformed(product) * np.dtype(problem.dtype).itemsize
+        return _tile_cycles(product, _best_tile(product, here), here.multiprocessors) + moved / BYTES / here.multiprocessors
+
+    return (
+        Implementation(
+            "winograd_4x4", "winograd", ("standard",), launch.by_window, _unpacked, divide_windows, "tiles", _windows_suit,
+            cycles=window_cycles, error=lambda problem: error_bound(F4, problem.channels, problem.dtype),
+        ),
+        tiled("pointwise", launch.by_tile(pointwise.tiled_pointwise)),
+        Implementation(
+            "tiled_depthwise", "tiled", ("depthwise",), launch.by_patch(depthwise.tiled_depthwise), _unpacked, divide_planes,
+            "columns", _window,
+        ),
+        tiled("separable", launch.by_tile(separable.tiled_separable)),
+        tiled("atrous", launch.by_tile(atrous.tiled_atrous)),
+        tiled("standard", launch.by_tile(standard.tiled_standard)),
+        tiled("transposed", launch.by_phase(transposed.tiled_transposed)),
+        direct("pointwise", launch.by_output(pointwise.direct_pointwise)),
+        direct("depthwise", launch.by_output(depthwise.direct_depthwise)),
+        direct("separable", launch.by_slab(separable.direct_separable)),
+        direct("atrous", launch.by_output(atrous.direct_atrous)),
+        direct("standard", launch.by_output(standard.direct_standard)),
+        direct("transposed", launch.by_output(transposed.direct_transposed)),
+    )  # fmt: skip
+
+
+def _unpacked(*_: Any) -> None:
+    """Launchers pack, where they must."""

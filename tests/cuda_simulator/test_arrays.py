@@ -1,0 +1,230 @@
+"""Device arrays of any library and view: what goes in, what comes out, what is refused before any work."""
+
+import sys
+import types
+
+import cases
+import numpy as np
+import pytest
+from cases import arrays, call, parse
+
+import fastconv as fc
+from fastconv import cuda
+from fastconv.problem import Problem
+
+pytestmark = pytest.mark.skipif(not cuda.is_available(), reason=f"no CUDA: {cuda.why_not()}")
+if cuda.is_available():
+    from fastconv.cuda import device as places
+    from fastconv.cuda import launch, slopes
+    from fastconv.cuda.device import cuda as device
+
+GRADIENTS = [
+    "conv2d,n2c4i4x5f4k3x2s2x1p1:0x0:2d1x2g2",
+    "conv2d,n2c2i4x5f4k2p1,float64,channels_last",
+    "transposed2d,n2c4i3x4f4k3x2s2x3p1:0x0:1d1x2g2o1x2,channels_last",
+    "conv1d,n2c2i9f3k3s2p1",
+    "conv3d,n1c2i2x3x3f2k2p1,float64",
+]
+
+
+def there(array):
+    return None if array is None else device.to_device(array)
+
+
+def made(text, seed=0):
+    problem = parse(text)
+    return problem, arrays(problem, np.random.default_rng(seed))
+
+
+def on_device(given):
+    return {name: there(array) for name, array in given.items()}
+
+
+@pytest.mark.parametrize("text", GRADIENTS)
+def test_gradients(text):
+    problem, given = made(text)
+    x, w = given["x"], given["weight"]
+    g = cases.whole_numbers(np.random.default_rng(1), problem.out_shape, problem.dtype)
+    name = f"{'conv_transpose' if problem.operation == 'transposed' else 'conv'}{problem.dimensions}d"
+    sizes = {"stride": problem.stride, "padding": problem.pads, "dilation": problem.dilation, "groups": problem.groups}
+    if problem.operation == "transposed":
+        sizes["output_padding"] = problem.output_padding
+    sizes["data_format"] = problem.data_format
+    for what, arguments in (("input", (x.shape, w, g)), ("weight", (x, w.shape, g))):
+        want = getattr(fc.reference, f"{name}_{what}")(*arguments, **sizes)
+        moved = [there(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        np.testing.assert_array_equal(getattr(fc.grad, f"{name}_{what}")(*moved, **sizes).copy_to_host(), want)
+    want = getattr(fc.reference, f"{name}_bias")(g, data_format=problem.data_format)
+    got = getattr(fc.grad, f"{name}_bias")(there(g), data_format=problem.data_format)
+    np.testing.assert_array_equal(got.copy_to_host(), want)
+
+
+ACTIVATIONS = ["relu", "leaky_relu:0.25", "sigmoid", "tanh", "silu", "hardswish", "gelu", "clip:-3.0:5.0"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_slopes(activation):
+    problem = Problem.parse(f"conv2d,n1c1i1x9f1k1,float64,{activation}")
+    v = np.array([-40.0, -3.0, -1.5, -0.0, 0.5, 3.0, 4.0, 5.0, np.nan])
+    slope = slopes.slope_of(problem.activation.name)
+    if cuda.simulated():
+        got = [float(slope(np.float64(number), problem.activation.low, problem.activation.high)) for number in v]
+        np.testing.assert_allclose(got, problem.activation.derivative(v), rtol=1e-14)
+    got = launch.through_activation(problem, there(v), there(2 * np.ones(9)))
+    np.testing.assert_allclose(got.copy_to_host(), 2 * problem.activation.derivative(v), rtol=1e-14)
+
+
+LAYERS = [
+    "conv2d,n1c2i4x5f3k3p1,bias,tanh,float64",
+    "conv2d,n2c2i3x4f3k1,pixelbias,channels_last,float64",
+    "transposed2d,n1c2i3x3f2k3s2,bias,relu,float64",
+    "conv2d,n1c2i4x5f2k3p1g2,float64,bias,tanh+conv2d,n1c2i4x5f3k1,float64,bias",
+]
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_layers_of_numpy_arrays(text):
+    """They put their arrays on the device once, and go forwards and backwards there."""
+    from test_layers import layer_of
+
+    problem, given = made(text)
+    layer = layer_of(problem, given)
+    x, g = given["x"], np.random.default_rng(2).standard_normal(problem.out_shape)
+    want = call(fc.reference, problem, given)
+    for _ in range(2):
+        np.testing.assert_allclose(layer(there(x)).copy_to_host(), want, rtol=1e-12)
+    assert len(layer._on_devices) == 1
+    for got, expected in zip(layer.backward(there(x), there(g)), layer.backward(x, g)):
+        np.testing.assert_allclose(got.copy_to_host(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_layers_of_device_arrays():
+    problem, given = made("conv2d,n1c2i4x5f3k3p1,bias")
+    weight, bias = there(given["weight"]), there(given["bias"])
+    layer = fc.Conv2d(weight, bias, padding=1)
+    weight[:] = 7  # a copy of its own
+    want = call(fc.reference, problem, given)
+    np.testing.assert_array_equal(layer(there(given["x"])).copy_to_host(), want)
+    with pytest.raises(TypeError, match="weight: got a device array, expected a NumPy array"):
+        layer(given["x"])
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "tiled"])
+def test_views(algorithm):
+    problem, given = made("conv2d,n2c3i5x6f4k3p1,bias,residual")
+    want = call(fc.reference, problem, given)
+    moved = on_device(given)
+
+    def gaps(array):
+        wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
+        wide[..., ::2] = array
+        return there(wide)[..., ::2]
+
+    def turned(array):
+        return there(np.ascontiguousarray(array.T)).T
+
+    for view in (gaps, turned):
+        for name in ("x", "weight", "residual"):
+            got = call(fc, problem, moved | {name: view(given[name])}, algorithm=algorithm)
+            np.testing.assert_array_equal(got.copy_to_host(), want)
+    got = call(fc, problem, moved | {"x": moved["x"][1], "residual": moved["residual"][1]}, algorithm=algorithm)
+    np.testing.assert_array_equal(got.copy_to_host(), want[1])  # unbatched
+
+
+def test_reversed_views_begin_behind_their_memory():
+    backwards = places.View(types.SimpleNamespace(_ary=np.arange(12.0).reshape(3, 4)[::-1, ::-1]))
+    assert (backwards.first, backwards.count, backwards.steps) == (11, 12, (-4, -1))
+    assert backwards.row[backwards.first] == 11 and not backwards.contiguous
+
+
+def test_out():
+    problem, given = made("conv2d,n1c2i4x5f3k3p1,bias")
+    moved = on_device(given)
+    out = there(np.full(problem.out_shape, np.nan, "f4"))
+    assert call(fc, problem, moved, out=out) is out
+    np.testing.assert_array_equal(out.copy_to_host(), call(fc.reference, problem, given))
+    with pytest.raises(ValueError, match="out: got shape"):
+        call(fc, problem, moved, out=there(np.zeros((1, 3, 4, 4), "f4")))
+    with pytest.raises(ValueError, match="out: got dtype float64"):
+        call(fc, problem, moved, out=there(np.zeros(problem.out_shape)))
+    with pytest.raises(ValueError, match="out: expected a writable, C-contiguous array"):
+        call(fc, problem, moved, out=there(np.zeros((1, 3, 4, 10), "f4"))[..., ::2])
+    same = there(np.zeros((1, 3, 4, 5), "f4"))
+    with pytest.raises(ValueError, match="out: shares memory"):
+        fc.pointwise_conv2d(same, there(np.ones((3, 3), "f4")), out=same)
+
+
+def test_an_empty_batch():
+    x, w, g = np.zeros((0, 2, 4, 5), "f4"), np.ones((3, 2, 3, 3), "f4"), np.zeros((0, 3, 2, 3), "f4")
+    assert fc.conv2d(there(x), there(w)).shape == (0, 3, 2, 3)
+    assert not fc.grad.conv2d_weight(there(x), w.shape, there(g)).copy_to_host().any()
+    assert not fc.grad.conv2d_bias(there(g)).copy_to_host().any()
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "residual", "out"])
+def test_mixed_arrays_are_refused(name):
+    problem, given = made("conv2d,n1c2i4x5f3k3p1,bias,residual")
+    moved = on_device(given) | {"out": there(np.zeros(problem.out_shape, "f4"))}
+    with pytest.raises(TypeError, match=f"{name}: got a NumPy array, expected a device array as the others are"):
+        call(fc, problem, moved | {name: np.zeros(moved[name].shape, "f4")})
+    alone = given | {"out": np.zeros(problem.out_shape, "f4"), name: moved[name]}
+    with pytest.raises(TypeError, match=f"{name}: got a device array, expected a NumPy array"):
+        call(fc, problem, alone)
+
+
+def test_errors_name_the_argument():
+    x, w = there(np.zeros((1, 2, 4, 5), "f4")), there(np.zeros((3, 2, 3, 3), "f4"))
+    with pytest.raises(ValueError, match="weight: got 2 channels a filter"):
+        fc.conv2d(x, w, groups=2)
+    with pytest.raises(ValueError, match="weight: got dtype float64"):
+        fc.conv2d(x, there(np.zeros((3, 2, 3, 3))))
+    with pytest.raises(ValueError, match="algorithm: 'tiled' cannot compute"):
+        fc.depthwise_conv2d(x, there(np.zeros((2, 1, 2, 2), "f4")), algorithm="tiled")
+
+
+# Other libraries, which look as theirs do but keep their numbers on the host ------------------------------------------------
+
+
+def library(name, **more):
+    """A module with arrays of its own; `made` lists those that it was asked for."""
+
+    class Ndarray:
+        def __init__(self, array):
+            self.host = array
+            self.shape, self.ndim = array.shape, array.ndim
+            self.dtype = f"torch.{array.dtype}" if name == "torch" else array.dtype
+            self.device = types.SimpleNamespace(id=0, index=0)
+
+        @property
+        def __cuda_array_interface__(self):
+            return self.host.__array_interface__
+
+        def new_empty(self, shape):
+            return Ndarray(np.empty(shape, self.host.dtype))
+
+    Ndarray.__module__ = f"{name}._core"
+    module = types.ModuleType(name)
+    module.Array = Ndarray
+    module.empty = lambda shape, dtype: Ndarray(np.empty(shape, dtype))
+    stream = types.SimpleNamespace(ptr=1234, cuda_stream=1234)
+    module.cuda = types.SimpleNamespace(get_current_stream=lambda: stream, current_stream=lambda device: stream)
+    return module
+
+
+@pytest.mark.skipif(not cuda.simulated(), reason="their numbers are on the host")
+@pytest.mark.parametrize("name", ["cupy", "torch"])
+def test_libraries(name, monkeypatch):
+    module, streams = library(name), []
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(places.cuda, "external_stream", lambda pointer: streams.append(pointer) or 0, raising=False)
+    problem, given = made("conv2d,n2c3i5x6f4k3p1,bias,residual,channels_last")
+    moved = {key: module.Array(array) for key, array in given.items()}
+    got = call(fc, problem, moved)
+    assert type(got) is module.Array
+    assert streams and {*streams} == {1234}
+    np.testing.assert_array_equal(got.host, call(fc.reference, problem, given))
+    with pytest.raises(TypeError, match="arrays: got Array of another"):
+        places.library_of(type("Array", (), {"__module__": "another.one"})())
+    with pytest.raises(ValueError, match="arrays: lie on devices"):
+        moved["bias"].device = types.SimpleNamespace(id=1, index=1)
+        call(fc, problem, moved)

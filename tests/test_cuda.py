@@ -1,0 +1,120 @@
+"""The CUDA target without a device: what is said, that imports stay light, and all of its tests on Numba's simulator.
+
+The simulator is another `numba.cuda`, chosen when Numba is imported, so those tests (tests/cuda_simulator) have a process of
+their own. With a device they also run by themselves: `python -m pytest tests/cuda_simulator`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv import cuda
+from fastconv.cuda.transposed import phases
+
+HERE = Path(__file__).parent
+
+
+def environment(**more):
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])} | more
+
+
+def test_every_kernel_on_the_simulator():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", str(HERE / "cuda_simulator")]
+    variables = environment(NUMBA_ENABLE_CUDASIM="1")
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900, check=False, cwd=HERE.parent)
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr
+    assert passed and int(passed[1]) > 250, done.stdout[-500:]
+
+
+class Elsewhere:
+    """What looks like an array on a device."""
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": (1, 2, 4, 4), "typestr": "<f4", "data": (4096, False), "version": 3}
+
+    shape, ndim, dtype = (1, 2, 4, 4), 4, np.dtype("f4")
+
+
+@pytest.mark.skipif(cuda.is_available(), reason="there is a device")
+def test_without_a_device_a_call_says_why():
+    reason = cuda.why_not()
+    assert "driver" in reason or "numba-cuda" in reason
+    with pytest.raises(RuntimeError, match=f"cannot be computed here: {re.escape(reason)}"):
+        fc.conv2d(Elsewhere(), Elsewhere(), padding=1)
+    with pytest.raises(TypeError, match="weight: got a NumPy array, expected a device array"):
+        fc.conv2d(Elsewhere(), np.ones((3, 2, 3, 3), "f4"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "found", "said"),
+    [(None, True, "no CUDA driver"), (0, True, "finds no device"), (1, False, r"fastconv\[cuda13\]"), (1, True, "^$")],
+)
+def test_why_not(devices, found, said, monkeypatch):
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    monkeypatch.setattr(cuda, "_devices", lambda: devices)
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: found or None)
+    assert re.search(said, cuda.why_not())
+    assert cuda.is_available() is (said == "^$")
+
+
+def test_the_package_imports_no_kernels():
+    script = "import sys, fastconv; sys.exit(any(name.startswith('fastconv.cuda.') for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), check=False)
+    assert done.returncode == 0
+
+
+def test_every_module_imports_without_a_driver():
+    names = [path.stem for path in (HERE.parent / "fastconv" / "cuda").glob("*.py") if path.stem != "__init__"]
+    script = "".join(f"import fastconv.cuda.{name}\n" for name in names)
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 5])
+def test_phases_are_the_transposed_convolution(kernel, dilation, stride):
+    """Of one dimension, written out: each output once, and as a window the very taps and rows that reach it."""
+    for before in (0, 2, 7):
+        out, met = 23, {}
+        for (line,) in phases((out,), (kernel,), (stride,), (dilation,), (before,)):
+            for q in range(line.outputs):
+                reached = [
+                    (line.last_tap - t * line.step, q + t * line.dilation - line.before) for t in range(line.taps)
+                ]  # fmt: skip
+                assert met.setdefault(line.first + q * stride, sorted(reached)) is not None
+        want = {
+            i: sorted(
+                (a, (i + before - a * dilation) // stride) for a in range(kernel) if (i + before - a * dilation) % stride == 0
+            )
+            for i in range(out)
+        }
+        assert met == want
+
+
+# Benchmarks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(cuda.is_available(), reason="there is a device")
+def test_benchmarks_say_that_they_are_not_available():
+    script = """
+import benchmarks.cuda as twins
+for name in ("Standard", "Pointwise", "Depthwise", "Separable", "Atrous", "Transposed", "Gradients"):
+    twin = getattr(twins, name + "OnDevice")()
+    try:
+        twin.setup(twin.params[0])
+    except NotImplementedError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), cwd=HERE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [f"not available: {cuda.why_not()}"] * 7
