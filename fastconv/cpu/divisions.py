@@ -8,6 +8,7 @@ Results do not depend on a division, so their bits do not depend on the threads.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -126,31 +127,33 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
     lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
     rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
     tile = lanes_tile(problem)
-    channels = problem.channels // problem.groups
-    one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
     run = max(1, RUN // out_width)
     sums = (run * out_width + max(lanes, tile.rows)) * tile.width
-    room = scratch_numbers(problem.dtype) - channels * one.sheet - sums
-    most = 1 + max(0, room // max(1, channels * (two.sheet - one.sheet)))
+    most = _largest_band(problem, scratch_numbers(problem.dtype) - sums, 0)
     others = max(1, problem.batch) * problem.groups * planes(problem)
-    band, chunk = _spread_out(rows, filters, tile.width, others, threads, min(most, rows), _bytes(problem))
+    band, chunk = _spread_out(rows, filters, tile.width, others, threads, most, _bytes(problem))
     return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run})
 
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_standard_pixels: bands of whole rows whose sheets and sums fit a seat's scratch."""
     filters = problem.filters // problem.groups
-    rows, channels = rows_in_a_plane(problem), problem.channels // problem.groups
-    tile = pixel_tile(problem)
-    one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
-    a_row = channels * (two.sheet - one.sheet) + tile.rows * one.pitch
-    room = scratch_numbers(problem.dtype) - channels * one.sheet - tile.rows * tile.width
-    most = 1 + max(0, room // max(1, a_row))
+    rows, tile = rows_in_a_plane(problem), pixel_tile(problem)
+    pitch = Sheets.of(problem, 1).pitch
+    most = _largest_band(problem, scratch_numbers(problem.dtype) - tile.rows * tile.width, tile.rows * pitch)
     others = max(1, problem.batch) * problem.groups * planes(problem)
-    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows), _bytes(problem))
-    flat = _ceil(band * one.pitch, tile.width) * tile.width
+    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, most, _bytes(problem))
+    flat = _ceil(band * pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
     return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, tile.width)
+
+
+def _largest_band(problem: Problem, room: int, sums_a_row: int) -> int:
+    """Rows whose sheets and sums fit so much room; one if none do."""
+    channels = problem.channels // problem.groups
+    return 1 + bisect_right(
+        range(2, rows_in_a_plane(problem) + 1), room, key=lambda b: channels * Sheets.of(problem, b).sheet + b * sums_a_row
+    )
 
 
 def transposed(problem: Problem, threads: int) -> Division:
@@ -500,11 +503,19 @@ def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
         j = max(0, min(first, out_width - tile.rows))
         at = [j * stride + b * apart - before for b in range(taps_b)]
         met += sum(u + (tile.rows - 1) * stride >= 0 and u < width for u in at)
-    depth = problem.channels // problem.groups * taps(problem) // taps_b
-    panels, rows = _ceil(filters, tile.width), _rows(problem)
+    images, panels = problem.batch * problem.groups, _ceil(filters, tile.width)
+    met *= math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
     put = COPY if problem.data_format == "channels_last" else TURN
-    sums = panels * _ceil(out_width, tile.lanes) * tile.width * put
-    return rows * (panels * met * depth * tiles.update_cycles(tile, tile.vectors) + sums)
+    sums = panels * _rows(problem) * _ceil(out_width, tile.lanes) * tile.width * put
+    return images * panels * met * problem.channels // problem.groups * tiles.update_cycles(tile, tile.vectors) + sums
+
+
+def _taps_inside(problem: Problem, axis: int) -> int:
+    """Of all windows along one axis together."""
+    size, out, stride = problem.space[axis], problem.out_space[axis], problem.stride[axis]
+    before, apart = problem.pads[axis][0], problem.dilation[axis]
+    begins = [a * apart - before for a in range(problem.kernel[axis])]
+    return sum(max(0, min(out, _ceil(size - at, stride)) - max(0, _ceil(-at, stride))) for at in begins)
 
 
 def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:

@@ -6,7 +6,8 @@ The tiled kernels read one layout only, whatever the image looks like: one sheet
 
 where row y and column u of the padded image lie in phase (y % stride, u % stride) at (y // stride, u // stride). So tap
 (e, a, b) of the window of output (i, j) lies at `table[tap] + i * pitch + j`: stride, dilation and padding are gone. Phases
-that no tap touches are left out. Copying costs 1 to 2 % of a 3x3 layer with 32 filters, and an image of any strides, channels
+that no tap touches are left out, and so are the rows between taps that lie further apart than a band is high: then each tap's
+rows are a phase of their own. Copying costs 1 to 2 % of a 3x3 layer with 32 filters, and an image of any strides, channels
 first or last, is read where it lies: rows of a plane move by whole vectors, pixels of a channels-last image by squares that
 are transposed in registers.
 """
@@ -50,15 +51,16 @@ class Sheets:
         )
         rows_at, columns_at = [a * apart_i for a in range(taps_a)], [b * apart_j for b in range(taps_b)]
         of_rows, of_columns = sorted({y % stride_i for y in rows_at}), sorted({u % stride_j for u in columns_at})
-        pitch = problem.out_space[-1] + columns_at[-1] // stride_j
-        phase_size = pitch * (band + rows_at[-1] // stride_i)
+        pitch, rows = problem.out_space[-1] + columns_at[-1] // stride_j, band + rows_at[-1] // stride_i
+        row_places = [(of_rows.index(y % stride_i), y // stride_i) for y in rows_at]
+        if taps_a * band < len(of_rows) * rows:
+            of_rows, rows, row_places = rows_at, band, [(a, 0) for a in range(taps_a)]
+        column_places = [(of_columns.index(u % stride_j), u // stride_j) for u in columns_at]
+        phase_size = pitch * rows
         per_depth = phase_size * len(of_rows) * len(of_columns)
         table = [
-            e * per_depth
-            + (of_rows.index(y % stride_i) * len(of_columns) + of_columns.index(u % stride_j)) * phase_size
-            + y // stride_i * pitch
-            + u // stride_j
-            for e in range(depth) for y in rows_at for u in columns_at
+            e * per_depth + (slot_i * len(of_columns) + slot_j) * phase_size + row * pitch + column
+            for e in range(depth) for slot_i, row in row_places for slot_j, column in column_places
         ]  # fmt: skip
         lines = -(-(depth * per_depth + LINE) // LINE)  # the last row is written in whole vectors
         sheet = LINE * (lines | 1)
