@@ -20,9 +20,9 @@ def pytest_terminal_summary(terminalreporter):
 # Each tile of each kernel and dtype is compiled, for a second or two: all tests share a few, those that tiled.py picks. On any
 # machine they fit the registers. `every_tile` is for tests of the tables, and of what the plan makes of them.
 FEW = {
-    "FILTERS_IN_LANES": {2: (6,), 1: (1,)},
+    "FILTERS_IN_LANES": {2: (6,), 1: (2,)},
     "PIXELS_IN_LANES": ((4, 3), (8, 1)),
-    "LEAST_PRODUCT_ROWS": 6,
+    "PRODUCT_ROWS": (6,),
 }
 EVERY = {name: getattr(tiles, name) for name in FEW}
 for name, few in FEW.items():

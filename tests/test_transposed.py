@@ -44,7 +44,7 @@ def test_whole_numbers(dtype, size):
 
 @pytest.mark.parametrize("line", DESIGNED)
 def test_designed_problems(line):
-    tile = tiled.tile_of(NAME, "float32", *tiled.PICKS[NAME][1][0])
+    tile = tiled.first_fitting(NAME, line)
     for last in ("", ",channels_last"):
         for threads in (1, 4):
             tiled.check(NAME, line + last, tile, threads)

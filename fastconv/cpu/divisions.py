@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import machine, tiles
+from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.strips import Strip
 from fastconv.cpu.toom import Scheme
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
@@ -129,10 +131,11 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
     tile = lanes_tile(problem)
     run = max(1, RUN // out_width)
     sums = (run * out_width + max(lanes, tile.rows)) * tile.width
+    pieces = strips.cut(problem, tile)
     most = _largest_band(problem, scratch_numbers(problem.dtype) - sums, 0)
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.width, others, threads, most, _bytes(problem))
-    return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run})
+    return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run, "strips": len(pieces)}, pieces)
 
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
@@ -145,7 +148,7 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     band, chunk = _spread_out(rows, filters, tile.rows, others, threads, most, _bytes(problem))
     flat = _ceil(band * pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
-    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, tile.width)
+    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, slack=tile.width)
 
 
 def _largest_band(problem: Problem, room: int, sums_a_row: int) -> int:
@@ -181,8 +184,9 @@ def transposed(problem: Problem, threads: int) -> Division:
     bands, chunks = _ceil(out_space[1], band), _ceil(filters, chunk)
     sums_at = _ceil(channels * sheet(band) + tile.rows + LINE, LINE) * LINE
     ones = (1, 1, 1)
+    hop, back = zip(*((s // math.gcd(s, d), d // math.gcd(s, d)) for s, d in zip(stride, dilation, strict=True)), strict=True)
     fields = {
-        "spread": stride, "apart": dilation, "crop": crop, "reach": crop[2] - first * stride[2], "run": run,
+        "spread": stride, "apart": dilation, "crop": crop, "hop": hop, "back": back, "run": run,
         "stride": ones, "dilation": ones, "before": (0, 0, -first), "phases": (depth, 1, 1),
         "table": (0,) * (taps(problem) + 2), "pitch": pitch, "phase_size": sheet_rows(band, spans[1], stride[1]) * pitch,
         "sheet": sheet(band), "sums_at": sums_at, "panels": _ceil(filters, tile.width),
@@ -198,13 +202,10 @@ def sheet_rows(band: int, span: int, stride: int) -> int:
 
 
 def transposed_tile(problem: Problem) -> TileShape:
-    """The tile whose strips of a phase, and panels, waste least."""
-    columns, filters = _ceil(problem.out_space[-1], problem.stride[-1]), problem.filters // problem.groups
-
-    def cycles(tile: TileShape) -> float:
-        return _ceil(columns, tile.rows) * _ceil(filters, tile.width) * tiles.update_cycles(tile, tile.vectors)
-
-    return min(tiles.filters_in_lanes(problem.dtype), key=cycles)
+    """The tile whose strips of a phase, and panels, waste least; its strips end where a phase's row does."""
+    columns, filters = problem.out_space[-1] // problem.stride[-1], problem.filters // problem.groups
+    fitting = [tile for tile in tiles.filters_in_lanes(problem.dtype) if tile.short.rows <= max(1, columns)]
+    return min(fitting, key=lambda tile: _ceil(filters, tile.width) * strips.even_work(columns, tile))
 
 
 def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
@@ -276,14 +277,16 @@ def pixel_tile(problem: Problem) -> TileShape:
 
 
 def _over_sheets(
-    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, fields: dict[str, int], slack: int = LINE
-) -> Division:
+    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, fields: dict[str, int],
+    pieces: Sequence[Strip] = (), slack: int = LINE,
+) -> Division:  # fmt: skip
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     sheets = Sheets.of(problem, band)
     rows = rows_in_a_plane(problem)
     bands, chunks = _ceil(rows, band), _ceil(filters, chunk)
     sums_at = _ceil(channels * sheets.sheet + slack, LINE) * LINE
     fields = fields | asdict(sheets) | {
+        "table": (*sheets.table, *chain.from_iterable(pieces)), "strips_at": len(sheets.table),
         "panels": _ceil(filters, unit), "panel": unit * (1 + channels * taps(problem)), "sums_at": sums_at,
     }  # fmt: skip
     items = problem.batch * problem.groups * planes(problem) * bands * chunks
@@ -314,17 +317,17 @@ def _over_pixels(
     problem: Problem, tile: TileShape, pixels: int, filters: int, least_bands: int, threads: int, fields: dict[str, Any]
 ) -> Division:
     """Bands of whole strips of so many pixels; the last takes what is left over, so that only its own strips overlap."""
-    strips = max(1, problem.out_space[-1] // pixels)
+    count = max(1, problem.out_space[-1] // pixels)
     images, panels = max(1, problem.batch), _ceil(problem.filters, filters)
     if _bytes(problem) > machine.caches()["L2"]:
-        bands = max(1, min(strips, least_bands))
+        bands = max(1, min(count, least_bands))
         chunks = _chunks(panels, bands * images, threads)
-        band, chunk = max(1, strips // bands), filters * _ceil(panels, chunks)
-        bands, chunks = strips // band, _ceil(problem.filters, chunk)
+        band, chunk = max(1, count // bands), filters * _ceil(panels, chunks)
+        bands, chunks = count // band, _ceil(problem.filters, chunk)
         return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, None, fields)
     wanted = max(least_bands, _ceil(ITEMS_A_THREAD * threads, images) if threads > 1 else 1)
-    band = max(1, strips // min(strips, wanted))
-    bands = strips // band
+    band = max(1, count // min(count, wanted))
+    bands = count // band
     chunks = 1
     if threads > 1 and bands * images < 2 * threads:
         chunks = min(panels, _ceil(2 * threads, bands * images))
@@ -342,7 +345,7 @@ def pointwise_tile(problem: Problem) -> TileShape:
 
 def lanes_tile(problem: Problem) -> TileShape:
     """The tile of filters in lanes whose strips and panels waste least."""
-    fitting = [shape for shape in tiles.filters_in_lanes(problem.dtype) if shape.rows <= problem.out_space[-1] or shape.rows == 1]
+    fitting = [shape for shape in tiles.filters_in_lanes(problem.dtype) if shape.short.rows <= problem.out_space[-1]]
     return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
 
 
@@ -400,7 +403,9 @@ def separable_pixels(problem: SeparableProblem, threads: int) -> Division:
 
 def separable_filters(problem: SeparableProblem, threads: int) -> Division:
     """For tiled_separable and tiled_separable_last: bands of rows whose sums stay in L1."""
-    tile = lanes_tile(_pixels_alone(problem))
+    alone = _pixels_alone(problem)
+    shapes = [shape for tile in tiles.filters_in_lanes(problem.dtype) for shape in (tile, tile.short)]
+    tile = min((shape for shape in shapes if shape.rows <= alone.out_space[-1]), key=lambda shape: _even_cycles(alone, shape))
     return _separable(problem, tile, tile.width, tile.rows, 0 if problem.data_format == "channels_last" else tile.width, threads)
 
 
@@ -431,6 +436,12 @@ def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int
     scratch = sums_at + sums * most_pixels
     items = problem.batch * bands * chunks
     return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, None, fields, window)
+
+
+def _even_cycles(problem: Problem, tile: TileShape) -> float:
+    """Of a pointwise layer whose strips are all as long as the tile is tall."""
+    updates = _ceil(problem.out_space[-1], tile.rows) * problem.channels * tiles.update_cycles(tile, tile.vectors)
+    return _ceil(problem.filters, tile.width) * (updates + _ceil(problem.out_space[-1], tile.lanes) * tile.width * TURN)
 
 
 def _pixels_alone(problem: SeparableProblem) -> Problem:
@@ -496,18 +507,12 @@ COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose i
 def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     """Of filters in lanes; taps that a whole strip misses are left out. Here and below with the best tile if none is given."""
     tile = tile or lanes_tile(problem)
-    taps_b, stride, apart, before = problem.kernel[-1], problem.stride[-1], problem.dilation[-1], problem.pads[-1][0]
-    out_width, width, filters = problem.out_space[-1], problem.space[-1], problem.filters // problem.groups
-    met = 0
-    for first in range(0, out_width, tile.rows):
-        j = max(0, min(first, out_width - tile.rows))
-        at = [j * stride + b * apart - before for b in range(taps_b)]
-        met += sum(u + (tile.rows - 1) * stride >= 0 and u < width for u in at)
+    filters = problem.filters // problem.groups
     images, panels = problem.batch * problem.groups, _ceil(filters, tile.width)
-    met *= math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
+    depth = problem.channels // problem.groups * math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
     put = COPY if problem.data_format == "channels_last" else TURN
-    sums = panels * _rows(problem) * _ceil(out_width, tile.lanes) * tile.width * put
-    return images * panels * met * problem.channels // problem.groups * tiles.update_cycles(tile, tile.vectors) + sums
+    sums = panels * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
+    return images * panels * depth * strips.work(problem, tile) + sums
 
 
 def _taps_inside(problem: Problem, axis: int) -> int:

@@ -13,17 +13,17 @@ from fastconv.cpu.simd import TileShape
 # A multiply-add takes 4 cycles, and a core starts at most two a cycle.
 SUMS_IN_FLIGHT = 8
 
-# Filters in lanes, pixels in rows: (vectors, rows). The rows are chosen to divide a row of the result, so there are many;
-# each number of them is machine code of its own, and compiled in a second. Two vectors a row are best; one where a group has
-# few filters, three or four where they divide its number of filters.
+# Filters in lanes, pixels in rows: (vectors, rows). Each tile is machine code of its own, compiled in a second, for strips of so
+# many pixels and of one less: strips.py makes up a row of the result of the two, so every other number of rows will do. Two
+# vectors a row are best; one where a group has few filters, three or four where they divide its number of filters.
 FILTERS_IN_LANES = {
     # 14x2 is 31 registers, 9x3 31, 6x4 29; 7x4 would be 33, and spills: a third of the speed.
-    32: {2: (14, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1), 1: (14, 8, 4, 1), 3: (9, 8, 7, 4), 4: (6, 4)},
+    32: {2: (14, 12, 10, 8, 6, 4, 2), 1: (14, 8, 4, 2), 3: (9, 7, 5), 4: (6, 4)},
     # 6x2 is 15 registers, 4x3 16.
-    16: {2: (6, 5, 4, 3, 2, 1), 1: (8, 4, 1), 3: (4, 2)},
+    16: {2: (6, 4, 2), 1: (8, 4, 2), 3: (4, 2)},
 }
-# The same for Winograd's products, which have rows enough to choose from.
-LEAST_PRODUCT_ROWS = {32: 7, 16: 4}
+# Winograd's products: two vectors of filters, and rows of tiles of the image, which are many enough to choose from.
+PRODUCT_ROWS = {32: (14, 12, 11, 10, 9, 8, 7), 16: (6, 5, 4)}
 # Pixels in lanes, filters in rows: (rows, vectors). Eight rows divide the usual numbers of filters; fewer, with more vectors,
 # are for layers with few filters.
 PIXELS_IN_LANES = {
@@ -40,9 +40,8 @@ def filters_in_lanes(dtype: str) -> list[TileShape]:
 
 def winograd_products(dtype: str) -> list[TileShape]:
     """Every tile of Winograd's products: two vectors of filters, and a step of a block of channels."""
-    least, lanes = LEAST_PRODUCT_ROWS[machine.registers()], machine.lanes(dtype)
-    rows = [r for r in FILTERS_IN_LANES[machine.registers()][2] if r >= least]
-    return [TileShape(r, 2, lanes, lanes, dtype) for r in rows]
+    lanes = machine.lanes(dtype)
+    return [TileShape(rows, 2, lanes, lanes, dtype) for rows in PRODUCT_ROWS[machine.registers()]]
 
 
 def pixels_in_lanes(dtype: str) -> list[TileShape]:
