@@ -125,3 +125,14 @@ def test_as_they_come():
     packed = packing.as_they_come(w, 2)
     assert aligned(packed)
     assert (packed == w).all()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_phases_as_filters(groups):
+    """Filter (f, phase) holds every stride-th tap of filter f, the last first."""
+    weight = numbers(4, 3, 4, 6)
+    got = packing.phases_as_filters(weight, (2, 3), groups)
+    assert got.shape == (3 * groups * 6, 4 // groups, 2, 2)
+    for g, f, c, a, b in np.ndindex(groups, 3, 4 // groups, 4, 6):
+        phase, tap = (a % 2) * 3 + b % 3, (1 - a // 2, 1 - b // 3)
+        assert got[((g * 3 + f) * 6 + phase, c, *tap)] == weight[g * (4 // groups) + c, f, a, b]

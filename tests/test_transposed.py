@@ -9,8 +9,8 @@ import fastconv as fc
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
-NAME = "tiled_transposed"
-TILES = [(dtype, size) for dtype in ("float32", "float64") for size in tiled.sizes(NAME, dtype)]
+NAME, PIXELS = "tiled_transposed", "tiled_transposed_pixels"
+TILES = [(name, dtype, size) for name in (NAME, PIXELS) for dtype in ("float32", "float64") for size in tiled.sizes(name, dtype)]
 # What drawing may miss: strides and dilations that share divisors or do not, columns that no tap reaches, more output padding
 # than taps, crops of more than a window, rows longer than a run of sums, blocks of channels that are not whole.
 DESIGNED = [
@@ -35,11 +35,11 @@ DESIGNED = [
 ]
 
 
-@pytest.mark.parametrize(("dtype", "size"), TILES)
-def test_whole_numbers(dtype, size):
-    tile = tiled.tile_of(NAME, dtype, *size)
-    for line in tiled.problems(NAME, tile, 150 if dtype == "float32" else 50):
-        tiled.check(NAME, line, tile, threads=3)
+@pytest.mark.parametrize(("name", "dtype", "size"), TILES)
+def test_whole_numbers(name, dtype, size):
+    tile = tiled.tile_of(name, dtype, *size)
+    for line in tiled.problems(name, tile, 150 if dtype == "float32" else 50):
+        tiled.check(name, line, tile, threads=3)
 
 
 @pytest.mark.parametrize("line", DESIGNED)
@@ -52,11 +52,11 @@ def test_designed_problems(line):
 
 @pytest.mark.parametrize("ending", tiled.ENDINGS + ["bias,sigmoid", "residual,tanh", "bias,silu", "pixelbias,gelu"])
 def test_epilogues(ending):
-    for last in ("", "channels_last"):
-        line = ",".join(word for word in ("transposed2d,n2c5i4x9f18k3s2p1o1", ending, last, "tiled") if word)
+    for head, last in (("f18k3s2p1o1", ""), ("f18k3s2p1o1", "channels_last"), ("f3k4s2p1o1", "")):
+        line = ",".join(word for word in ("transposed2d,n2c5i4x9" + head, ending, last, "tiled") if word)
         problem = cases.parse(line)
         given = cases.arrays(problem, np.random.default_rng(0))
-        assert choose(problem, IMPLEMENTATIONS, 1).implementation.name == NAME, line
+        assert choose(problem, IMPLEMENTATIONS, 1).implementation.name in (NAME, PIXELS), line
         got, want = cases.call(fc, problem, given), cases.call(fc.reference, problem, given)
         if cases.rounded(problem):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=line)
@@ -66,17 +66,19 @@ def test_epilogues(ending):
 
 @pytest.mark.parametrize("view", tiled.VIEWS)
 def test_views(view):
-    tile = tiled.tile_of(NAME, "float32", *tiled.PICKS[NAME][1][0])
-    for line in tiled.problems(NAME, tile, 20, seed=5):
-        tiled.check(NAME, line, tile, view=tiled.VIEWS[view])
+    for name in (NAME, PIXELS):
+        tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+        for line in tiled.problems(name, tile, 20, seed=5):
+            tiled.check(name, line, tile, view=tiled.VIEWS[view])
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity(special):
     """They reach the outputs that they are spread to, and no others."""
-    tile = tiled.tile_of(NAME, "float32", *tiled.PICKS[NAME][1][0])
-    for line in tiled.problems(NAME, tile, 40, seed=6):
-        tiled.check(NAME, line, tile, special=special)
+    for name in (NAME, PIXELS):
+        tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+        for line in tiled.problems(name, tile, 40, seed=6):
+            tiled.check(name, line, tile, special=special)
 
 
 @pytest.mark.parametrize("line", ["transposed2d,n2c20i15x33f40k3s2p1o1,bias", "transposed1d,n1c40i99f70k5s3,bias,silu"])

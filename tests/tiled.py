@@ -34,6 +34,7 @@ PICKS = {
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
     "tiled_transposed": ("transposed_tile", ((6, 2), (2, 1))),
+    "tiled_transposed_pixels": ("pixel_tile", ((4, 3), (8, 1))),
 }
 BY_LINES_OF_LANES = ("winograd_4x4", "winograd_2x2")
 
@@ -122,7 +123,7 @@ def problems(name, tile, count, seed=0):
     """Lines of `count` problems that a kernel can compute with the tile."""
     rng, lines = np.random.default_rng(seed), []
     pointwise, pixels, columns = "pointwise" in name, name.endswith("pixels"), name.startswith("winograd_columns")
-    operation = "transposed" if name == "tiled_transposed" else "conv"
+    operation = "transposed" if name.startswith("tiled_transposed") else "conv"
     widths = around(tile.width if pixels or columns else tile.rows, tile.lanes) + [31]
     traits = {
         "n": (1, 1, 2, 3), "g": (1, 1, 1, 2, 3), "c": around(tile.lanes, BLOCK) + [1, 2, 3],
@@ -136,6 +137,8 @@ def problems(name, tile, count, seed=0):
         traits |= {"window": windows, "dimensions": (2,), "h": heights, "d": ("1", "1", "1x2", "1x3"), "c": (1, 2, 3, 5)}
     if operation == "transposed":
         traits |= {"s": ("2", "1x2", "2x1", "3", "2x3", "4"), "o": ("", "o1", "o1x0", "o2x1"), "w": widths[:6], "h": (1, 2, 5)}
+    if name == "tiled_transposed_pixels":
+        traits |= {"k": ("2", "4", "4x2", "6", "6x12"), "d": ("1",)}
     if name in BY_LINES_OF_LANES:
         traits |= {"k": ("3",), "s": ("1",), "dimensions": (2,), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
     if pointwise:

@@ -138,14 +138,15 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
     return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run, "strips": len(pieces)}, pieces)
 
 
-def pixels_in_lanes(problem: Problem, threads: int) -> Division:
-    """For tiled_standard_pixels: bands of whole rows whose sheets and sums fit a seat's scratch."""
+def pixels_in_lanes(problem: Problem, threads: int, whole: bool = False) -> Division:
+    """For tiled_standard_pixels: bands of rows whose sheets and sums fit a seat's scratch; `whole`: filters are not cut."""
     filters = problem.filters // problem.groups
     rows, tile = rows_in_a_plane(problem), pixel_tile(problem)
     pitch = Sheets.of(problem, 1).pitch
     most = _largest_band(problem, scratch_numbers(problem.dtype) - tile.rows * tile.width, tile.rows * pitch)
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.rows, others, threads, most, _bytes(problem))
+    chunk = filters if whole else chunk
     flat = _ceil(band * pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
     return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, slack=tile.width)
@@ -206,6 +207,36 @@ def transposed_tile(problem: Problem) -> TileShape:
     columns, filters = problem.out_space[-1] // problem.stride[-1], problem.filters // problem.groups
     fitting = [tile for tile in tiles.filters_in_lanes(problem.dtype) if tile.short.rows <= max(1, columns)]
     return min(fitting, key=lambda tile: _ceil(filters, tile.width) * strips.even_work(columns, tile))
+
+
+def phases_as_filters(problem: Problem) -> Problem:
+    """The convolution of stride 1 that computes all phases of a transposed one, undilated: see transposed.py."""
+    ones, sizes = (1,) * problem.dimensions, zip(
+        problem.kernel, problem.stride, problem.pads, problem.space, problem.out_space, strict=True
+    )  # fmt: skip
+    kernel, pads = [], []
+    for taps_, stride, (crop, _), size, out in sizes:
+        kernel.append(taps_ // stride)
+        before = kernel[-1] - 1 - crop // stride
+        pads.append((before, (crop % stride + out - 1) // stride + kernel[-1] - size - before))
+    filters = problem.filters * math.prod(problem.stride)
+    return replace(
+        problem, operation="conv", filters=filters, kernel=tuple(kernel), stride=ones, pads=tuple(pads), dilation=ones,
+        bias="none", residual=False, output_padding=(0,) * problem.dimensions,
+    )  # fmt: skip
+
+
+def transposed_pixels(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_pixels: bands of rows of every phase, whose sheets and sums fit a seat's scratch."""
+    phases = phases_as_filters(problem)
+    # A whole chunk holds all phases of a row: filters are never cut.
+    division = pixels_in_lanes(phases, threads, whole=True)
+    fields = {
+        "filters": phases.filters // phases.groups, "kernel": three(phases.kernel), "stride": (1, 1, 1), "dilation": (1, 1, 1),
+        "before": (0,) * (3 - problem.dimensions) + tuple(before for before, _ in phases.pads), "spread": three(problem.stride),
+        "crop": (0,) * (3 - problem.dimensions) + tuple(pad % s for (pad, _), s in zip(problem.pads, problem.stride, strict=True)),
+    }  # fmt: skip
+    return replace(division, fields=dict(division.fields) | fields)
 
 
 def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
@@ -502,6 +533,7 @@ def winograd_tile(problem: Problem, count: int) -> TileShape:
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
 
 COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
+PUT_ONE = 1.5  # for a number: to store it away from its neighbours
 
 
 def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
@@ -538,6 +570,21 @@ def in_place_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     tile = tile or pointwise_tile(problem)
     strips = problem.batch * _ceil(problem.out_space[-1], tile.width)
     return _ceil(problem.filters, tile.rows) * strips * problem.channels * tiles.update_cycles(tile, tile.vectors)
+
+
+def transposed_cycles(problem: Problem) -> float:
+    """Of tiled_transposed, the taps in the padding included."""
+    tile, filters = transposed_tile(problem), problem.filters // problem.groups
+    *outer, width = problem.out_space
+    updates = taps(problem) / math.prod(problem.stride[:-1]) * strips.even_work(width // problem.stride[-1], tile)
+    put = COPY if problem.data_format == "channels_last" else TURN
+    a_row = problem.channels // problem.groups * updates + _ceil(width, tile.lanes) * tile.width * put
+    return problem.batch * problem.groups * math.prod(outer) * _ceil(filters, tile.width) * a_row
+
+
+def transposed_pixels_cycles(problem: Problem) -> float:
+    """Of tiled_transposed_pixels: the results are put one by one."""
+    return pixels_cycles(phases_as_filters(problem)) + math.prod(problem.out_shape) * PUT_ONE
 
 
 def _rows(problem: Problem) -> int:

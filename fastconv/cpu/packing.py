@@ -92,6 +92,16 @@ def mirrored(weight: Array, groups: int) -> Array:
     return np.flip(exchanged(weight, groups), axis=tuple(range(2, weight.ndim)))
 
 
+def phases_as_filters(weight: Array, stride: tuple[int, ...], groups: int) -> Array:
+    """(filters * phases, channels / groups, *taps of a phase), from the weight of a transposed convolution; see transposed.py."""
+    weight = exchanged(weight, groups)
+    filters, channels, *kernel = weight.shape
+    taps, d = [k // s for k, s in zip(kernel, stride, strict=True)], len(kernel)
+    apart = weight.reshape(filters, channels, *(n for pair in zip(taps, stride, strict=True) for n in pair))
+    taps_axes, phase_axes = tuple(range(2, 2 + 2 * d, 2)), tuple(range(3, 3 + 2 * d, 2))
+    return np.flip(apart, taps_axes).transpose(0, *phase_axes, 1, *taps_axes).reshape(-1, channels, *taps)
+
+
 def taps_first(weight: Array, groups: int) -> Array:
     """[tap][filter], from the weight of a depthwise convolution."""
     return aligned_copy(weight.reshape(weight.shape[0], -1).T)

@@ -208,15 +208,27 @@ def turn_sums(tile, square, sums, out, pixels, filters, count):
                 block.store(there, pixels, filters - k, count - column)
 
 
+@inlined
+def sum_plane(tile, job, sheets, panel, sums, numbers):
+    """sums[filter][p] for tile.rows filters and so many numbers of a plane of sheets."""
+    taps, table, sheet = job.kernel[0] * job.kernel[1] * job.kernel[2], job.table, job.sheet
+    for p in range(0, numbers, tile.width):
+        acc, w, x = tile.from_rows(panel), panel + tile.rows, sheets + p
+        for _ in range(job.channels):
+            for tap in range(taps):
+                acc = acc.rank1(w, x + table[tap])
+                w += tile.rows
+            x += sheet
+        acc.clip(job.least, job.most).store(sums + p, job.sums_pitch)
+
+
 @compiled
 def tiled_standard_pixels(item, seat, job):
     """As tiled_standard, with pixels in lanes: strips run over a band's whole plane of sheets, across the ends of rows.
 
     The sums of the columns between rows belong to no output and are left behind. Weights from packing.row_panels.
     """
-    tile, channels, pitch, sums_pitch = job.tile, job.channels, job.pitch, job.sums_pitch
-    out_depth, out_height, out_width = job.out_space
-    taps, table, sheet = job.kernel[0] * job.kernel[1] * job.kernel[2], job.table, job.sheet
+    tile, channels, (out_depth, out_height, out_width) = job.tile, job.channels, job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks
     plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
     g, n, line = image % job.groups, image // job.groups, band * job.band
@@ -226,16 +238,9 @@ def tiled_standard_pixels(item, seat, job):
     rows = min(job.band, out_height - line)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.rows):
         panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
-        for p in range(0, (rows - 1) * pitch + out_width, tile.width):
-            acc, w, x = tile.from_rows(panel), panel + tile.rows, sheets + p
-            for _ in range(channels):
-                for tap in range(taps):
-                    acc = acc.rank1(w, x + table[tap])
-                    w += tile.rows
-                x += sheet
-            acc.clip(job.least, job.most).store(sums + p, sums_pitch)
+        sum_plane(tile, job, sheets, panel, sums, (rows - 1) * job.pitch + out_width)
         for k in range(min(tile.rows, job.filters - f)):
-            put_plane(tile, job, sums + k * sums_pitch, n, g * job.filters + f + k, plane * out_height + line, rows)
+            put_plane(tile, job, sums + k * job.sums_pitch, n, g * job.filters + f + k, plane * out_height + line, rows)
 
 
 @inlined

@@ -93,11 +93,17 @@ def _pixels_in_place_suit(problem: Problem) -> str | None:
     return _unless(FIRST)(problem)
 
 
-def _wide_enough(problem: Problem) -> str | None:
-    filters = problem.filters // problem.groups
-    if problem.algorithm == "auto" and filters * 4 <= machine.lanes(problem.dtype):
-        return f"has filters in lanes, and a group has {filters} of them"
-    return None
+def _phases_suit(problem: Problem) -> str | None:
+    if any(d != 1 for d in problem.dilation) or any(k % s for k, s in zip(problem.kernel, problem.stride, strict=True)):
+        return f"computes phases of as many taps each: {problem.kernel} is no multiple of {problem.stride}, or dilated"
+    return _unless(FIRST)(problem)
+
+
+def _phases_in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    weight, [bias] = packing.phases_as_filters(weights[0], problem.stride, problem.groups), biases
+    if bias is not None and bias.ndim == 1:
+        bias = bias.repeat(math.prod(problem.stride))
+    return [packing.row_panels(weight, bias, problem.groups, unit)]
 
 
 def _in_place(problem: Problem) -> str | None:
@@ -291,8 +297,13 @@ IMPLEMENTATIONS = (
     _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
-        transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _wide_enough, SHEETS,
-        tiles.filters_in_lanes,
+        transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _never, SHEETS,
+        tiles.filters_in_lanes, cycles=divisions.transposed_cycles,
+    ),
+    Implementation(
+        "tiled_transposed_pixels", "tiled", ("transposed",),
+        transposed.tiled_transposed_pixels, _phases_in_rows, divisions.transposed_pixels, PIXELS, _phases_suit, SHEETS,
+        tiles.pixels_in_lanes, cycles=divisions.transposed_pixels_cycles,
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),

@@ -22,12 +22,16 @@ phases interleave by themselves:
       phase of rows, phase of columns, row of the result     they meet the same weights
         strip of its pixels     a register row each, `stride` apart
           block of channels, taps of the phase, channels     a rank-1 update each
+
+`tiled_transposed_pixels` is for few filters, which would leave lanes empty. Where the stride divides the kernel, it takes every
+phase of every filter for a filter of its own: a convolution of stride 1, of stride^2 times as many filters of kernel / stride
+taps, pixels in lanes, whose results interleave.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
-from fastconv.cpu.standard import add_channels, evenly, put_row
+from fastconv.cpu.standard import add_channels, evenly, put_row, sum_plane
 
 
 @inlined
@@ -176,3 +180,50 @@ def tiled_transposed(item, seat, job):
                             j = min(tall + k * short.rows, columns - short.rows)
                             sum_spread_strip(short, window, panel, job, planes, lines, phase, j, out)
             put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
+
+
+@compiled
+def tiled_transposed_pixels(item, seat, job):
+    """One band of rows of every phase of one plane, all of a group's filters, pixels in lanes. Weights from packing.row_panels.
+
+    job.filters and kernel are those of the phases, job.spread and crop the stride, and what is cropped of the first pixel's phases.
+    """
+    tile, (spread_z, spread_i, spread_j), (crop_z, crop_i, crop_j) = job.tile, job.spread, job.crop
+    out_depth, out_height, out_width = job.out_space
+    depth, height = (crop_z + out_depth - 1) // spread_z + 1, (crop_i + out_height - 1) // spread_i + 1
+    width, phases = (crop_j + out_width - 1) // spread_j + 1, spread_z * spread_i * spread_j
+    band, plane, image = item % job.bands, item // job.bands % depth, item // (job.bands * depth)
+    g, n, line = image % job.groups, image // job.groups, band * job.band
+    sheets = job.scratch + seat * job.scratch_size
+    sums, rows = sheets + job.sums_at, min(job.band, height - line)
+    job.fill_sheets(sheets, job.x + (n * job.x_image + g * job.channels * job.x_channel), plane, line)
+    place = (n * job.groups + g) * (job.filters // phases) * out_depth
+    for f in range(0, job.filters, tile.rows):
+        panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
+        sum_plane(tile, job, sheets, panel, sums, (rows - 1) * job.pitch + width)
+        for k in range(f, min(f + tile.rows, job.filters)):
+            z = plane * spread_z + k // (spread_i * spread_j) % spread_z - crop_z
+            first, j = line * spread_i + k // spread_j % spread_i - crop_i, k % spread_j - crop_j
+            if 0 <= z and z < out_depth:
+                out = job.out + (place + k // phases * out_depth + z) * out_height * out_width
+                put_phase(job, sums + (k - f) * job.sums_pitch, out, first, j, rows)
+    if job.late:
+        begin, end = max(0, line * spread_i - crop_i), min((line + rows) * spread_i - crop_i, out_height)
+        for f in range(job.filters // phases):
+            for z in range(max(0, plane * spread_z - crop_z), min((plane + 1) * spread_z - crop_z, out_depth)):
+                image = n * job.groups * (job.filters // phases) * out_depth * out_height * out_width
+                here = (((g * (job.filters // phases) + f) * out_depth + z) * out_height + begin) * out_width
+                job.finish_row(job.out + (image + here), (end - begin) * out_width, image, here)
+
+
+@inlined
+def put_phase(job, sums, out, first, j, rows):
+    """out[first + i * spread, j + u * spread] = sums[i][u], where that lies inside the plane of the result."""
+    (_, spread_i, spread_j), (_, out_height, out_width) = job.spread, job.out_space
+    begin, count = (0 if j >= 0 else 1), (out_width - j + spread_j - 1) // spread_j
+    for y in range(rows):
+        i = first + y * spread_i
+        if 0 <= i and i < out_height:
+            here, there = sums + y * job.pitch, out + (i * out_width + j)
+            for u in range(begin, count):
+                there[u * spread_j] = here[u]
