@@ -21,6 +21,8 @@ LINES = [
     "conv2d,n1c3i4x5f3k3p6x7d2",
     "conv2d,n1c3i19x13f4k3p5d5",
     "conv2d,n1c3i23x13f4k3s2p4d6",
+    "conv2d,n1c3i9x75f4k5s4p2:3",
+    "conv2d,n1c2i13x40f4k7x6s3x5p1",
     "conv1d,n1c9i40f4k4s2p3:1",
     "conv3d,n1c3i5x6x18f4k3x2x3s2x1x2p1d1x2x1",
 ]
