@@ -146,7 +146,7 @@ def pixels_in_lanes(problem: Problem, threads: int, whole: bool = False) -> Divi
     most = _largest_band(problem, scratch_numbers(problem.dtype) - tile.rows * tile.width, tile.rows * pitch)
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.rows, others, threads, most, _bytes(problem))
-    chunk = filters if whole else chunk
+    chunk = _ceil(filters, tile.rows) * tile.rows if whole else chunk
     flat = _ceil(band * pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
     return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, slack=tile.width)
@@ -293,7 +293,8 @@ def columns_cycles(scheme: Scheme) -> Callable[[Problem], float]:
 
 def _columns_cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
-    sheets, down, count = Sheets.of(problem, 1), _ceil(problem.out_space[0], scheme.outputs), len(scheme.points) + 1
+    sheets, count = Sheets.of(problem, scheme.outputs), len(scheme.points) + 1
+    down = _ceil(problem.out_space[0], scheme.outputs)
     depth, strips = channels * sheets.phases[1] * problem.kernel[1], down * sheets.pitch / tile.width + 0.5
     products = count * _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors)
     vectors = down * _ceil(sheets.pitch, tile.lanes)
@@ -544,7 +545,18 @@ def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     depth = problem.channels // problem.groups * math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
     put = COPY if problem.data_format == "channels_last" else TURN
     sums = panels * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
-    return images * panels * depth * strips.work(problem, tile) + sums
+    return images * panels * depth * strips.work(problem, tile) * _from_afar(problem) + sums
+
+
+def _from_afar(problem: Problem) -> float:
+    """How much longer filters in lanes take for numbers that L2 does not hold, beside updates that hide most of it."""
+    channels, number, caches = problem.channels // problem.groups, np.dtype(problem.dtype).itemsize, machine.caches()
+    if 4 * _bytes(problem) > caches["L3"]:  # they come once for each band: 33 x 33 x 1024 of rate 12, whose bands are a row
+        return 1.2
+    # A 1x1 layer's panel of so many channels, and the line that a strip takes of each, do not stay in L2 side by side, and a
+    # large image comes from beyond it for every panel: 33 x 33 x 2048.
+    panel, image = channels * 2 * machine.lanes(problem.dtype) * number, channels * math.prod(problem.space) * number
+    return 1.15 if taps(problem) == 1 and image > caches["L2"] and 4 * panel >= caches["L2"] else 1.0
 
 
 def _taps_inside(problem: Problem, axis: int) -> int:
@@ -560,7 +572,7 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     tile = tile or pixel_tile(problem)
     depth, filters = problem.channels // problem.groups * taps(problem), problem.filters // problem.groups
     pitch = Sheets.of(problem, 1).pitch
-    strips = _rows(problem) * pitch / tile.width + 0.5
+    strips = problem.batch * problem.groups * planes(problem) * (rows_in_a_plane(problem) * pitch / tile.width + 0.5)
     put = COPY * filters * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes)
     return _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
 

@@ -209,8 +209,8 @@ def turn_sums(tile, square, sums, out, pixels, filters, count):
 
 
 @inlined
-def sum_plane(tile, job, sheets, panel, sums, numbers):
-    """sums[filter][p] for tile.rows filters and so many numbers of a plane of sheets."""
+def sum_plane(tile, job, sheets, panel, numbers, out, step, rows, room):
+    """out[filter * step + p] for tile.rows filters and so many numbers of a plane of sheets; `rows` and `room` may be written."""
     taps, table, sheet = job.kernel[0] * job.kernel[1] * job.kernel[2], job.table, job.sheet
     for p in range(0, numbers, tile.width):
         acc, w, x = tile.from_rows(panel), panel + tile.rows, sheets + p
@@ -219,42 +219,53 @@ def sum_plane(tile, job, sheets, panel, sums, numbers):
                 acc = acc.rank1(w, x + table[tap])
                 w += tile.rows
             x += sheet
-        acc.clip(job.least, job.most).store(sums + p, job.sums_pitch)
+        acc = acc.clip(job.least, job.most)
+        if rows >= tile.rows and room - p >= tile.width:
+            acc.store(out + p, step)
+        else:
+            acc.store(out + p, step, rows, room - p)
 
 
 @compiled
 def tiled_standard_pixels(item, seat, job):
     """As tiled_standard, with pixels in lanes: strips run over a band's whole plane of sheets, across the ends of rows.
 
-    The sums of the columns between rows belong to no output and are left behind. Weights from packing.row_panels.
+    The sums of the columns between rows belong to no output and are left behind; where there are none, in signals and with windows
+    no wider than the stride, sums go straight to the result. Weights from packing.row_panels.
     """
     tile, channels, (out_depth, out_height, out_width) = job.tile, job.channels, job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks
     plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
     g, n, line = image % job.groups, image // job.groups, band * job.band
     sheets = job.scratch + seat * job.scratch_size
-    sums = sheets + job.sums_at
+    sums, rows = sheets + job.sums_at, min(job.band, out_height - line)
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
-    rows = min(job.band, out_height - line)
+    pixels, pixel = out_depth * out_height * out_width, (plane * out_height + line) * out_width
+    first, count = n * job.groups * job.filters * pixels, rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.rows):
-        panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
-        sum_plane(tile, job, sheets, panel, sums, (rows - 1) * job.pitch + out_width)
-        for k in range(min(tile.rows, job.filters - f)):
-            put_plane(tile, job, sums + k * job.sums_pitch, n, g * job.filters + f + k, plane * out_height + line, rows)
+        panel, used = job.weight + (g * job.panels + f // tile.rows) * job.panel, min(tile.rows, job.filters - f)
+        place = (g * job.filters + f) * pixels + pixel
+        if rows == 1 or job.pitch == out_width:
+            sum_plane(tile, job, sheets, panel, count, job.out + (first + place), pixels, used, count)
+        else:
+            numbers = (rows - 1) * job.pitch + out_width
+            sum_plane(tile, job, sheets, panel, numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
+            for k in range(used):
+                put_plane(tile, job, sums + k * job.sums_pitch, job.out + (first + place + k * pixels), rows)
+        if job.late:
+            for k in range(used):
+                job.finish_row(job.out + (first + place + k * pixels), count, first, place + k * pixels)
 
 
 @inlined
-def put_plane(tile, job, sums, n, f, line, rows):
-    """Rows of filter f's result, from `line` on, from sums that lie job.pitch apart."""
-    width, pixels = job.out_space[2], job.out_space[0] * job.out_space[1] * job.out_space[2]
-    image, place = n * job.groups * job.filters * pixels, f * pixels + line * width
+def put_plane(tile, job, sums, out, rows):
+    """Rows of a filter's result, from sums that lie job.pitch apart."""
+    width = job.out_space[2]
     for i in range(rows):
-        row, here = job.out + (image + place + i * width), sums + i * job.pitch
+        row, here = out + i * width, sums + i * job.pitch
         for first in range(0, width, tile.lanes):
             j = max(0, min(first, width - tile.lanes))
             if width >= tile.lanes:
                 tile.load(here + j).store(row + j)
             else:
                 tile.load(here).store(row, width)
-        if job.late:
-            job.finish_row(row, width, image, place + i * width)

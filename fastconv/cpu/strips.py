@@ -11,6 +11,7 @@ of fewer taps go first and are overwritten.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -50,7 +51,8 @@ def cut(problem: Problem, tile: TileShape) -> list[Strip]:
 def work(problem: Problem, tile: TileShape) -> float:
     """Cycles of the updates of a row's strips, for one channel and one row of taps."""
     if len(_borders(problem)) == 2:
-        return problem.kernel[-1] * even_work(problem.out_space[-1], tile)
+        loop = LOOP * -(-problem.out_space[-1] // tile.rows) if math.prod(problem.kernel) > 1 else 0.0
+        return problem.kernel[-1] * (even_work(problem.out_space[-1], tile) + loop)
     return _cycles(problem, cut(problem, tile), tile)
 
 
@@ -58,8 +60,7 @@ def even_work(count: int, tile: TileShape) -> float:
     """Cycles of one update of so many pixels, cut evenly."""
     strips = -(-count // tile.rows)
     tall = max(0, count - strips * tile.short.rows)
-    cycles = tall * tiles.update_cycles(tile, tile.vectors) + (strips - tall) * tiles.update_cycles(tile.short, tile.vectors)
-    return cycles + LOOP * strips
+    return tall * tiles.update_cycles(tile, tile.vectors) + (strips - tall) * tiles.update_cycles(tile.short, tile.vectors)
 
 
 def _cycles(problem: Problem, strips: Sequence[Strip], tile: TileShape) -> float:

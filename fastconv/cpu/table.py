@@ -84,11 +84,14 @@ def _filters_suit(problem: Problem) -> str | None:
     return "a channel's filters fill no vector" if problem.kind == "depthwise" and problem.algorithm == "auto" and few else None
 
 
+def _in_place(problem: Problem) -> str | None:
+    return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
+
+
 def _pixels_in_place_suit(problem: Problem) -> str | None:
-    tile = divisions.pointwise_tile(problem)
-    if problem.dimensions > 1 or any(s != 1 for s in problem.stride):
-        return f"reads neighbouring pixels, the stride is {problem.stride}"
-    if tile.width > problem.space[0]:
+    if refusal := _in_place(problem):
+        return refusal
+    if divisions.pointwise_tile(problem).width > problem.space[0]:
         return f"{problem.space[0]} pixels do not fill a tile"
     return _unless(FIRST)(problem)
 
@@ -104,10 +107,6 @@ def _phases_in_rows(problem: Problem, unit: int, weights: list[Any], biases: lis
     if bias is not None and bias.ndim == 1:
         bias = bias.repeat(math.prod(problem.stride))
     return [packing.row_panels(weight, bias, problem.groups, unit)]
-
-
-def _in_place(problem: Problem) -> str | None:
-    return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
 
 
 def _transformed(outputs: int) -> Callable[..., Any]:

@@ -200,7 +200,7 @@ def tiled_transposed_pixels(item, seat, job):
     place = (n * job.groups + g) * (job.filters // phases) * out_depth
     for f in range(0, job.filters, tile.rows):
         panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
-        sum_plane(tile, job, sheets, panel, sums, (rows - 1) * job.pitch + width)
+        sum_plane(tile, job, sheets, panel, (rows - 1) * job.pitch + width, sums, job.sums_pitch, tile.rows, job.sums_pitch)
         for k in range(f, min(f + tile.rows, job.filters)):
             z = plane * spread_z + k // (spread_i * spread_j) % spread_z - crop_z
             first, j = line * spread_i + k // spread_j % spread_i - crop_i, k % spread_j - crop_j
