@@ -205,7 +205,7 @@ def sheet_rows(band: int, span: int, stride: int) -> int:
 def transposed_tile(problem: Problem) -> TileShape:
     """The tile whose strips of a phase, and panels, waste least; its strips end where a phase's row does."""
     columns, filters = problem.out_space[-1] // problem.stride[-1], problem.filters // problem.groups
-    fitting = [tile for tile in tiles.filters_in_lanes(problem.dtype) if tile.short.rows <= max(1, columns)]
+    fitting = [tile for tile in tiles.phases_in_lanes(problem.dtype) if tile.short.rows <= max(1, columns)]
     return min(fitting, key=lambda tile: _ceil(filters, tile.width) * strips.even_work(columns, tile))
 
 

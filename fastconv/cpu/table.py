@@ -297,7 +297,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
         transposed.tiled_transposed, _exchanged_in_lanes, divisions.transposed, FILTERS, _never, SHEETS,
-        tiles.filters_in_lanes, cycles=divisions.transposed_cycles,
+        tiles.phases_in_lanes, cycles=divisions.transposed_cycles,
     ),
     Implementation(
         "tiled_transposed_pixels", "tiled", ("transposed",),

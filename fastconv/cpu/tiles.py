@@ -38,6 +38,11 @@ def filters_in_lanes(dtype: str) -> list[TileShape]:
     return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for vectors, sizes in table.items() for rows in sizes]
 
 
+def phases_in_lanes(dtype: str) -> list[TileShape]:
+    """Those of transposed layers: of one or two vectors, for few numbers of filters call for more and each tile is compiled."""
+    return [tile for tile in filters_in_lanes(dtype) if tile.vectors <= 2]
+
+
 def winograd_products(dtype: str) -> list[TileShape]:
     """Every tile of Winograd's products: two vectors of filters, and a step of a block of channels."""
     lanes = machine.lanes(dtype)
