@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import fastconv
 
 # The choices of `bench`, said again here because fastconv.bench is worth importing only when it runs.
-TABLES = ("tuned", "more", "other")
+TABLES = ("tuned", "more", "other", "survey")
 CHAINS = ("resnet18", "mobilenet_v1", "mobilenet_v2")
 CAPABILITIES = (80, 90)
 KINDS = ("standard", "pointwise", "depthwise", "separable", "atrous", "transposed", "weights")

@@ -8,14 +8,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
-from fastconv.cpu import job, machine
+import numpy as np
+
+from fastconv.cpu import job, launch, machine
 from fastconv.cpu.compiled import address, cache_folder
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import default_threads
-from fastconv.problem import DTYPES
+from fastconv.plan import choose
+from fastconv.problem import DTYPES, Problem
 
 SHARE = 8  # variants that a process compiles in one go
+# Filters in lanes, pixels in lanes, and Winograd's form, which reads the image in its own way.
+SHARED = ("conv2d,n1c16i8f32k3,tiled", "conv2d,n1c3i99f8k3,tiled", "conv2d,n1c16i9f32k3p1,winograd")
 
 
 class Variant(NamedTuple):
@@ -69,11 +74,23 @@ def compile_all(wanted: Sequence[Variant], report: Callable[[str], None]) -> Non
     start, done = time.perf_counter(), 0
     shares = [wanted[i : i + SHARE] for i in range(0, len(wanted), SHARE)]
     with ProcessPoolExecutor(default_threads(), multiprocessing.get_context("spawn")) as pool:
+        shared = [pool.submit(_compile_shared, dtype) for dtype in sorted({v.dtype for v in wanted if v.tile is not None})]
         for share in pool.map(_compile, shares):
             done += len(share)
             for variant in share:
                 report(f"{variant}")
+        for each in shared:
+            each.result()
     report(f"{done} variants for {machine.target_name()} in {time.perf_counter() - start:.0f} s, in {folder}")
+
+
+def _compile_shared(dtype: str) -> None:
+    """What all tiled kernels call, and what packs their weights: a layer of each form asks for it."""
+    for line in SHARED:
+        problem = Problem.parse(f"{line},{dtype}")
+        choice = choose(problem, IMPLEMENTATIONS, 1, "columns")
+        launch.pack(choice, [np.ones(problem.weight_shape, dtype)], [None])
+        launch.shared_code(problem, choice.division, {"late": True, "inner_late": True})
 
 
 def _compile(share: Sequence[Variant]) -> Sequence[Variant]:

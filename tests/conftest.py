@@ -21,7 +21,7 @@ def pytest_terminal_summary(terminalreporter):
 # Each tile of each kernel and dtype is compiled, for a second or two: all tests share a few, those that tiled.py picks. On any
 # machine they fit the registers. `every_tile` is for tests of the tables, and of what the plan makes of them.
 FEW = {
-    "FILTERS_IN_LANES": {2: (6,), 1: (1,)},
+    "FILTERS_IN_LANES": {2: (6,), 1: (2,)},
     "PIXELS_IN_LANES": ((4, 3), (8, 1)),
     "NUMBERS_IN_ROWS": ((6, 2), (9, 1)),
     "WINOGRAD_PRODUCTS": {2: (6,)},

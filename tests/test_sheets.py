@@ -19,6 +19,10 @@ LINES = [
     "conv2d,n1c2i12x13f4k3s3x1p4d2x3",
     "conv2d,n1c3i9x15f3k1s2",
     "conv2d,n1c3i4x5f3k3p6x7d2",
+    "conv2d,n1c3i19x13f4k3p5d5",
+    "conv2d,n1c3i23x13f4k3s2p4d6",
+    "conv2d,n1c3i9x75f4k5s4p2:3",
+    "conv2d,n1c2i13x40f4k7x6s3x5p1",
     "conv1d,n1c9i40f4k4s2p3:1",
     "conv3d,n1c3i5x6x18f4k3x2x3s2x1x2p1d1x2x1",
 ]
@@ -69,6 +73,13 @@ def test_channels_do_not_share_their_sets_of_the_cache():
     for line in LINES:
         for band in (1, 2, 5):
             assert Sheets.of(parse(line), band).sheet // LINE % 2 == 1
+
+
+def test_rows_between_taps_are_left_out():
+    """Of bands that are not as high as the taps are apart; else the taps share their rows."""
+    far = parse("conv2d,n1c3i40f4k3p12d12")
+    assert [Sheets.of(far, band).phases[1] for band in (1, 11, 12, 13)] == [3, 3, 1, 1]
+    assert [Sheets.of(far, band).phase_size // Sheets.of(far, band).pitch for band in (1, 11, 12, 13)] == [1, 11, 36, 37]
 
 
 def test_phases_that_no_tap_touches_are_left_out():

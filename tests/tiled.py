@@ -24,15 +24,15 @@ BY_NAME = {implementation.name: implementation for implementation in IMPLEMENTAT
 TILED = [name for name, implementation in BY_NAME.items() if implementation.algorithm != "direct"]
 # Where divisions.py asks for a kernel's tile, and the (rows, vectors) tried beside the chosen one: all are legal at every width.
 PICKS = {
-    "tiled_standard": ("lanes_tile", ((6, 2), (1, 1))),
+    "tiled_standard": ("lanes_tile", ((6, 2), (2, 1))),
     "tiled_standard_pixels": ("pixel_tile", ((4, 3), (8, 1))),
-    "tiled_pointwise": ("lanes_tile", ((6, 2), (1, 1))),
+    "tiled_pointwise": ("lanes_tile", ((6, 2), (2, 1))),
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
     **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
-    "tiled_transposed": ("transposed_tile", ((6, 2), (1, 1))),
+    "tiled_transposed": ("transposed_tile", ((6, 2), (2, 1))),
 }
 BY_LINES_OF_LANES = tuple(winograd.SCHEMES)
 
@@ -172,8 +172,17 @@ def _fits(name, tile, line):
     kinds = ("standard", "atrous") if name.startswith("winograd_columns") else BY_NAME[name].kinds  # columns may be dilated
     if problem.kind not in kinds or BY_NAME[name].refuse(problem):
         return False
-    width = problem.out_space[-1]
-    return width >= {"tiled_pointwise_pixels": tile.width, "tiled_standard": tile.rows, "tiled_pointwise": tile.rows}.get(name, 1)
+    width = problem.out_space[-1] // (problem.stride[-1] if name == "tiled_transposed" else 1)
+    least = {"tiled_pointwise_pixels": tile.width} | dict.fromkeys(
+        ("tiled_standard", "tiled_pointwise", "tiled_transposed"), tile.short.rows
+    )
+    return width >= least.get(name, 1)
+
+
+def first_fitting(name, line):
+    """Of the tiles tried, in float32."""
+    tiles = (tile_of(name, "float32", *size) for size in sizes(name, "float32"))
+    return next(tile for tile in tiles if _fits(name, tile, line))
 
 
 # What they must compute ---------------------------------------------------------------------------------------------------

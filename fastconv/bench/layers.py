@@ -1,7 +1,7 @@
 """The table of real layers, and how a problem becomes a layer that can be called.
 
-`LAYERS` are those that kernels are tuned on; `MORE_LAYERS` are the kinds that the first table lacks; `OTHER_LAYERS` are those
-that show whether the tuning holds elsewhere.
+`LAYERS` are those that kernels are tuned on; `MORE_LAYERS` are the kinds that the first table lacks; `OTHER_LAYERS` and
+`SURVEY_LAYERS` are those that show whether the tuning holds elsewhere.
 """
 
 from __future__ import annotations
@@ -154,12 +154,116 @@ OTHER_LAYERS: dict[str, AnyProblem] = _table("""
     decoder_56_32_3      transposed2d,n1c32i56f3k4s2p1,bias,tanh
 """)
 
-TABLES: dict[str, dict[str, Any]] = {"tuned": LAYERS, "more": MORE_LAYERS, "other": OTHER_LAYERS}
+# Dense layers of many more networks, of every kernel, stride, format and number of dimensions: the survey that says where a layer
+# that nobody has looked at would lose.
+SURVEY_LAYERS: dict[str, AnyProblem] = _table("""
+    alexnet_224_11_s4    conv2d,n1c3i224f64k11s4p2,bias,relu
+    alexnet_27_5x5       conv2d,n1c64i27f192k5p2,bias,relu
+    googlenet_28_5x5     conv2d,n1c16i28f32k5p2,bias,relu
+    googlenet_14_5x5     conv2d,n1c24i14f64k5p2,bias,relu
+    googlenet_7_5x5      conv2d,n1c48i7f128k5p2,bias,relu
+    densenet_56_128_32   conv2d,n1c128i56f32k3p1,bias
+    densenet_14_128_32   conv2d,n1c128i14f32k3p1,bias
+    densenet_56_256_128  conv2d,n1c256i56f128k1,bias
+    densenet_14_640_128  conv2d,n1c640i14f128k1,bias,relu
+    densenet_7_1008_128  conv2d,n1c1008i7f128k1,bias,relu
+    yolo5_640_6x6_s2     conv2d,n1c3i640f32k6s2p2,bias,silu
+    yolo5_160_64_32      conv2d,n1c64i160f32k1,bias,silu
+    yolo5_160_64_s2      conv2d,n1c64i160f128k3s2p1,bias,silu
+    yolo8_40_128         conv2d,n1c128i40f128k3p1,bias,silu
+    yolo8_20_512_s2      conv2d,n1c256i40f512k3s2p1,bias,silu
+    yolo5_80_128_255     conv2d,n1c128i80f255k1,bias
+    yolo8_20_768_512     conv2d,n1c768i20f512k1,bias,silu
+    mobile2_14_96_576    conv2d,n1c96i14f576k1,bias,relu6
+    mobile2_28_192_32    conv2d,n1c192i28f32k1,bias
+    mobile2_7_320_1280   conv2d,n1c320i7f1280k1,bias,relu6
+    mobile2_112_32_16    conv2d,n1c32i112f16k1,bias
+    mobile3_14_80_480    conv2d,n1c80i14f480k1,bias,hardswish
+    mobile3_28_40_120    conv2d,n1c40i28f120k1,bias,relu
+    mobile3_56_72_24     conv2d,n1c72i56f24k1,bias
+    efficient_56_24_144  conv2d,n1c24i56f144k1,bias,silu
+    efficient_28_40_240  conv2d,n1c40i28f240k1,bias,silu
+    efficient_14_480_80  conv2d,n1c480i14f80k1,bias
+    efficient_7_1152_192 conv2d,n1c1152i7f192k1,bias
+    efficient_7_320_1280 conv2d,n1c320i7f1280k1,bias,silu
+    efficient_224_3_s2   conv2d,n1c3i224f32k3s2p1,bias,silu
+    resnet50_56_256_64   conv2d,n1c256i56f64k1,bias,relu
+    resnet50_14_1024_256 conv2d,n1c1024i14f256k1,bias,relu
+    resnet50_7_512_2048  conv2d,n1c512i7f2048k1,bias
+    resnet50_56_256_s2   conv2d,n1c256i56f512k1s2,bias
+    resnet50_14_1024_s2  conv2d,n1c1024i14f2048k1s2,bias
+    resnet18_56_64_s2    conv2d,n1c64i56f128k3s2p1,bias,relu
+    resnet18_14_256_s2   conv2d,n1c256i14f512k3s2p1,bias,relu
+    regnet_28_g16        conv2d,n1c64i28f64k3p1g4,bias,relu
+    regnet_14_g16        conv2d,n1c160i14f160k3p1g10,bias,relu
+    regnet_28_g24_s2     conv2d,n1c144i56f144k3s2p1g6,bias,relu
+    shuffle_28_240_g3    conv2d,n1c240i28f60k1g3,bias,relu
+    deeplab_33_1024_r12  conv2d,n1c1024i33f256k3p12d12,bias,relu
+    deeplab_33_512_r24   conv2d,n1c512i33f256k3p24d24,bias,relu
+    deeplab_33_512_r4    conv2d,n1c512i33f512k3p4d4,bias,relu
+    deeplab_65_304_256   conv2d,n1c304i65f256k3p1,bias,relu
+    deeplab_33_2048_1x1  conv2d,n1c2048i33f256k1,bias,relu
+    unet_up_52_256       transposed2d,n1c256i52f128k2s2,bias
+    decoder_28_64_k3     transposed2d,n1c64i28f32k3s2p1o1,bias,relu
+    dcgan_1_100_512      transposed2d,n1c100i1f512k4,bias,relu
+    dcgan_16_256_128     transposed2d,n1c256i16f128k4s2p1,bias,relu
+    dcgan_32_64_3        transposed2d,n1c64i32f3k4s2p1,bias,tanh
+    fcn_16_21_s2         transposed2d,n1c21i16f21k4s2p1
+    fcn_34_21_s8         transposed2d,n1c21i34f21k16s8p4
+    fsrcnn_64_56_1       transposed2d,n1c56i64f1k9s3p3,bias
+    espcn_128_1_64       conv2d,n1c1i128f64k5p2,bias,tanh
+    srcnn_96_9x9         conv2d,n1c1i96f64k9p4,bias,relu
+    edsr_96_64_3         conv2d,n1c64i96f3k3p1,bias
+    vdsr_96_64_1         conv2d,n1c64i96f1k3p1,bias
+    vit_224_16x16_s16    conv2d,n1c3i224f192k16s16,bias
+    convnext_56_2x2_s2   conv2d,n1c96i56f192k2s2,bias
+    convnext_14_2x2_s2   conv2d,n1c384i14f768k2s2,bias
+    lenet_28_1_6         conv2d,n1c1i28f6k5p2,bias,relu
+    lenet_14_6_16        conv2d,n1c6i14f16k5,bias,relu
+    inception_149_32     conv2d,n1c32i149f32k3,bias,relu
+    inception_147_64     conv2d,n1c32i147f64k3p1,bias,relu
+    inception_35_192_64  conv2d,n1c192i35f64k1,bias,relu
+    inception_17_768_192 conv2d,n1c768i17f192k1,bias,relu
+    inception_35_s2      conv2d,n1c288i35f384k3s2,bias,relu
+    inception_8_1x3      conv2d,n1c384i8f384k1x3p0x1,bias,relu
+    inception_8_3x1      conv2d,n1c384i8f384k3x1p1x0,bias,relu
+    squeeze_224_7x7_s2   conv2d,n1c3i224f96k7s2,bias,relu
+    squeeze_13_512_1000  conv2d,n1c512i13f1000k1,bias,relu
+    wav2vec_16000_10_s5  conv1d,n1c1i16000f512k10s5,bias,gelu
+    wav2vec_1599_512_s2  conv1d,n1c512i1599f512k3s2,bias,gelu
+    wavenet_4000_d64     conv1d,n1c64i4000f128k2d64,bias
+    tcn_2000_64_d8       conv1d,n1c64i2000f64k3p8d8,bias,relu
+    whisper_3000_80      conv1d,n1c80i3000f384k3p1,bias,gelu
+    hifigan_100_256      transposed1d,n1c256i100f128k16s8p4,bias
+    c3d_56_3_64          conv3d,n1c3i8x56x56f64k3p1,bias,relu
+    c3d_8_28_128         conv3d,n1c64i8x28x28f128k3p1,bias,relu
+    r2plus1d_3x1x1       conv3d,n1c144i8x28x28f64k3x1x1p1x0x0,bias,relu
+    unet3d_up_16_64      transposed3d,n1c64i8x16x16f32k2s2,bias
+    batch8_32_64         conv2d,n8c64i32f64k3p1,bias,relu
+    batch8_32_3_64       conv2d,n8c3i32f64k3p1,bias,relu
+    batch8_32_64_s2      conv2d,n8c64i32f128k3s2p1,bias,relu
+    batch8_14_1x1        conv2d,n8c256i14f256k1,bias,relu
+    batch8_14_g32        conv2d,n8c256i14f256k3p1g32,bias,relu
+    batch8_28_1x1_s2     conv2d,n8c256i28f512k1s2,bias
+    odd_19x23_7_9        conv2d,n1c7i19x23f9k3p1,bias,relu
+    odd_30x71_1x7        conv2d,n1c33i30x71f37k1x7p0x3,bias,relu
+    odd_61_s2            conv2d,n1c37i61f45k3s2p1,bias,relu
+    odd_13x200_2x5       conv2d,n1c20i13x200f50k2x5,bias,relu
+    odd_23_g3            conv2d,n1c33i23f51k3p1g3,bias,relu
+    last_56_128_s2       conv2d,n1c128i56f128k3s2p1,bias,relu,channels_last
+    last_28_256_g32      conv2d,n1c256i28f256k3p1g32,bias,relu,channels_last
+    last_28_512_1x1_s2   conv2d,n1c256i28f512k1s2,bias,channels_last
+    last_224_3_64        conv2d,n1c3i224f64k7s2p3,bias,relu,channels_last
+    last_up_28_256       transposed2d,n1c256i28f128k2s2,bias,channels_last
+    last_112_16_96       conv2d,n1c16i112f96k1,bias,relu6,channels_last
+""")
+
+TABLES: dict[str, dict[str, Any]] = {"tuned": LAYERS, "more": MORE_LAYERS, "other": OTHER_LAYERS, "survey": SURVEY_LAYERS}
 
 
 def find(text: str) -> tuple[str, AnyProblem]:
     """A name and its problem, from a name in the tables or a problem's text, which is its own name."""
-    known = {**LAYERS, **MORE_LAYERS, **OTHER_LAYERS}
+    known = {**LAYERS, **MORE_LAYERS, **OTHER_LAYERS, **SURVEY_LAYERS}
     if text in known:
         return text, known[text]
     if "," not in text:

@@ -8,15 +8,18 @@ Results do not depend on a division, so their bits do not depend on the threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import machine, tiles
+from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.strips import Strip
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
@@ -234,31 +237,34 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
     lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
     rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
     tile = lanes_tile(problem)
-    channels = problem.channels // problem.groups
-    one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
     run = max(1, RUN // out_width)
     sums = (run * out_width + max(lanes, tile.rows)) * tile.width
-    room = scratch_numbers(problem.dtype) - channels * one.sheet - sums
-    most = 1 + max(0, room // max(1, channels * (two.sheet - one.sheet)))
+    pieces = strips.cut(problem, tile)
+    most = _largest_band(problem, scratch_numbers(problem.dtype) - sums, 0)
     others = max(1, problem.batch) * problem.groups * planes(problem)
-    band, chunk = _spread_out(rows, filters, tile.width, others, threads, min(most, rows), _bytes(problem))
-    return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run})
+    band, chunk = _spread_out(rows, filters, tile.width, others, threads, most, _bytes(problem))
+    return _over_sheets(problem, tile, band, chunk, tile.width, sums, {"run": run, "strips": len(pieces)}, pieces)
 
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
-    """For tiled_standard_pixels: bands of whole rows whose sheets and sums fit a seat's scratch."""
+    """For tiled_standard_pixels: bands of rows whose sheets and sums fit a seat's scratch."""
     filters = problem.filters // problem.groups
-    rows, channels = rows_in_a_plane(problem), problem.channels // problem.groups
-    tile = pixel_tile(problem)
-    one, two = Sheets.of(problem, 1), Sheets.of(problem, 2)
-    a_row = channels * (two.sheet - one.sheet) + tile.rows * one.pitch
-    room = scratch_numbers(problem.dtype) - channels * one.sheet - tile.rows * tile.width
-    most = 1 + max(0, room // max(1, a_row))
+    rows, tile = rows_in_a_plane(problem), pixel_tile(problem)
+    pitch = Sheets.of(problem, 1).pitch
+    most = _largest_band(problem, scratch_numbers(problem.dtype) - tile.rows * tile.width, tile.rows * pitch)
     others = max(1, problem.batch) * problem.groups * planes(problem)
-    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, min(most, rows), _bytes(problem))
-    flat = _ceil(band * one.pitch, tile.width) * tile.width
+    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, most, _bytes(problem))
+    flat = _ceil(band * pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
-    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, tile.width)
+    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, slack=tile.width)
+
+
+def _largest_band(problem: Problem, room: int, sums_a_row: int) -> int:
+    """Rows whose sheets and sums fit so much room; one if none do."""
+    channels = problem.channels // problem.groups
+    return 1 + bisect_right(
+        range(2, rows_in_a_plane(problem) + 1), room, key=lambda b: channels * Sheets.of(problem, b).sheet + b * sums_a_row
+    )
 
 
 def transposed(problem: Problem, threads: int) -> Division:
@@ -286,8 +292,9 @@ def transposed(problem: Problem, threads: int) -> Division:
     bands, chunks = _ceil(out_space[1], band), _ceil(filters, chunk)
     sums_at = _ceil(channels * sheet(band) + tile.rows + LINE, LINE) * LINE
     ones = (1, 1, 1)
+    hop, back = zip(*((s // math.gcd(s, d), d // math.gcd(s, d)) for s, d in zip(stride, dilation, strict=True)), strict=True)
     fields = {
-        "spread": stride, "apart": dilation, "crop": crop, "reach": crop[2] - first * stride[2], "run": run,
+        "spread": stride, "apart": dilation, "crop": crop, "hop": hop, "back": back, "run": run,
         "stride": ones, "dilation": ones, "before": (0, 0, -first), "phases": (depth, 1, 1),
         "table": (0,) * (taps(problem) + 2), "pitch": pitch, "phase_size": sheet_rows(band, spans[1], stride[1]) * pitch,
         "sheet": sheet(band), "sums_at": sums_at, "panels": _ceil(filters, tile.width),
@@ -328,8 +335,10 @@ def sheet_rows(band: int, span: int, stride: int) -> int:
 
 
 def transposed_tile(problem: Problem) -> TileShape:
-    """The tile whose strips of a phase, and panels, waste least."""
-    return min(tiles.filters_in_lanes(problem.dtype), key=lambda tile: transposed_cycles(problem, tile))
+    """The tile whose strips of a phase, and panels, waste least; its strips end where a phase's row does."""
+    columns, filters = problem.out_space[-1] // problem.stride[-1], problem.filters // problem.groups
+    fitting = [tile for tile in tiles.phases_in_lanes(problem.dtype) if tile.short.rows <= max(1, columns)]
+    return min(fitting, key=lambda tile: _ceil(filters, tile.width) * strips.even_work(columns, tile))
 
 
 def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
@@ -386,7 +395,8 @@ def columns_cycles(scheme: Scheme) -> Callable[[Problem], float]:
 
 def _columns_cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
-    sheets, down, count = Sheets.of(problem, 1), _ceil(problem.out_space[0], scheme.outputs), scheme.count
+    sheets, count = Sheets.of(problem, scheme.outputs), scheme.count
+    down = _ceil(problem.out_space[0], scheme.outputs)
     depth, strips = channels * sheets.phases[1] * problem.kernel[1], down * sheets.pitch / tile.width + 0.5
     products = count * _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors)
     vectors = down * _ceil(sheets.pitch, tile.lanes)
@@ -401,14 +411,16 @@ def pixel_tile(problem: Problem) -> TileShape:
 
 
 def _over_sheets(
-    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, fields: dict[str, int], slack: int = LINE
-) -> Division:
+    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, fields: dict[str, int],
+    pieces: Sequence[Strip] = (), slack: int = LINE,
+) -> Division:  # fmt: skip
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     sheets = Sheets.of(problem, band)
     rows = rows_in_a_plane(problem)
     bands, chunks = _ceil(rows, band), _ceil(filters, chunk)
     sums_at = _ceil(channels * sheets.sheet + slack, LINE) * LINE
     fields = fields | asdict(sheets) | {
+        "table": (*sheets.table, *chain.from_iterable(pieces)), "strips_at": len(sheets.table),
         "panels": _ceil(filters, unit), "panel": unit * (1 + channels * taps(problem)), "sums_at": sums_at,
     }  # fmt: skip
     items = problem.batch * problem.groups * planes(problem) * bands * chunks
@@ -439,17 +451,17 @@ def _over_pixels(
     problem: Problem, tile: TileShape, pixels: int, filters: int, least_bands: int, threads: int, fields: dict[str, Any]
 ) -> Division:
     """Bands of whole strips of so many pixels; the last takes what is left over, so that only its own strips overlap."""
-    strips = max(1, problem.out_space[-1] // pixels)
+    count = max(1, problem.out_space[-1] // pixels)
     images, panels = max(1, problem.batch), _ceil(problem.filters, filters)
     if _bytes(problem) > machine.caches()["L2"]:
-        bands = max(1, min(strips, least_bands))
+        bands = max(1, min(count, least_bands))
         chunks = _chunks(panels, bands * images, threads)
-        band, chunk = max(1, strips // bands), filters * _ceil(panels, chunks)
-        bands, chunks = strips // band, _ceil(problem.filters, chunk)
+        band, chunk = max(1, count // bands), filters * _ceil(panels, chunks)
+        bands, chunks = count // band, _ceil(problem.filters, chunk)
         return Division(problem.batch * bands * chunks, bands, band * pixels, chunks, chunk, 0, tile, filters, None, fields)
     wanted = max(least_bands, _ceil(ITEMS_A_THREAD * threads, images) if threads > 1 else 1)
-    band = max(1, strips // min(strips, wanted))
-    bands = strips // band
+    band = max(1, count // min(count, wanted))
+    bands = count // band
     chunks = 1
     if threads > 1 and bands * images < 2 * threads:
         chunks = min(panels, _ceil(2 * threads, bands * images))
@@ -467,7 +479,7 @@ def pointwise_tile(problem: Problem) -> TileShape:
 
 def lanes_tile(problem: Problem) -> TileShape:
     """The tile of filters in lanes whose strips and panels waste least."""
-    fitting = [shape for shape in tiles.filters_in_lanes(problem.dtype) if shape.rows <= problem.out_space[-1] or shape.rows == 1]
+    fitting = [shape for shape in tiles.filters_in_lanes(problem.dtype) if shape.short.rows <= problem.out_space[-1]]
     return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
 
 
@@ -525,7 +537,9 @@ def separable_pixels(problem: SeparableProblem, threads: int) -> Division:
 
 def separable_filters(problem: SeparableProblem, threads: int) -> Division:
     """For tiled_separable and tiled_separable_last: bands of rows whose sums stay in L1."""
-    tile = lanes_tile(_pixels_alone(problem))
+    alone = _pixels_alone(problem)
+    shapes = [shape for tile in tiles.filters_in_lanes(problem.dtype) for shape in (tile, tile.short)]
+    tile = min((shape for shape in shapes if shape.rows <= alone.out_space[-1]), key=lambda shape: _even_cycles(alone, shape))
     return _separable(problem, tile, tile.width, tile.rows, 0 if problem.data_format == "channels_last" else tile.width, threads)
 
 
@@ -565,6 +579,12 @@ def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int
     return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, None, fields, window)
 
 
+def _even_cycles(problem: Problem, tile: TileShape) -> float:
+    """Of a pointwise layer whose strips are all as long as the tile is tall."""
+    updates = _ceil(problem.out_space[-1], tile.rows) * problem.channels * tiles.update_cycles(tile, tile.vectors)
+    return _ceil(problem.filters, tile.width) * (updates + _ceil(problem.out_space[-1], tile.lanes) * tile.width * TURN)
+
+
 def _pixels_alone(problem: SeparableProblem) -> Problem:
     """The pointwise part, without ends of rows."""
     one, space = (1,), (math.prod(problem.out_space),)
@@ -593,7 +613,7 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
         most = max(1, min(down, room // (points * padded * across)))
         others = max(1, problem.batch) * problem.groups * planes(problem) * apart_i
         band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, _bytes(problem) * matrices // scheme.taps**2)
-        short = _short(problem, scheme)
+        beyond = _beyond(problem, scheme)
         tile = winograd_tile(problem, scheme, band)
         chunk = _ceil(chunk, tile.width) * tile.width
         tiles_at_once = band * across + tile.rows - 1
@@ -610,7 +630,7 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
         products_at = values_at + points * padded * tiles_at_once
         sums_at = products_at + points * tiles_at_once * tile.width
         fields = {
-            "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across, "short": (*short, 0),
+            "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across, "beyond": (*beyond, 0),
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
             "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + matrices * padded),
         }  # fmt: skip
@@ -640,7 +660,7 @@ def _deep(problem: Problem) -> int:
     return problem.kernel[0] if problem.dimensions == 3 else 1
 
 
-def _short(problem: Problem, scheme: Scheme) -> tuple[int, int]:
+def _beyond(problem: Problem, scheme: Scheme) -> tuple[int, int]:
     """Whether the last row, and the last column, of tiles reach beyond the result. Phases of a dilated image are left whole."""
     (height, width), plain = _tiled_space(problem), problem.dilation[-2:] == (1, 1)
     return int(plain and height % scheme.outputs > 0), int(plain and width % scheme.outputs > 0)
@@ -659,13 +679,13 @@ def winograd_tile(problem: Problem, scheme: Scheme, band: int) -> TileShape:
 
 def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShape) -> float:
     """Of one image, group and phase of rows: the last point is left out where the last output is."""
-    (short_i, short_j), across, last = _short(problem, scheme), _tiles_across(problem, scheme), scheme.count - 1
+    (beyond_i, beyond_j), across, last = _beyond(problem, scheme), _tiles_across(problem, scheme), scheme.count - 1
     left, strips = _ceil(_ceil(_tiled_space(problem)[0], problem.dilation[-2]), scheme.outputs), 0
     while left > 0:
         down = min(band, left)
-        inside = down - (short_i if down == left else 0)
+        inside = down - (beyond_i if down == left else 0)
         for points, rows in ((last, down), (1, inside)):
-            strips += points * (last * _ceil(rows * across, tile.rows) + _ceil(rows * (across - short_j), tile.rows))
+            strips += points * (last * _ceil(rows * across, tile.rows) + _ceil(rows * (across - beyond_j), tile.rows))
         left -= down
     lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
     return strips * _ceil(filters, tile.width) * _deep(problem) * _ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
@@ -674,25 +694,37 @@ def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShap
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
 
 COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
+PUT_ONE = 1.5  # for a number: to store it away from its neighbours
 
 
 def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     """Of filters in lanes; taps that a whole strip misses are left out. Here and below with the best tile if none is given."""
     tile = tile or lanes_tile(problem)
-    taps_b, stride, apart, before = problem.kernel[-1], problem.stride[-1], problem.dilation[-1], problem.pads[-1][0]
-    out_width, width, filters = problem.out_space[-1], problem.space[-1], problem.filters // problem.groups
-    met, padded = 0, any(problem.pads[-1])
-    for first in range(0, out_width, tile.rows) if padded else ():
-        j = max(0, min(first, out_width - tile.rows))
-        at = [j * stride + b * apart - before for b in range(taps_b)]
-        met += sum(u + (tile.rows - 1) * stride >= 0 and u < width for u in at)
-    if not padded:
-        met = _ceil(out_width, tile.rows) * taps_b
-    depth = problem.channels // problem.groups * taps(problem) // taps_b
-    panels, rows = _ceil(filters, tile.width), _rows(problem)
+    filters = problem.filters // problem.groups
+    images, panels = problem.batch * problem.groups, _ceil(filters, tile.width)
+    depth = problem.channels // problem.groups * math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
     put = COPY if problem.data_format == "channels_last" else TURN
-    sums = panels * _ceil(out_width, tile.lanes) * tile.width * put
-    return rows * (panels * met * depth * tiles.update_cycles(tile, tile.vectors) + sums)
+    sums = panels * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
+    return images * panels * depth * strips.work(problem, tile) * _from_afar(problem) + sums
+
+
+def _from_afar(problem: Problem) -> float:
+    """How much longer filters in lanes take for numbers that L2 does not hold, beside updates that hide most of it."""
+    channels, number, caches = problem.channels // problem.groups, np.dtype(problem.dtype).itemsize, machine.caches()
+    if 4 * _bytes(problem) > caches["L3"]:  # they come once for each band: 33 x 33 x 1024 of rate 12, whose bands are a row
+        return 1.2
+    # A 1x1 layer's panel of so many channels, and the line that a strip takes of each, do not stay in L2 side by side, and a
+    # large image comes from beyond it for every panel: 33 x 33 x 2048.
+    panel, image = channels * 2 * machine.lanes(problem.dtype) * number, channels * math.prod(problem.space) * number
+    return 1.15 if taps(problem) == 1 and image > caches["L2"] and 4 * panel >= caches["L2"] else 1.0
+
+
+def _taps_inside(problem: Problem, axis: int) -> int:
+    """Of all windows along one axis together."""
+    size, out, stride = problem.space[axis], problem.out_space[axis], problem.stride[axis]
+    before, apart = problem.pads[axis][0], problem.dilation[axis]
+    begins = [a * apart - before for a in range(problem.kernel[axis])]
+    return sum(max(0, min(out, _ceil(size - at, stride)) - max(0, _ceil(-at, stride))) for at in begins)
 
 
 def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
@@ -700,20 +732,9 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     tile = tile or pixel_tile(problem)
     depth, filters = problem.channels // problem.groups * taps(problem), problem.filters // problem.groups
     pitch = Sheets.of(problem, 1).pitch
-    strips = _rows(problem) * pitch / tile.width + 0.5
+    strips = problem.batch * problem.groups * planes(problem) * (rows_in_a_plane(problem) * pitch / tile.width + 0.5)
     put = COPY * filters * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes)
     return _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
-
-
-def transposed_cycles(problem: Problem, tile: TileShape | None = None) -> float:
-    """Of tiled_transposed: each tap meets one of `stride` rows, and in these one of `stride` phases of columns."""
-    tile = tile or transposed_tile(problem)
-    columns, filters = _ceil(problem.out_space[-1], problem.stride[-1]), problem.filters // problem.groups
-    depth = problem.channels // problem.groups * taps(problem) / math.prod(problem.stride[:-1])
-    panels = _ceil(filters, tile.width)
-    put = COPY if problem.data_format == "channels_last" else TURN
-    sums = _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
-    return _rows(problem) * panels * (_ceil(columns, tile.rows) * depth * tiles.update_cycles(tile, tile.vectors) + sums)
 
 
 def in_place_cycles(problem: Problem, tile: TileShape | None = None) -> float:
@@ -721,6 +742,16 @@ def in_place_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     tile = tile or pointwise_tile(problem)
     strips = problem.batch * _ceil(problem.out_space[-1], tile.width)
     return _ceil(problem.filters, tile.rows) * strips * problem.channels * tiles.update_cycles(tile, tile.vectors)
+
+
+def transposed_cycles(problem: Problem) -> float:
+    """Of tiled_transposed, the taps in the padding included."""
+    tile, filters = transposed_tile(problem), problem.filters // problem.groups
+    *outer, width = problem.out_space
+    updates = taps(problem) / math.prod(problem.stride[:-1]) * strips.even_work(width // problem.stride[-1], tile)
+    put = COPY if problem.data_format == "channels_last" else TURN
+    a_row = problem.channels // problem.groups * updates + _ceil(width, tile.lanes) * tile.width * put
+    return problem.batch * problem.groups * math.prod(outer) * _ceil(filters, tile.width) * a_row
 
 
 def _rows(problem: Problem) -> int:

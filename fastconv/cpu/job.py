@@ -6,8 +6,8 @@ code and C. `FIELDS` is the layout; in compiled code `job.stride` is three int64
 
 Geometry is always three-dimensional: a plane has depth 1, a line height 1 too. Steps are distances in numbers between
 neighbours in memory, by which any strided view is read where it lies. The register tile of a tiled kernel is in the job's
-type, as `job.tile`, and so are `job.square`, the tile that it transposes with, and `job.scheme` (toom.py): each has machine
-code of its own.
+type, as `job.tile`, and so are `job.short`, one row shorter, `job.square`, the tile that it transposes with, and `job.scheme`
+(toom.py): each has machine code of its own.
 """
 
 from __future__ import annotations
@@ -68,11 +68,14 @@ FIELDS: dict[str, tuple[int, str]] = {
     "phase_size": (1, "integer"),
     "sheet": (1, "integer"),
     "sums_at": (1, "integer"),  # where a tile's sums begin in a seat's scratch, behind the sheets
-    "spread": (3, "three"),  # of tiled_transposed: the stride, the dilation, what is cropped, and how far left a row is seen
+    "spread": (3, "three"),  # of tiled_transposed: the stride, the dilation, and what is cropped
     "apart": (3, "three"),
     "crop": (3, "three"),
-    "reach": (1, "integer"),
+    "hop": (3, "three"),  # from a tap to the next one that reaches the same output, and how far back that one's source lies
+    "back": (3, "three"),
     "run": (1, "integer"),  # rows of the result that are put together
+    "strips": (1, "integer"),  # of a row, four numbers each in the table from `strips_at` on: see strips.py
+    "strips_at": (1, "integer"),
     "sums_pitch": (1, "integer"),  # numbers of a row of them
     "blocks": (1, "integer"),  # of gradients.py: a group's channels, `all_channels`, fall into blocks of `channels`; and the
     "all_channels": (1, "integer"),  # images into parts
@@ -83,7 +86,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row
-    "short": (3, "three"),  # 1 if the last row of tiles reaches beyond the result; 1 if the last column does
+    "beyond": (3, "three"),  # 1 if the last row of tiles reaches beyond the result; 1 if the last column does
     "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase
     "plane": (1, "integer"),
     "columns_at": (1, "integer"),
@@ -228,6 +231,7 @@ def _window(job: Any) -> Any:
 
 attribute(JobType, "window", _window)
 _shape("tile", lambda tile: tile)
+_shape("short", lambda tile: tile.short)
 _shape("square", lambda tile: tile.square)
 
 

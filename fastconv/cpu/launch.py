@@ -83,7 +83,7 @@ class Bound:
             "scratch_size": _rounded(division.scratch), "table": _at(self._table), "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
-            values |= _shared_code(problem, division, values)
+            values |= shared_code(problem, division, values)
         self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
         kinds = job.arguments(problem.dtype, division.tile, self._implementation.scheme, division.window)
         self._code = address(self._implementation.kernel, *kinds)
@@ -293,7 +293,7 @@ def _clipping(problem: AnyProblem, has_residual: bool) -> tuple[bool, float, flo
     return late, activation.low if clips else -math.inf, activation.high if clips else math.inf
 
 
-def _shared_code(problem: AnyProblem, division: Division, values: dict[str, Any]) -> dict[str, int]:
+def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any]) -> dict[str, int]:
     """Addresses of the functions that tiled kernels call; the activations, a second of compilation, only if any is done late."""
     dtype = problem.dtype
     _, index, with_square = job.arguments(dtype, division.tile.square)

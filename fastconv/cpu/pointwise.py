@@ -22,9 +22,9 @@ its rows divide, and for channels-last images and results:
 Other strides go through sheets: standard.py.
 """
 
-from fastconv.cpu.compiled import compiled
+from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, start_pixel, start_row
-from fastconv.cpu.standard import put_row
+from fastconv.cpu.standard import evenly, put_row
 
 
 @compiled
@@ -62,36 +62,45 @@ def direct_pointwise_last(item, seat, job):
             finish_row(row, filters, finish, n * rows * width * filters + place)
 
 
-@compiled
-def tiled_pointwise(item, seat, job):
-    """One band of pixels of one image, one chunk of filters in lanes, read in place. Weights from packing.lane_panels.
+@inlined
+def sum_pixels(tile, x, panel, job, out):
+    """Sums of tile.rows neighbouring pixels, tile.width filters.
 
     Channels first, neighbouring pixels are neighbours in memory; channels last they are a pixel's channels apart.
     """
-    tile, channels, pixels = job.tile, job.channels, job.out_space[2]
-    x_channel, step = job.x_channel, job.x_steps[2]
+    w, step, x_channel = panel + tile.width, job.x_steps[2], job.x_channel
+    acc = tile.from_columns(panel)
+    if step == 1:
+        for _ in range(job.channels):
+            acc = acc.rank1(x, w)
+            x += x_channel
+            w += tile.width
+    else:
+        for _ in range(job.channels):
+            acc = acc.rank1_apart(x, step, w)
+            x += x_channel
+            w += tile.width
+    acc.clip(job.least, job.most).store(out, tile.width)
+
+
+@compiled
+def tiled_pointwise(item, seat, job):
+    """One band of pixels of one image, one chunk of filters in lanes, read in place. Weights from packing.lane_panels."""
+    tile, short, step = job.tile, job.short, job.x_steps[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     begin = band * job.band
-    end = begin + job.band if band < job.bands - 1 else pixels  # the last band takes what is left over
-    sums = job.scratch + seat * job.scratch_size
+    count = job.band if band < job.bands - 1 else job.out_space[2] - begin  # the last band takes what is left over
+    x, sums = job.x + (n * job.x_image + begin * step), job.scratch + seat * job.scratch_size
+    strips, tall = evenly(count, tile, short)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + f // tile.width * job.panel
-        for first in range(begin, end, tile.rows):
-            p = min(first, end - tile.rows)  # the last strip overlaps its neighbour
-            w, x = panel + tile.width, job.x + (n * job.x_image + p * step)
-            acc = tile.from_columns(panel)
-            if step == 1:
-                for _ in range(channels):
-                    acc = acc.rank1(x, w)
-                    x += x_channel
-                    w += tile.width
-            else:
-                for _ in range(channels):
-                    acc = acc.rank1_apart(x, step, w)
-                    x += x_channel
-                    w += tile.width
-            acc.clip(job.least, job.most).store(sums + (p - begin) * tile.width, tile.width)
-        put_row(tile, job, sums, n, 0, f, begin, end - begin)
+        for k in range(tall):
+            p = k * tile.rows
+            sum_pixels(tile, x + p * step, panel, job, sums + p * tile.width)
+        for k in range(tall, strips):
+            p = min(tall + k * short.rows, count - short.rows)
+            sum_pixels(short, x + p * step, panel, job, sums + p * tile.width)
+        put_row(tile, job, sums, n, 0, f, begin, count)
 
 
 @compiled

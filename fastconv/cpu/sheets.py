@@ -6,7 +6,8 @@ The tiled kernels read one layout only, whatever the image looks like: one sheet
 
 where row y and column u of the padded image lie in phase (y % stride, u % stride) at (y // stride, u // stride). So tap
 (e, a, b) of the window of output (i, j) lies at `table[tap] + i * pitch + j`: stride, dilation and padding are gone. Phases
-that no tap touches are left out. Copying costs 1 to 2 % of a 3x3 layer with 32 filters, and an image of any strides, channels
+that no tap touches are left out, and so are the rows between taps that lie further apart than a band is high: then each tap's
+rows are a phase of their own. Copying costs 1 to 2 % of a 3x3 layer with 32 filters, and an image of any strides, channels
 first or last, is read where it lies: rows of a plane move by whole vectors, pixels of a channels-last image by squares that
 are transposed in registers.
 """
@@ -50,15 +51,16 @@ class Sheets:
         )
         rows_at, columns_at = [a * apart_i for a in range(taps_a)], [b * apart_j for b in range(taps_b)]
         of_rows, of_columns = sorted({y % stride_i for y in rows_at}), sorted({u % stride_j for u in columns_at})
-        pitch = problem.out_space[-1] + columns_at[-1] // stride_j
-        phase_size = pitch * (band + rows_at[-1] // stride_i)
+        pitch, rows = problem.out_space[-1] + columns_at[-1] // stride_j, band + rows_at[-1] // stride_i
+        row_places = [(of_rows.index(y % stride_i), y // stride_i) for y in rows_at]
+        if taps_a * band < len(of_rows) * rows:
+            of_rows, rows, row_places = rows_at, band, [(a, 0) for a in range(taps_a)]
+        column_places = [(of_columns.index(u % stride_j), u // stride_j) for u in columns_at]
+        phase_size = pitch * rows
         per_depth = phase_size * len(of_rows) * len(of_columns)
         table = [
-            e * per_depth
-            + (of_rows.index(y % stride_i) * len(of_columns) + of_columns.index(u % stride_j)) * phase_size
-            + y // stride_i * pitch
-            + u // stride_j
-            for e in range(depth) for y in rows_at for u in columns_at
+            e * per_depth + (slot_i * len(of_columns) + slot_j) * phase_size + row * pitch + column
+            for e in range(depth) for slot_i, row in row_places for slot_j, column in column_places
         ]  # fmt: skip
         lines = -(-(depth * per_depth + LINE) // LINE)  # the last row is written in whole vectors
         sheet = LINE * (lines | 1)
@@ -123,43 +125,43 @@ def clear_row(square, out, channels, sheet, pitch):
 def copy_row(square, x, job, first, out):
     """out[c][k] = x[c][first + k * stride] for k in 0..pitch, zero outside the row.
 
-    In whole vectors: what is written past the end belongs to the next row, which is written next. Channels are innermost, so
-    that a mask is made once for all of them: made for each vector, it took 20 cycles, a quarter of a grouped layer's time.
+    In whole vectors, of strides 1, 2 and 4: what is written past the end belongs to the next row, which is written next. Channels
+    are innermost, so that a mask is made once for all of them: made for each vector, it took 20 cycles, a quarter of a grouped
+    layer's time.
     """
-    lanes, channels, sheet, x_channel, width, stride = (
-        square.lanes,
-        job.channels,
-        job.sheet,
-        job.x_channel,
-        job.space[2],
-        job.stride[2],
-    )
-    for column in range(0, job.pitch, lanes):
+    lanes, channels, sheet, pitch, x_channel = square.lanes, job.channels, job.sheet, job.pitch, job.x_channel
+    width, stride = job.space[2], job.stride[2]
+    if stride == 3 or stride > 4:
+        clear_row(square, out, channels, sheet, pitch)
+        begin = max(0, -(first // stride))  # the first column, and the last, that lie inside the row
+        end = min(pitch, -((first - width) // stride))
+        for c in range(channels):
+            there, here = out + c * sheet, x + (c * x_channel + first)
+            for k in range(begin, end):
+                there[k] = here[k * stride]
+        return
+    for column in range(0, pitch, lanes):
         j = first + column * stride
         whole = j >= 0 and j + stride * lanes <= width
-        if stride == 1 and whole:
-            for c in range(channels):
-                square.load(x + (c * x_channel + j)).store(out + (c * sheet + column))
-        elif stride == 1:
-            for c in range(channels):
-                square.load(x + (c * x_channel + j), -j, width - j).store(out + (c * sheet + column))
-        elif stride == 2 and whole:
-            for c in range(channels):
-                left = x + (c * x_channel + j)
-                square.load(left).evens(square.load(left + lanes)).store(out + (c * sheet + column))
-        elif stride == 2:
-            for c in range(channels):
-                left, k = x + (c * x_channel + j), j + lanes
-                pairs = square.load(left, -j, width - j), square.load(left + lanes, -k, width - k)
-                pairs[0].evens(pairs[1]).store(out + (c * sheet + column))
-        else:
-            begin = min(lanes, max(0, -(j // stride)))  # the first column, and the last, that lie inside the row
-            end = max(begin, min(lanes, job.pitch - column, -((j - width) // stride)))
-            for c in range(channels):
-                there, here = out + (c * sheet + column), x + (c * x_channel + j)
-                square.splat(0).store(there)
-                for k in range(begin, end):
-                    there[k] = here[k * stride]
+        for c in range(channels):
+            row, there = x + c * x_channel, out + (c * sheet + column)
+            if stride == 1 and whole:
+                square.load(row + j).store(there)
+            elif stride == 1:
+                square.load(row + j, -j, width - j).store(there)
+            elif stride == 2 and whole:
+                square.load(row + j).evens(square.load(row + j + lanes)).store(there)
+            elif stride == 2:
+                load_evens(square, row, j, width).store(there)
+            else:
+                load_evens(square, row, j, width).evens(load_evens(square, row, j + 2 * lanes, width)).store(there)
+
+
+@inlined
+def load_evens(square, row, j, width):
+    """row[j], row[j + 2], ...: a vector of every other number, zero outside 0..width."""
+    k = j + square.lanes
+    return square.load(row + j, -j, width - j).evens(square.load(row + k, -k, width - k))
 
 
 @compiled

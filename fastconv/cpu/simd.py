@@ -7,8 +7,8 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
     Vector      `lanes` numbers, one register    shape.load(p), .load(p, lo, hi), .splat(v); + - * among them and with numbers,
                                                  v.plus(a, b), v.clip(low, high), v.evens(w), v.odds(w), v.store(p), v.store(p, n)
     Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
-                                                 t.rank1(a, b), t.rank1_apart(a, step, b), t.rank1_at(a, places, b),
-                                                 t.rank2_at(a, places, b),
+                                                 t.rank1(a, b), .rank1_but_first(a, b), .rank1_but_last(a, b),
+                                                 .rank1_apart(a, step, b), .rank1_at(a, places, b), .rank2_at(a, places, b),
                                                  t.clip(low, high), t.transpose(),
                                                  t.store(p, step[, rows, columns])
 
@@ -67,6 +67,11 @@ class TileShape:
     def square(self) -> TileShape:
         """As many rows as lanes, one vector a row: what can be transposed."""
         return TileShape(self.lanes, 1, self.lanes, 1, self.dtype)
+
+    @cached_property
+    def short(self) -> TileShape:
+        """One row shorter, if it has more than one."""
+        return replace(self, rows=max(1, self.rows - 1))
 
     @cached_property
     def _numba_type_(self) -> TileShapeType:
@@ -415,9 +420,9 @@ def _inside(builder: Any, shape: TileShape, rows: Any, columns: Any, row: int, v
     return _between(builder, shape.lanes, INDEX(0), left)
 
 
-def _updated(builder: Any, shape: TileShape, acc: Any, left: Callable[[int], Any], b: Any) -> Any:
+def _updated(builder: Any, shape: TileShape, acc: Any, left: Callable[[int], Any], b: Any, rows: range) -> Any:
     right = [load_vector(builder, at(builder, b, v * shape.lanes), shape) for v in range(shape.vectors)]
-    for row in range(shape.rows):  # each broadcast just before its multiply-adds: LLVM spills tall tiles otherwise
+    for row in rows:  # each broadcast just before its multiply-adds: LLVM spills tall tiles otherwise
         number = splat_number(builder, builder.load(left(row)), shape.lanes)
         for vector in range(shape.vectors):
             place = row * shape.vectors + vector
@@ -479,16 +484,33 @@ def load_tile(shape, p, step, rows=None, columns=None):
 @method(TileType, "rank1")
 def rank1(tile, a, b):
     """tile[r, :] + a[r * tile's step] * b[0:width]: one multiply-add a register."""
+    return _of_rows(tile, a, b, range(tile.shape.rows))
+
+
+@method(TileType, "rank1_but_first")
+def rank1_but_first(tile, a, b):
+    """As rank1, for all rows but the first, whose number is not read."""
+    return _of_rows(tile, a, b, range(1, tile.shape.rows))
+
+
+@method(TileType, "rank1_but_last")
+def rank1_but_last(tile, a, b):
+    """As rank1, for all rows but the last, whose number is not read."""
+    return _of_rows(tile, a, b, range(tile.shape.rows - 1))
+
+
+def _of_rows(tile: Any, a: Any, b: Any, rows: range) -> Any:
     s = tile.shape
-    return tile(a, b), lambda builder, acc, a, b: _updated(builder, s, acc, lambda row: at(builder, a, row * s.step), b)
+    return tile(a, b), lambda builder, acc, a, b: _updated(builder, s, acc, lambda row: at(builder, a, row * s.step), b, rows)
 
 
 @method(TileType, "rank1_apart")
 def rank1_apart(tile, a, step, b):
     """tile[r, :] + a[r * step] * b[0:width], for a step known at run time only."""
+    rows = range(tile.shape.rows)
 
     def build(builder: Any, acc: Any, a: Any, step: Any, b: Any) -> Any:
-        return _updated(builder, tile.shape, acc, lambda row: at(builder, a, builder.mul(step, INDEX(row))), b)
+        return _updated(builder, tile.shape, acc, lambda row: at(builder, a, builder.mul(step, INDEX(row))), b, rows)
 
     return tile(a, types.intp, b), build
 

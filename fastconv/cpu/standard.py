@@ -16,7 +16,7 @@ The tiled kernels keep a register tile of sums until it is complete (Goto and va
 sheets of the image (sheets.py) in place of the matrix that a product would need. `tiled_standard`, with filters in lanes:
 
     panel of filters        tile.width of them; its packed weights stay in L2
-      row of the result, strip of its pixels     tile.rows of them, a register row each, broadcast from the sheets
+      row of the result, strip of its pixels     a register row each, broadcast from the sheets; see strips.py
         block of channels       their rows stay in L1 while all taps pass
           taps (a, b)             those that miss the image for a whole strip are skipped
             channels                a rank-1 update each
@@ -92,26 +92,45 @@ def direct_standard_last(item, seat, job):
 
 
 @inlined
-def strip(tile, window, panel, job, planes, lines, j):
-    """Sums of tile.rows neighbouring outputs, tile.width filters, over every tap that lies inside the image for some of them."""
-    (_, taps_a, taps_b), (_, _, apart), table, sheet = job.kernel, job.dilation, job.table, job.sheet
-    taps, channels, width, stride = job.kernel[0] * taps_a * taps_b, job.channels, job.space[2], job.stride[2]
+def sum_strip(tile, window, panel, job, planes, lines, columns, j, out):
+    """Sums of tile.rows neighbouring outputs from column j on, tile.width filters, over the taps within these ranges.
+
+    A tap that misses the image for the first or the last of them alone leaves that one out: at 7 columns a tenth of the work.
+    """
+    (_, taps_a, taps_b), table, sheet, channels, apart = job.kernel, job.table, job.sheet, job.channels, job.dilation[2]
+    taps, stride, width = job.kernel[0] * taps_a * taps_b, job.stride[2], job.space[2]
     acc = tile.from_columns(panel)
     panel += tile.width
     for first in range(0, channels, BLOCK):
         count = min(BLOCK, channels - first)
         for e in range(planes[0], planes[1]):
             for a in range(lines[0], lines[1]):
-                for b in range(taps_b):
-                    u = j * stride + b * apart - job.before[2]
-                    if u + (tile.rows - 1) * stride >= 0 and u < width:
-                        tap = (e * taps_a + a) * taps_b + b
-                        x = window + (first * sheet + table[tap])
-                        w = panel + (first * taps + tap * count) * tile.width
-                        for _ in range(count):
-                            acc = acc.rank1(x, w)
-                            x += sheet
-                            w += tile.width
+                for b in range(columns[0], columns[1]):
+                    tap, u = (e * taps_a + a) * taps_b + b, j * stride + b * apart - job.before[2]
+                    x = window + (first * sheet + table[tap] + j)
+                    w = panel + (first * taps + tap * count) * tile.width
+                    acc = add_channels(acc, x, sheet, w, tile.width, count, u < 0, u + (tile.rows - 1) * stride >= width)
+    acc.clip(job.least, job.most).store(out + j * tile.width, tile.width)
+
+
+@inlined
+def add_channels(acc, x, sheet, w, width, count, but_first, but_last):
+    """A rank-1 update for each of so many channels."""
+    if but_first:
+        for _ in range(count):
+            acc = acc.rank1_but_first(x, w)
+            x += sheet
+            w += width
+    elif but_last:
+        for _ in range(count):
+            acc = acc.rank1_but_last(x, w)
+            x += sheet
+            w += width
+    else:
+        for _ in range(count):
+            acc = acc.rank1(x, w)
+            x += sheet
+            w += width
     return acc
 
 
@@ -134,12 +153,21 @@ def tiled_standard(item, seat, job):
             rows = min(job.run, end - begin)
             for i in range(begin, begin + rows):
                 lines = inside(i * job.stride[1] - job.before[1], job.dilation[1], job.kernel[1], height)
-                row = sums + (i - begin) * out_width * tile.width
-                for first in range(0, out_width, tile.rows):
-                    j = max(0, min(first, out_width - tile.rows))  # the last strip overlaps its neighbour
-                    acc = strip(tile, sheets + ((i - line) * job.pitch + j), panel, job, planes, lines, j)
-                    acc.clip(job.least, job.most).store(row + j * tile.width, tile.width)
+                window, row = sheets + (i - line) * job.pitch, sums + (i - begin) * out_width * tile.width
+                for k in range(job.strips_at, job.strips_at + 4 * job.strips, 4):
+                    j, columns = job.table[k], (job.table[k + 2], job.table[k + 3])
+                    if job.table[k + 1]:
+                        sum_strip(tile, window, panel, job, planes, lines, columns, j, row)
+                    else:
+                        sum_strip(job.short, window, panel, job, planes, lines, columns, j, row)
             put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
+
+
+@inlined
+def evenly(count, tile, short):
+    """Strips that so many pixels make, and how many of them are tall; if there is no such sum, short ones overlap."""
+    strips = (count + tile.rows - 1) // tile.rows
+    return strips, max(0, count - strips * short.rows)
 
 
 @inlined
@@ -180,48 +208,64 @@ def turn_sums(tile, square, sums, out, pixels, filters, count):
                 block.store(there, pixels, filters - k, count - column)
 
 
+@inlined
+def sum_plane(tile, job, sheets, panel, numbers, out, step, rows, room):
+    """out[filter * step + p] for tile.rows filters and so many numbers of a plane of sheets; `rows` and `room` may be written."""
+    taps, table, sheet = job.kernel[0] * job.kernel[1] * job.kernel[2], job.table, job.sheet
+    for p in range(0, numbers, tile.width):
+        acc, w, x = tile.from_rows(panel), panel + tile.rows, sheets + p
+        for _ in range(job.channels):
+            for tap in range(taps):
+                acc = acc.rank1(w, x + table[tap])
+                w += tile.rows
+            x += sheet
+        acc = acc.clip(job.least, job.most)
+        if rows >= tile.rows and room - p >= tile.width:
+            acc.store(out + p, step)
+        else:
+            acc.store(out + p, step, rows, room - p)
+
+
 @compiled
 def tiled_standard_pixels(item, seat, job):
     """As tiled_standard, with pixels in lanes: strips run over a band's whole plane of sheets, across the ends of rows.
 
-    The sums of the columns between rows belong to no output and are left behind. Weights from packing.row_panels.
+    The sums of the columns between rows belong to no output and are left behind; where there are none, in signals and with windows
+    no wider than the stride, sums go straight to the result. Weights from packing.row_panels.
     """
-    tile, channels, pitch, sums_pitch = job.tile, job.channels, job.pitch, job.sums_pitch
-    out_depth, out_height, out_width = job.out_space
-    taps, table, sheet = job.kernel[0] * job.kernel[1] * job.kernel[2], job.table, job.sheet
+    tile, channels, (out_depth, out_height, out_width) = job.tile, job.channels, job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks
     plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
     g, n, line = image % job.groups, image // job.groups, band * job.band
     sheets = job.scratch + seat * job.scratch_size
-    sums = sheets + job.sums_at
+    sums, rows = sheets + job.sums_at, min(job.band, out_height - line)
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
-    rows = min(job.band, out_height - line)
+    pixels, pixel = out_depth * out_height * out_width, (plane * out_height + line) * out_width
+    first, count = n * job.groups * job.filters * pixels, rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.rows):
-        panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
-        for p in range(0, (rows - 1) * pitch + out_width, tile.width):
-            acc, w, x = tile.from_rows(panel), panel + tile.rows, sheets + p
-            for _ in range(channels):
-                for tap in range(taps):
-                    acc = acc.rank1(w, x + table[tap])
-                    w += tile.rows
-                x += sheet
-            acc.clip(job.least, job.most).store(sums + p, sums_pitch)
-        for k in range(min(tile.rows, job.filters - f)):
-            put_plane(tile, job, sums + k * sums_pitch, n, g * job.filters + f + k, plane * out_height + line, rows)
+        panel, used = job.weight + (g * job.panels + f // tile.rows) * job.panel, min(tile.rows, job.filters - f)
+        place = (g * job.filters + f) * pixels + pixel
+        if rows == 1 or job.pitch == out_width:
+            sum_plane(tile, job, sheets, panel, count, job.out + (first + place), pixels, used, count)
+        else:
+            numbers = (rows - 1) * job.pitch + out_width
+            sum_plane(tile, job, sheets, panel, numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
+            for k in range(used):
+                put_plane(tile, job, sums + k * job.sums_pitch, job.out + (first + place + k * pixels), rows)
+        if job.late:
+            for k in range(used):
+                job.finish_row(job.out + (first + place + k * pixels), count, first, place + k * pixels)
 
 
 @inlined
-def put_plane(tile, job, sums, n, f, line, rows):
-    """Rows of filter f's result, from `line` on, from sums that lie job.pitch apart."""
-    width, pixels = job.out_space[2], job.out_space[0] * job.out_space[1] * job.out_space[2]
-    image, place = n * job.groups * job.filters * pixels, f * pixels + line * width
+def put_plane(tile, job, sums, out, rows):
+    """Rows of a filter's result, from sums that lie job.pitch apart."""
+    width = job.out_space[2]
     for i in range(rows):
-        row, here = job.out + (image + place + i * width), sums + i * job.pitch
+        row, here = out + i * width, sums + i * job.pitch
         for first in range(0, width, tile.lanes):
             j = max(0, min(first, width - tile.lanes))
             if width >= tile.lanes:
                 tile.load(here + j).store(row + j)
             else:
                 tile.load(here).store(row, width)
-        if job.late:
-            job.finish_row(row, width, image, place + i * width)

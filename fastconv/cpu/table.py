@@ -90,24 +90,16 @@ def _filters_suit(problem: Problem) -> str | None:
     return "a channel's filters fill no vector" if problem.kind == "depthwise" and problem.algorithm == "auto" and few else None
 
 
-def _pixels_in_place_suit(problem: Problem) -> str | None:
-    tile = divisions.pointwise_tile(problem)
-    if problem.dimensions > 1 or any(s != 1 for s in problem.stride):
-        return f"reads neighbouring pixels, the stride is {problem.stride}"
-    if tile.width > problem.space[0]:
-        return f"{problem.space[0]} pixels do not fill a tile"
-    return _unless(FIRST)(problem)
-
-
-def _wide_enough(problem: Problem) -> str | None:
-    filters = problem.filters // problem.groups
-    if problem.algorithm == "auto" and filters * 4 <= machine.lanes(problem.dtype):
-        return f"has filters in lanes, and a group has {filters} of them"
-    return None
-
-
 def _in_place(problem: Problem) -> str | None:
     return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
+
+
+def _pixels_in_place_suit(problem: Problem) -> str | None:
+    if refusal := _in_place(problem):
+        return refusal
+    if divisions.pointwise_tile(problem).width > problem.space[0]:
+        return f"{problem.space[0]} pixels do not fill a tile"
+    return _unless(FIRST)(problem)
 
 
 def _transformed(scheme: Scheme) -> Callable[..., Any]:
@@ -348,8 +340,8 @@ IMPLEMENTATIONS = (
     ),
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
-        transposed.tiled_transposed, _exchanged_in_turn(_in_lanes), divisions.transposed, FILTERS, _wide_enough, SHEETS,
-        tiles.filters_in_lanes, cycles=divisions.transposed_cycles,
+        transposed.tiled_transposed, _exchanged_in_turn(_in_lanes), divisions.transposed, FILTERS, _never, SHEETS,
+        tiles.phases_in_lanes, cycles=divisions.transposed_cycles,
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),

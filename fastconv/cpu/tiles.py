@@ -15,14 +15,14 @@ from fastconv.cpu.simd import TileShape
 # A multiply-add takes 4 cycles, and a core starts at most two a cycle.
 SUMS_IN_FLIGHT = 8
 
-# Filters in lanes, pixels in rows: (vectors, rows). The rows are chosen to divide a row of the result, so there are many;
-# each number of them is machine code of its own, and compiled in a second. Two vectors a row are best; one where a group has
-# few filters, three or four where they divide its number of filters.
+# Filters in lanes, pixels in rows: (vectors, rows). Each tile is machine code of its own, compiled in a second, for strips of so
+# many pixels and of one less: strips.py makes up a row of the result of the two, so every other number of rows will do. Two
+# vectors a row are best; one where a group has few filters, three or four where they divide its number of filters.
 FILTERS_IN_LANES = {
     # 14x2 is 31 registers, 9x3 31, 6x4 29; 7x4 would be 33, and spills: a third of the speed.
-    32: {2: (14, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1), 1: (14, 8, 4, 1), 3: (9, 8, 7, 4), 4: (6, 4)},
+    32: {2: (14, 12, 10, 8, 6, 4, 2), 1: (14, 8, 4, 2), 3: (9, 7, 5), 4: (6, 4)},
     # 6x2 is 15 registers, 4x3 16.
-    16: {2: (6, 5, 4, 3, 2, 1), 1: (8, 4, 1), 3: (4, 2)},
+    16: {2: (6, 4, 2), 1: (8, 4, 2), 3: (4, 2)},
 }
 # The same for Winograd's products, which have rows enough to choose from. 4x4 is for the sixteen tiles of 14x14 and 7x7
 # planes, of which the last points need twelve and nine.
@@ -31,7 +31,7 @@ WINOGRAD_PRODUCTS: dict[int, dict[int, tuple[int, ...]]] = {32: {2: (14, 12, 11,
 # are for layers with few filters.
 PIXELS_IN_LANES = {
     32: ((8, 3), (8, 2), (6, 4), (4, 6), (2, 8), (1, 8)),  # 8x3 is 28 registers
-    16: ((4, 3), (6, 2), (4, 2), (2, 4), (1, 6), (8, 1)),  # 4x3 and 6x2 are 16 and 15 registers
+    16: ((4, 3), (4, 2), (2, 4), (1, 6), (8, 1)),  # 4x3 is 16 registers; 6x2 reaches 71 to 82 % of the peak where it has 99
 }
 
 # Filters in lanes, numbers of a filter in rows, for gradients: (rows, vectors). Tall tiles that nearly fill the registers, to
@@ -57,6 +57,11 @@ def filters_in_lanes(dtype: str) -> list[TileShape]:
     return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for vectors, sizes in table.items() for rows in sizes]
 
 
+def phases_in_lanes(dtype: str) -> list[TileShape]:
+    """Those of transposed layers: of one or two vectors, for few numbers of filters call for more and each tile is compiled."""
+    return [tile for tile in filters_in_lanes(dtype) if tile.vectors <= 2]
+
+
 def winograd_products(dtype: str) -> list[TileShape]:
     """Every tile of Winograd's products, with a step of a block of channels."""
     table, lanes = WINOGRAD_PRODUCTS[machine.registers()], machine.lanes(dtype)
@@ -69,8 +74,8 @@ def pixels_in_lanes(dtype: str) -> list[TileShape]:
 
 
 def update_cycles(tile: TileShape, streamed: int) -> float:
-    """Multiply-adds of one rank-1 update, or what it takes if that is more; `streamed` vectors come from L2."""
-    return max(tile.rows * tile.vectors, SUMS_IN_FLIGHT) + streamed / 2
+    """Multiply-adds of one rank-1 update, or what it takes if that is more: a load for each; `streamed` vectors come from L2."""
+    return max(tile.rows * tile.vectors, tile.rows + tile.vectors, SUMS_IN_FLIGHT) + streamed / 2
 
 
 # Windows that slide down a plane, with code of their own: those of the networks. 25 weights and 5 sums still fit 32 registers;

@@ -19,8 +19,8 @@ output of a row meets the same taps: a row falls into `stride` phases, each a sm
 phases interleave by themselves:
 
     panel of filters        its weights stay in L2
-      row of the result
-        phase of columns, strip of its pixels     tile.rows of them, `stride` apart
+      phase of rows, phase of columns, row of the result     they meet the same weights
+        strip of its pixels     a register row each, `stride` apart
           block of channels, taps of the phase, channels     a rank-1 update each
 
 `tiled_transposed_pixels`, for few filters and depthwise layers, whose columns are two apart, has pixels in lanes (windows.py):
@@ -36,7 +36,7 @@ import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled ke
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
-from fastconv.cpu.standard import put_row
+from fastconv.cpu.standard import add_channels, evenly, put_row
 
 
 @inlined
@@ -111,31 +111,43 @@ def direct_transposed_last(item, seat, job):
 
 
 @inlined
-def spread_strip(tile, sheets, panel, job, z, i, phase, j):
-    """Sums of tile.rows outputs of one row, `spread` apart from column phase + j * spread on, over the taps that reach them.
+def reaching(position, axis, job, lowest, size):
+    """Which taps of an axis reach an output, from a source within lowest..size: the first tap, its source, and how many.
 
-    `z` and `i` are the output's place from where its first tap's plane and row would begin.
+    The next ones are job.hop taps on, job.back sources back. Asked once a strip, not for each block of channels: divisions.
     """
-    (taps_z, taps_a, taps_b), (spread_z, spread_i, spread_j), (apart_z, apart_i, apart_j) = job.kernel, job.spread, job.apart
-    taps, channels, sheet, rows = taps_z * taps_a * taps_b, job.channels, job.sheet, job.phase_size // job.pitch
+    taps, spread, apart, hop, back = job.kernel[axis], job.spread[axis], job.apart[axis], job.hop[axis], job.back[axis]
+    tap, count = 0, 0
+    while tap < taps and (position - tap * apart) % spread != 0:
+        tap += 1
+    y = (position - tap * apart) // spread
+    while tap < taps and y >= size:
+        tap, y = tap + hop, y - back
+    while tap + count * hop < taps and y - count * back >= lowest:
+        count += 1
+    return tap, y, count
+
+
+@inlined
+def sum_spread_strip(tile, sheets, panel, job, planes, rows, phase, j, out):
+    """Sums of tile.rows outputs of one row, `spread` apart from column phase + j * spread on, over the taps that reach them."""
+    (taps_z, taps_a, taps_b), hop, back, width, spread = job.kernel, job.hop, job.back, job.space[2], job.spread[2]
+    taps, channels, sheet = taps_z * taps_a * taps_b, job.channels, job.sheet
+    (tap_z, z, count_z), (tap_a, y, count_a) = planes, rows
+    tap_b, u, count_b = reaching(phase + j * spread + job.crop[2], 2, job, 1 - tile.rows, width)
+    window = sheets + (z * job.phase_size + y * job.pitch + u + job.before[2])
     acc = tile.from_columns(panel)
     panel += tile.width
     for first in range(0, channels, BLOCK):
         count = min(BLOCK, channels - first)
-        for e in range(taps_z):
-            plane = source(z - e * apart_z, spread_z, job.phases[0])
-            for a in range(taps_a):
-                row = source(i - a * apart_i, spread_i, rows)
-                for b in range(taps_b):
-                    column = source(phase + job.reach - b * apart_j, spread_j, job.pitch)
-                    if plane >= 0 and row >= 0 and column >= 0:
-                        x = sheets + (first * sheet + plane * job.phase_size + row * job.pitch + column + j)
-                        w = panel + (first * taps + ((e * taps_a + a) * taps_b + b) * count) * tile.width
-                        for _ in range(count):
-                            acc = acc.rank1(x, w)
-                            x += sheet
-                            w += tile.width
-    return acc
+        for e in range(count_z):
+            for a in range(count_a):
+                for b in range(count_b):
+                    tap = ((tap_z + e * hop[0]) * taps_a + tap_a + a * hop[1]) * taps_b + tap_b + b * hop[2]
+                    x = window + (first * sheet - e * back[0] * job.phase_size - a * back[1] * job.pitch - b * back[2])
+                    w, left = panel + (first * taps + tap * count) * tile.width, u - b * back[2]
+                    acc = add_channels(acc, x, sheet, w, tile.width, count, left < 0, left + tile.rows > width)
+    acc.clip(job.least, job.most).store(out + (phase + j * spread) * tile.width, spread * tile.width)
 
 
 @compiled
@@ -144,7 +156,7 @@ def tiled_transposed(item, seat, job):
 
     job.spread, apart and crop are the stride, dilation and padding; job.stride, dilation and before those of the sheets.
     """
-    tile, channels, (out_depth, out_height, out_width) = job.tile, job.channels, job.out_space
+    tile, short, channels, (out_depth, out_height, out_width) = job.tile, job.short, job.channels, job.out_space
     (taps_z, taps_a, _), (spread_z, spread_i, spread_j), (apart_z, apart_i, _) = job.kernel, job.spread, job.apart
     band, chunk = item % job.bands, item // job.bands % job.chunks
     plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
@@ -155,20 +167,23 @@ def tiled_transposed(item, seat, job):
     first_z = -(((taps_z - 1) * apart_z - plane - job.crop[0]) // spread_z)
     first_i = -(((taps_a - 1) * apart_i - line - job.crop[1]) // spread_i)
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), first_z, first_i)
-    z = plane + job.crop[0] - first_z * spread_z
+    window = sheets + (-first_z * job.phase_size - first_i * job.pitch)
+    planes = reaching(plane + job.crop[0], 0, job, 0, job.space[0])
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
         for begin in range(line, end, job.run):
             rows = min(job.run, end - begin)
-            for i in range(begin, begin + rows):
-                row = sums + (i - begin) * out_width * tile.width
+            for phase_i in range(min(spread_i, rows)):
                 for phase in range(min(spread_j, out_width)):
                     columns = (out_width - phase + spread_j - 1) // spread_j
-                    for first in range(0, columns, tile.rows):
-                        j = max(0, min(first, columns - tile.rows))  # the last strip overlaps its neighbour
-                        acc = spread_strip(tile, sheets, panel, job, z, i + job.crop[1] - first_i * spread_i, phase, j)
-                        there = row + (phase + j * spread_j) * tile.width
-                        acc.clip(job.least, job.most).store(there, spread_j * tile.width)
+                    strips, tall = evenly(columns, tile, short)
+                    for i in range(begin + phase_i, begin + rows, spread_i):
+                        out, lines = sums + (i - begin) * out_width * tile.width, reaching(i + job.crop[1], 1, job, 0, job.space[1])
+                        for k in range(tall):
+                            sum_spread_strip(tile, window, panel, job, planes, lines, phase, k * tile.rows, out)
+                        for k in range(tall, strips):
+                            j = min(tall + k * short.rows, columns - short.rows)
+                            sum_spread_strip(short, window, panel, job, planes, lines, phase, j, out)
             put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
 
 

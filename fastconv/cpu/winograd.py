@@ -114,7 +114,7 @@ def multiply(tile, job, scheme, v, u, matrix_blocks, m, blocks, used, inside):
         for j in range(scheme.count):
             point, matrix = i * scheme.count + j, min(i, scheme.matrices - 1) * scheme.matrices + min(j, scheme.matrices - 1)
             begin = bottom if i == last else 0
-            end = bottom + down * across if j == last else used - min(1, bottom) * job.short[1] if i == last else used
+            end = bottom + down * across if j == last else used - min(1, bottom) * job.beyond[1] if i == last else used
             for t in range(begin, end, tile.rows):
                 acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
                 w = u + matrix * matrix_blocks * tile.lanes * tile.width
@@ -164,7 +164,7 @@ def winograd(item, seat, job):
     down = min(job.band, left)
     if down <= 0:  # a phase with fewer rows than the first
         return
-    bottom, across = job.short[0] if down == left else 0, job.across - job.short[1]
+    bottom, across = job.beyond[0] if down == left else 0, job.across - job.beyond[1]
     inside = down - bottom, across, bottom * across  # rows and columns of tiles whose last outputs are all there; tiles below
     z = plane * job.stride[0] - job.before[0]
     front = min(job.kernel[0], max(0, (apart_z - 1 - z) // apart_z))  # taps of the depth before the image, and up to its end
