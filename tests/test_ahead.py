@@ -43,7 +43,9 @@ def many_problems():
     rng = np.random.default_rng(0)
     lines = [*cases.CASES, *NETWORKS]
     for _ in range(150):
-        groups, size, kernel, stride = (int(rng.choice(c)) for c in ((1, 1, 2, 4), (1, 3, 7, 14, 28, 57), (1, 3, 4, 7), (1, 2, 3)))
+        groups, size, kernel, stride = (
+            int(rng.choice(c)) for c in ((1, 1, 2, 4), (1, 3, 7, 14, 28, 57), (1, 3, 4, 5, 7), (1, 2, 3))
+        )
         channels, filters = groups * int(rng.integers(1, 70)), groups * int(rng.integers(1, 140))
         operation = rng.choice(["conv2d", "conv2d", "transposed2d"])
         last, dtype = rng.choice(["", ",channels_last"]), rng.choice(["float32", "float64"])

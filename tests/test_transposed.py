@@ -137,7 +137,7 @@ def test_pixels_and_channels_in_lanes(text):
 
 
 def test_few_filters_and_depthwise_layers_have_pixels_in_lanes():
-    for text, name in (("c32i32f3k3s2p1", "tiled_transposed_pixels"), ("c32i32f64k3s2p1", "tiled_transposed"),
+    for text, name in (("c32i32f3k3s2p1", "tiled_transposed_pixels"), ("c32i32f64k5s2p1", "tiled_transposed"),
                        ("c32i32f32k3s2p1g32", "tiled_transposed_pixels"), ("c32i32f3k3s3p1", "tiled_transposed")):  # fmt: skip
         assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
 

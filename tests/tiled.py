@@ -138,7 +138,8 @@ def problems(name, tile, count, seed=0):
     if name in BY_LINES_OF_LANES:
         taps, stride = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride
         traits |= {"k": (f"{taps}", f"2x{taps}x{taps}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
-        traits |= {"h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
+        heights, widths = (1, 3, 4, 7, 13), (1, 2, 4, 5, 9, 15, 16, 17, 33)
+        traits |= {"h": heights if taps < 5 else (5, 7, 13), "w": widths if taps < 5 else widths[3:]}  # bounds want whole windows
         traits |= {"o": ("", "o1", "o1x0")} if operation == "transposed" else {}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}

@@ -186,8 +186,8 @@ def error_bound(scheme: Scheme, dimensions: int, depth: int, terms: int, dtype: 
     """Bound of the error, as a share of conv(|x|, |weight|), that holds for numbers without a common trend.
 
     `dimensions` are transformed, `depth` products are added up at each point, `terms` in the direct sum. The share is of an
-    image's and filter's largest value, over all places where a window meets the image. An output is a sum over points of A'
-    times m, m a sum of u * v. Take image and weights to be independent, of mean 0 and normal, and rounding errors too, uniform
+    image's and filter's largest value, over all places where a window meets the image, which holds a whole one. An output is a
+    sum over points of A' times m, m a sum of u * v. Take image and weights to be independent, of mean 0 and normal, and rounding errors too, uniform
     within half a unit in the last place (Higham and Mary 2019). Then squares add up, over points, products and errors alike:
     the sum of the first k products is of size sqrt(k), so that adding D of them has a mean square error of 1 + ... + D =
     D (D + 1) / 2 units, and their N other ROUNDINGS one of N D. Coefficients amplify it by the sum of the squares of A' G B',

@@ -121,7 +121,7 @@ def test_winograd(text):
     got = call(fc, problem, on_device(given), algorithm="winograd").copy_to_host()
     want = call(fc.reference, problem, given)
     size = cases.largest(problem, given) if problem.operation == "conv" else 64.0
-    assert (np.abs(got - want) <= cases.STEEPEST * error_bound(4, problem.channels, problem.dtype) * size).all()
+    assert (np.abs(got - want) <= cases.STEEPEST * error_bound(F4, problem.channels, problem.dtype) * size).all()
     assert kernel_of(text, "winograd") == "winograd_4x4"
 
 
