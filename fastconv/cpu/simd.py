@@ -543,7 +543,8 @@ def rank1_at(tile, a, places, b):
     """tile[r, :] + a[places[r]] * b[0:width], for int64 places."""
 
     def build(builder: Any, acc: Any, a: Any, places: Any, b: Any) -> Any:
-        return _updated(builder, tile.shape, acc, lambda row: at(builder, a, builder.load(at(builder, places, row))), b)
+        rows = range(tile.shape.rows)
+        return _updated(builder, tile.shape, acc, lambda row: at(builder, a, builder.load(at(builder, places, row))), b, rows)
 
     return tile(a, places, b), build
 

@@ -187,11 +187,11 @@ def error_bound(scheme: Scheme, dimensions: int, depth: int, terms: int, dtype: 
 
     `dimensions` are transformed, `depth` products are added up at each point, `terms` in the direct sum. The share is of an
     image's and filter's largest value, over all places where a window meets the image, which holds a whole one. An output is a
-    sum over points of A' times m, m a sum of u * v. Take image and weights to be independent, of mean 0 and normal, and rounding errors too, uniform
-    within half a unit in the last place (Higham and Mary 2019). Then squares add up, over points, products and errors alike:
-    the sum of the first k products is of size sqrt(k), so that adding D of them has a mean square error of 1 + ... + D =
-    D (D + 1) / 2 units, and their N other ROUNDINGS one of N D. Coefficients amplify it by the sum of the squares of A' G B',
-    which is squared by a second dimension. The scale is 2/pi a term for the same numbers.
+    sum over points of A' times m, m a sum of u * v. Take image and weights to be independent, of mean 0 and normal, and
+    rounding errors too, uniform within half a unit in the last place (Higham and Mary 2019). Then squares add up, over points,
+    products and errors alike: the sum of the first k products is of size sqrt(k), so that adding D of them has a mean square
+    error of 1 + ... + D = D (D + 1) / 2 units, and their N other ROUNDINGS one of N D. Coefficients amplify it by the sum of
+    the squares of A' G B', which is squared by a second dimension. The scale is 2/pi a term for the same numbers.
 
     It is what the plan holds against `plan.ERRORS`. Numbers with a common trend, constant images under constant filters above all,
     may pass it in any kernel, the direct one before this one, which adds more of them; for them `worst_error` holds.
