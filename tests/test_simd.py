@@ -159,6 +159,14 @@ TILES = {
     "load_tile": (lambda s, a, step, b, n: s.load_tile(a, step), lambda a, b, n: a),
     "clip": (lambda s, a, step, b, n: s.load_tile(a, step).clip(-n, n), lambda a, b, n: np.clip(a, -n, n)),
     "rank1": (lambda s, a, step, b, n: s.load_tile(a, step).rank1(b, b), lambda a, b, n: a + outer(a, b, 1)),
+    "rank1_but_first": (
+        lambda s, a, step, b, n: s.load_tile(a, step).rank1_but_first(b, b),
+        lambda a, b, n: a + outer(a, b, 1) * (np.arange(len(a)) > 0)[:, None],
+    ),
+    "rank1_but_last": (
+        lambda s, a, step, b, n: s.load_tile(a, step).rank1_but_last(b, b),
+        lambda a, b, n: a + outer(a, b, 1) * (np.arange(len(a)) < len(a) - 1)[:, None],
+    ),
     "rank1_apart": (lambda s, a, step, b, n: s.load_tile(a, step).rank1_apart(b, 2, b), lambda a, b, n: a + outer(a, b, 2)),
     "rank1_apart backwards": (
         lambda s, a, step, b, n: s.load_tile(a, step).rank1_apart(b + (s.rows - 1), -1, b),

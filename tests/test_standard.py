@@ -25,6 +25,9 @@ DESIGNED = [
     "conv2d,n1c2i4x9f9k2s5p6x7,relu",
     "conv2d,n1c3i23x23f20k11s4p2",
     "conv2d,n1c16i13x13f16k1p1",
+    "conv2d,n1c3i23x33f20k3p18d18,bias",  # cut where taps enter and leave
+    "conv2d,n2c17i14x31f20k5p4x8d2x4,relu",
+    "conv2d,n1c3i9x17f20k1x7p0x3,bias",
     "conv2d,n2c48i9x9f96k3p1g3,bias",
     "conv1d,n2c17i97f33k9s3p4,bias",
     "conv3d,n1c17i4x5x13f9k3p1,bias,residual",

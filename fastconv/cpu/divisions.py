@@ -721,10 +721,8 @@ def _from_afar(problem: Problem) -> float:
 
 def _taps_inside(problem: Problem, axis: int) -> int:
     """Of all windows along one axis together."""
-    size, out, stride = problem.space[axis], problem.out_space[axis], problem.stride[axis]
-    before, apart = problem.pads[axis][0], problem.dilation[axis]
-    begins = [a * apart - before for a in range(problem.kernel[axis])]
-    return sum(max(0, min(out, _ceil(size - at, stride)) - max(0, _ceil(-at, stride))) for at in begins)
+    out = problem.out_space[axis]
+    return sum(max(0, min(out, leaves) - max(0, enters)) for enters, leaves in strips.inside(problem, axis))
 
 
 def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:

@@ -65,7 +65,7 @@ def even_work(count: int, tile: TileShape) -> float:
 
 def _cycles(problem: Problem, strips: Sequence[Strip], tile: TileShape) -> float:
     tall, short = (tiles.update_cycles(shape, tile.vectors) + LOOP for shape in (tile, tile.short))
-    columns, total = _columns_of_taps(problem), 0.0
+    columns, total = inside(problem, -1), 0.0
     for strip in strips:
         last = strip.first + (tile.rows if strip.tall else tile.short.rows) - 1
         spared = sum(enters > strip.first or leaves <= last for enters, leaves in columns[strip.begin : strip.end])
@@ -76,19 +76,22 @@ def _cycles(problem: Problem, strips: Sequence[Strip], tile: TileShape) -> float
 def _borders(problem: Problem) -> list[int]:
     """The ends of a row, and the columns between them at which a tap enters or leaves the image."""
     width = problem.out_space[-1]
-    return sorted({0, width, *(column for tap in _columns_of_taps(problem) for column in tap if 0 < column < width)})
+    return sorted({0, width, *(column for tap in inside(problem, -1) for column in tap if 0 < column < width)})
 
 
-def _columns_of_taps(problem: Problem) -> list[tuple[int, int]]:
-    """The columns of the result, from..to, for which each tap of a row lies inside the image."""
-    size, stride, apart, before = problem.space[-1], problem.stride[-1], problem.dilation[-1], problem.pads[-1][0]
-    begins = [b * apart - before for b in range(problem.kernel[-1])]
+def inside(problem: Problem, axis: int) -> list[tuple[int, int]]:
+    """The outputs, from..to, for which each tap along an axis lies inside the image; to all of them if its border is drawn in."""
+    size, stride, apart = problem.space[axis], problem.stride[axis], problem.dilation[axis]
+    before, after = problem.pads[axis]
+    if problem.padding_mode != "zeros":
+        size, before = size + before + after, 0
+    begins = [a * apart - before for a in range(problem.kernel[axis])]
     return [(-(at // stride), -((at - size) // stride)) for at in begins]
 
 
 def _pieces(problem: Problem, tile: TileShape, borders: Sequence[int]) -> list[Strip]:
     """Each piece cut evenly."""
-    width, columns, strips = problem.out_space[-1], _columns_of_taps(problem), []
+    width, columns, strips = problem.out_space[-1], inside(problem, -1), []
     for begin, end in pairwise(borders):
         count = -(-(end - begin) // tile.rows)
         tall = max(0, end - begin - count * tile.short.rows)
@@ -112,6 +115,6 @@ def _right(problem: Problem, tile: TileShape, strips: Sequence[Strip]) -> bool:
         last.update(dict.fromkeys(range(strip.first, strip.first + rows), strip))
     return all(
         last[column].begin <= b < last[column].end
-        for b, (enters, leaves) in enumerate(_columns_of_taps(problem))
+        for b, (enters, leaves) in enumerate(inside(problem, -1))
         for column in range(max(0, enters), min(problem.out_space[-1], leaves))
     )
