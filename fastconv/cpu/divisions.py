@@ -622,7 +622,7 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
             (apart_j - 1) * problem.stride[-1] + apart_j * (numbers - 1) + 1,
             (scheme.overlap if scheme.transposed else problem.pads[-1][0]) + _ceil(problem.space[-1], lanes) * lanes,
             outputs * apart_j * _ceil(_ceil(width, apart_j), outputs),
-            _ceil(width, lanes) * lanes,
+            width - problem.out_space[-1] + _ceil(problem.out_space[-1], lanes) * lanes,  # sums are read from the crop on
         )
         rows_seen = _numbers(scheme, band)
         columns_at = rows_seen * pitch * lanes

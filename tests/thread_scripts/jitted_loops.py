@@ -18,7 +18,7 @@ def directly(x, w, out):
             out[i, :, :size] = fc.conv2d(x[i, :, :size], w, padding=1)
 
 
-@njit(parallel=True)
+@njit(parallel=True, nogil=True)
 def through_another(x, w, out):
     for i in prange(len(x)):
         out[i] = inner(x[i], w)
