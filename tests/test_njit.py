@@ -443,7 +443,6 @@ def test_cache_of_the_user(tmp_path):
     assert said == [["0", "0"], ["1", "1"]]
 
 
-@pytest.mark.xfail(reason="calls in loops of prange are not always computed: found in a fresh environment, not mended", strict=False)
 @pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
 def test_in_the_users_loops(layer):
     if find_spec(f"numba.np.ufunc.{layer if layer == 'workqueue' else layer + 'pool'}") is None:
