@@ -671,18 +671,21 @@ def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, wei
         check_result("grad_output", grad_output, forward, x.ndim)
         return forward.adjoint()
 
+    return _run_adjoint(repr(said), adjoint, weight, grad_output)
+
+
+def _run_adjoint(said: Any, adjoint: Callable[[], Problem], weight: Array, grad_output: Array) -> Array:
+    """Compute a problem whose image is the gradient; `said` tells it from others of such arrays."""
     if cuda.is_device_array(grad_output):
         return functional.compute(adjoint(), grad_output, [weight], [None])
-    return _run_adjoint(("input", repr(said), weight.shape, weight.dtype, *_look(grad_output)), adjoint, weight, grad_output)
 
-
-def _run_adjoint(key: Any, adjoint: Callable[[], Problem], weight: Array, grad_output: Array) -> Array:
     def plan() -> functional.Call:
         problem = adjoint()
         functional.answer_if_asked(problem, grad_output, [weight], [None])
         return functional.call_of(problem, grad_output, None)
 
-    return functional.run(functional.remembered(key, plan), grad_output, [weight], [None], None, None)
+    call = functional.remembered(("input", said, weight.shape, weight.dtype, *_look(grad_output)), plan)
+    return functional.run(call, grad_output, [weight], [None], None, None)
 
 
 def _conv_weight(
@@ -727,20 +730,15 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
 
 def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its weights."""
-    exchanged = problem.operation == "transposed"  # its adjoint's weights are its own, with image and gradient exchanged
     if cuda.is_device_array(x):
-        task = (problem.adjoint() if exchanged else problem).weights()
-        pair = (grad_output, x) if exchanged else (x, grad_output)
-        return cuda.kernels().weight_gradient(task, *pair)  # type: ignore[no-any-return]
+        return cuda.kernels().weight_gradient(*_weight_task(problem, x, grad_output))  # type: ignore[no-any-return]
     call = functional.remembered(("weight", problem, *_look(x), *_look(grad_output)), lambda: _weight_call(problem, x, grad_output))
-    return _weight_gradient(call, x, grad_output, exchanged)
+    return _weight_gradient(call, x, grad_output, exchanged=problem.operation == "transposed")
 
 
 def input_gradient(problem: Problem, weight: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its input."""
-    if cuda.is_device_array(grad_output):
-        return functional.compute(problem.adjoint(), grad_output, [weight], [None])
-    return _run_adjoint(("input", problem, *_look(grad_output)), problem.adjoint, weight, grad_output)
+    return _run_adjoint(problem, problem.adjoint, weight, grad_output)
 
 
 def _look(array: Array) -> tuple[Any, ...]:
@@ -748,12 +746,17 @@ def _look(array: Array) -> tuple[Any, ...]:
     return array.shape, array.strides, array.dtype, threads.get_num_threads()
 
 
-def _weight_call(problem: Problem, x: Array, grad_output: Array) -> functional.Call:
+def _weight_task(problem: Problem, x: Array, grad_output: Array) -> tuple[Problem, Array, Array]:
+    """The problem of the weights, its image and its gradient."""
     if problem.operation == "transposed":  # its adjoint's weights are its own, with image and gradient exchanged
         problem, x, grad_output = problem.adjoint(), grad_output, x
-    task = problem.weights()
-    functional.answer_if_asked(task, x, [grad_output], [None])
-    return planned_weight_gradient(task, *(functional.batched(a, task) for a in (x, grad_output)))
+    return problem.weights(), x, grad_output
+
+
+def _weight_call(problem: Problem, x: Array, grad_output: Array) -> functional.Call:
+    task, image, grad = _weight_task(problem, x, grad_output)
+    functional.answer_if_asked(task, image, [grad], [None])
+    return planned_weight_gradient(task, *(functional.batched(a, task) for a in (image, grad)))
 
 
 def planned_weight_gradient(task: Problem, image: Array, grad: Array) -> functional.Call:

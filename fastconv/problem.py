@@ -205,6 +205,16 @@ class Problem:
         )
         return replace(self, operation="conv", pads=pads, output_padding=())
 
+    def geometry(self, space: Sequence[int]) -> dict[str, Any]:
+        """What kernels of all targets are told, in three dimensions; `space` is the image's, a drawn-in border included."""
+        drawn_in = self.padding_mode != "zeros"
+        return {
+            "batch": self.batch, "groups": self.groups, "channels": self.channels // self.groups,
+            "filters": self.filters // self.groups, "space": three(space), "out_space": three(self.out_space),
+            "kernel": three(self.kernel), "stride": three(self.stride), "dilation": three(self.dilation),
+            "before": three([0 if drawn_in else before for before, _ in self.pads], 0),
+        }  # fmt: skip
+
     def directly(self) -> Problem:
         """The same with `algorithm="direct"`."""
         return replace(self, algorithm="direct")
@@ -475,6 +485,11 @@ def whole(name: str, value: Any, least: int) -> int:
     if number > MOST_BYTES:
         raise ValueError(f"{name}: got {value}, expected at most 2**62")
     return number
+
+
+def three(sizes: Sequence[int], default: int = 1) -> tuple[int, int, int]:
+    """Depth, height and width, from fewer of them."""
+    return (*[default] * (3 - len(sizes)), *sizes)  # type: ignore[return-value]
 
 
 def one_of(name: str, value: Any, legal: Iterable[str]) -> str:

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
-from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps, three
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.strips import Strip
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 from fastconv.cpu.winograd import lines_of_lanes
 from fastconv.plan import Division
-from fastconv.problem import Problem, SeparableProblem
+from fastconv.problem import Problem, SeparableProblem, three
 
 # Operations that an item should hold at least: about 3 us of a direct kernel, against 0.1 us to claim an item.
 ITEM_OPERATIONS = 100_000
@@ -694,7 +694,6 @@ def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShap
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
 
 COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
-PUT_ONE = 1.5  # for a number: to store it away from its neighbours
 
 
 def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:

@@ -19,13 +19,12 @@ from fastconv.cpu.atomics import call, store
 from fastconv.cpu.compiled import address, compiled
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
 from fastconv.plan import AnyProblem, Choice, Division, Implementation
-from fastconv.problem import Problem, SeparableProblem
+from fastconv.problem import Problem, SeparableProblem, three
 
 Array = np.ndarray[Any, Any]
 X, GRAD, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "grad", "out", "residual", "scratch"))
 WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
 BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
-WORD = 8  # bytes
 OPERATIONS_A_BYTE = 3  # that a core could do while it moves one, 150 a nanosecond and 50 bytes: a depthwise layer moves many
 NO_SCRATCH: tuple[Array | None, int] = (None, 0)
 KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
@@ -155,9 +154,9 @@ def set_arrays(words, x, out, scratch):
 def run_alone(words, x, out, scratch, code, items):
     """Complete a copy of a job's words, and run its items in this thread."""
     task = job.own_copy(words.ctypes.data)
-    store(task + WORD * X, x.ctypes.data)
-    store(task + WORD * OUT, out.ctypes.data)
-    store(task + WORD * SCRATCH, scratch)
+    store(task + job.WORD_BYTES * X, x.ctypes.data)
+    store(task + job.WORD_BYTES * OUT, out.ctypes.data)
+    store(task + job.WORD_BYTES * SCRATCH, scratch)
     for item in range(items):
         call(code, item, 0, task)
 
@@ -235,7 +234,7 @@ def bias_gradient(grad: Array, data_format: str) -> Gradient:
     space = grad.shape[1:-1] if data_format == "channels_last" else grad.shape[2:]
     filters = grad.shape[-1 if data_format == "channels_last" else 1]
     values = {
-        "batch": grad.shape[0], "out_space": _three(space, 1),
+        "batch": grad.shape[0], "out_space": three(space),
         "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
     return Gradient(gradients.direct_bias_gradient, values, grad.dtype.name, filters, float(grad.size))
@@ -315,29 +314,16 @@ def _rounded(numbers: int) -> int:
 
 
 def _geometry(problem: Problem, x: Array) -> dict[str, Any]:
-    drawn_in = problem.padding_mode != "zeros"
     image, channel, steps = _steps(x, problem.data_format)
     space = x.shape[1:-1] if problem.data_format == "channels_last" else x.shape[2:]
-    return {
-        "x_image": image, "x_channel": channel, "x_steps": steps,
-        "batch": problem.batch, "groups": problem.groups,
-        "channels": problem.channels // problem.groups, "filters": problem.filters // problem.groups,
-        "space": _three(space, 1), "out_space": _three(problem.out_space, 1), "kernel": _three(problem.kernel, 1),
-        "stride": _three(problem.stride, 1), "dilation": _three(problem.dilation, 1),
-        "before": _three([0 if drawn_in else before for before, _ in problem.pads], 0),
-    }  # fmt: skip
+    return problem.geometry(space) | {"x_image": image, "x_channel": channel, "x_steps": steps}
 
 
-def _steps(array: Array, data_format: str) -> tuple[int, int, list[int]]:
+def _steps(array: Array, data_format: str) -> tuple[int, int, tuple[int, int, int]]:
     """Distances in numbers between images, channels, and (planes, lines, columns)."""
     image, *rest = (step // array.itemsize for step in array.strides)
     channel = rest.pop(-1 if data_format == "channels_last" else 0)
-    return image, channel, _three(rest, 0)
-
-
-def _three(sizes: Any, default: int) -> list[int]:
-    """Depth, height, width, from fewer of them."""
-    return [default] * (3 - len(sizes)) + list(sizes)
+    return image, channel, three(rest, 0)
 
 
 def _at(array: Array | None) -> int:

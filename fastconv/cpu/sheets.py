@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.problem import Problem
+from fastconv.problem import Problem, three
 
 LINE = 16  # numbers: channels lie an odd number of these apart, so that they do not fall into the same sets of L1
 
@@ -65,11 +65,6 @@ class Sheets:
         lines = -(-(depth * per_depth + LINE) // LINE)  # the last row is written in whole vectors
         sheet = LINE * (lines | 1)
         return Sheets((*table, *of_rows, *of_columns), (depth, len(of_rows), len(of_columns)), pitch, phase_size, sheet)
-
-
-def three(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Of depth, height and width, from fewer of them."""
-    return (1,) * (3 - len(sizes)) + sizes
 
 
 def rows_in_a_plane(problem: Problem) -> int:

@@ -113,8 +113,11 @@ def multiply(tile, job, scheme, v, u, matrix_blocks, m, blocks, used, inside):
     for i in range(scheme.count):
         for j in range(scheme.count):
             point, matrix = i * scheme.count + j, min(i, scheme.matrices - 1) * scheme.matrices + min(j, scheme.matrices - 1)
-            begin = bottom if i == last else 0
-            end = bottom + down * across if j == last else used - min(1, bottom) * job.beyond[1] if i == last else used
+            begin, end = bottom if i == last else 0, used
+            if j == last:
+                end = bottom + down * across
+            elif i == last and bottom > 0:
+                end = used - job.beyond[1]
             for t in range(begin, end, tile.rows):
                 acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
                 w = u + matrix * matrix_blocks * tile.lanes * tile.width

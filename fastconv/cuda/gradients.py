@@ -30,6 +30,19 @@ def gradient_at(job, p):
     return job.grad_first + n * job.grad_image + z * step_z + i * step_i + j * step_j, n, z, i, j
 
 
+@function
+def add_up(sums, total, threads):
+    """The totals of a block's threads, a power of two of them, as a tree: their sum is in sums[0]."""
+    thread, half = cuda.threadIdx.x, threads // 2
+    sums[thread] = total
+    cuda.syncthreads()
+    while half > 0:
+        if thread < half:
+            sums[thread] += sums[thread + half]
+        cuda.syncthreads()
+        half //= 2
+
+
 @lru_cache(maxsize=16)
 def direct_weight_gradient(dtype: str, threads: int) -> Any:
     """One block a weight. The gradient of the weights is contiguous."""
@@ -51,14 +64,7 @@ def direct_weight_gradient(dtype: str, threads: int) -> Any:
             pixel = seen(job, z + e * apart_z, i + a * apart_i, j + b * apart_j)
             if pixel >= 0:
                 total += job.x[job.x_first + n * job.x_image + channel + pixel] * job.grad[here + f * job.grad_channel]
-        sums[thread] = total
-        cuda.syncthreads()
-        half = threads // 2
-        while half > 0:
-            if thread < half:
-                sums[thread] += sums[thread + half]
-            cuda.syncthreads()
-            half //= 2
+        add_up(sums, total, threads)
         if thread == 0:
             job.out[weight] = sums[0]
 
@@ -76,14 +82,7 @@ def direct_bias_gradient(threads: int) -> Any:
         thread, f, total = cuda.threadIdx.x, cuda.blockIdx.x, zero
         for p in range(thread, job.batch * job.out_space[0] * job.out_space[1] * job.out_space[2], threads):
             total += job.grad[gradient_at(job, p)[0] + f * job.grad_channel]
-        sums[thread] = total
-        cuda.syncthreads()
-        half = threads // 2
-        while half > 0:
-            if thread < half:
-                sums[thread] += sums[thread + half]
-            cuda.syncthreads()
-            half //= 2
+        add_up(sums, total, threads)
         if thread == 0:
             job.out[f] = sums[0]
 

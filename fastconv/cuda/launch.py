@@ -20,7 +20,7 @@ from fastconv.cuda.indices import finisher, inner_finisher
 from fastconv.cuda.job import Job
 from fastconv.cuda.transposed import phases
 from fastconv.plan import AnyProblem, choose
-from fastconv.problem import Problem, SeparableProblem, check_result
+from fastconv.problem import Problem, SeparableProblem, check_result, three
 
 THREADS = 256  # a block of a kernel that has one thread a number: 8 warps, of which 4 blocks and more share a multiprocessor
 BLOCKS = 32  # of them for each multiprocessor at most; a thread strides over what is left
@@ -169,7 +169,7 @@ def _job(task: Task, integer: Any = np.int64, **changes: Any) -> Job:
     _, _, out_filter, out_steps = _lies(task.out, last)
     values: dict[str, Any] = {
         "x": task.x.row, "out": task.out.row, "low": last.activation.low, "high": last.activation.high,
-        **_geometry(first, task.x), "out_space": _three(last.out_space, 1),
+        **_geometry(first, task.x), "out_space": three(last.out_space),
         "groups": last.groups, "channels": last.channels // last.groups, "filters": last.filters // last.groups,
         "x_first": x_first, "x_image": x_image, "x_channel": x_channel, "x_steps": x_steps,
         "out_image": math.prod(last.out_shape[1:]), "out_filter": out_filter, "out_steps": out_steps,
@@ -192,16 +192,8 @@ def _job(task: Task, integer: Any = np.int64, **changes: Any) -> Job:
 
 
 def _geometry(problem: Problem, x: View) -> dict[str, Any]:
-    drawn_in = problem.padding_mode != "zeros"
-    dimensions = problem.dimensions
-    space = x.shape[-1 - dimensions : -1] if problem.data_format == "channels_last" else x.shape[-dimensions:]
-    return {
-        "batch": problem.batch, "groups": problem.groups,
-        "channels": problem.channels // problem.groups, "filters": problem.filters // problem.groups,
-        "space": _three(space, 1), "out_space": _three(problem.out_space, 1), "kernel": _three(problem.kernel, 1),
-        "stride": _three(problem.stride, 1), "dilation": _three(problem.dilation, 1),
-        "before": _three([0 if drawn_in else before for before, _ in problem.pads], 0),
-    }  # fmt: skip
+    last = problem.data_format == "channels_last"
+    return problem.geometry(x.shape[-1 - problem.dimensions : -1] if last else x.shape[-problem.dimensions :])
 
 
 def _lies(view: View, problem: Problem) -> tuple[int, int, int, tuple[int, int, int]]:
@@ -209,7 +201,7 @@ def _lies(view: View, problem: Problem) -> tuple[int, int, int, tuple[int, int, 
     steps = list(view.steps)
     image = steps.pop(0) if len(steps) == problem.dimensions + 2 else 0
     channel = steps.pop(-1 if problem.data_format == "channels_last" else 0)
-    return view.first, image, channel, _three(steps, 0)
+    return view.first, image, channel, three(steps, 0)
 
 
 def _weight(view: View, problem: Problem, mirrored: bool) -> dict[str, Any]:
@@ -225,18 +217,13 @@ def _weight(view: View, problem: Problem, mirrored: bool) -> dict[str, Any]:
         group, filters, channels = problem.filters // problem.groups * outer, outer, inner
     return {
         "weight": view.row, "weight_first": first, "weight_group": group, "weight_filter": filters, "weight_channel": channels,
-        "weight_steps": _three(steps, 0),
+        "weight_steps": three(steps, 0),
     }  # fmt: skip
 
 
 def _first(problem: AnyProblem) -> Problem:
     """The part of a problem that reads the image."""
     return problem.depthwise if isinstance(problem, SeparableProblem) else problem
-
-
-def _three(sizes: Any, default: int) -> tuple[int, int, int]:
-    """Depth, height, width, from fewer of them."""
-    return (*[default] * (3 - len(sizes)), *sizes)  # type: ignore[return-value]
 
 
 def _five(sizes: Any, default: int) -> packing.Five:
@@ -289,7 +276,7 @@ def by_patch(factory: Callable[..., Any]) -> Callable[[Task], None]:
 
     def run(task: Task) -> None:
         problem, patch = task.problem, task.tile
-        height, width = _three(problem.out_space, 1)[1:]
+        height, width = three(problem.out_space)[1:]
         grid = -(-height // (patch.down * patch.rows)) * -(-width // patch.across), problem.batch * problem.filters
         factory(problem.dtype, _finish(problem), patch)[grid, patch.threads, task.stream](_job(task, np.int32))
 
@@ -312,9 +299,9 @@ def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
         problem = task.problem
         _, _, _, out_steps = _lies(task.out, problem)
         tap = _weight(task.weights[0], problem, False)
-        stride = _three(problem.stride, 1)
-        before = _three([before for before, _ in problem.pads], 0)
-        sizes = _three(problem.out_space, 1), _three(problem.kernel, 1), stride, _three(problem.dilation, 1), before
+        stride = three(problem.stride)
+        before = three([before for before, _ in problem.pads], 0)
+        sizes = three(problem.out_space), three(problem.kernel), stride, three(problem.dilation), before
         for lines in phases(*sizes):
             _run_tiles(task, factory, lines, {
                 "out_space": tuple(line.outputs for line in lines),
