@@ -6,7 +6,7 @@ Names, argument order and defaults follow torch.nn.functional. Nothing is comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -105,8 +105,8 @@ def conv1d(
     >>> fc.conv1d(x, np.array([[[-1, 1]]], np.float32))
     array([[1., 2., 4.]], dtype=float32)
     """
-    arguments = (bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision)
-    return _conv(1, x, weight, *arguments, out)
+    said = (stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(CONV, 1, said, x, weight, bias, residual, out)
 
 
 def conv2d(
@@ -176,8 +176,8 @@ def conv2d(
             [ 1.,  0., -1.],
             [-2., -3., -4.]]], dtype=float32)
     """
-    arguments = (bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision)
-    return _conv(2, x, weight, *arguments, out)
+    said = (stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(CONV, 2, said, x, weight, bias, residual, out)
 
 
 def conv3d(
@@ -212,8 +212,8 @@ def conv3d(
     >>> fc.conv3d(np.ones((1, 3, 3, 3), np.float32), np.ones((1, 1, 3, 3, 3), np.float32)).item()
     27.0
     """
-    arguments = (bias, stride, padding, dilation, groups, padding_mode, activation, residual, data_format, algorithm, precision)
-    return _conv(3, x, weight, *arguments, out)
+    said = (stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(CONV, 3, said, x, weight, bias, residual, out)
 
 
 def atrous_conv2d(
@@ -251,15 +251,8 @@ def atrous_conv2d(
     >>> fc.atrous_conv2d(x, np.ones((1, 1, 3, 3), np.float32), rate=4).item()
     9.0
     """
-    # The argument is called rate here, so its errors say rate.
-    try:
-        problem = of_conv(
-            *_images(x, weight, bias, residual), stride, padding, rate, groups, dimensions=2, residual=residual,
-            padding_mode=padding_mode, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
-        )  # fmt: skip
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("dilation:", "rate:", 1)) from None
-    return compute(problem, x, [weight], [bias], residual, out)
+    said = (stride, padding, rate, groups, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(ATROUS, 2, said, x, weight, bias, residual, out)
 
 
 def depthwise_conv1d(
@@ -296,8 +289,8 @@ def depthwise_conv1d(
     array([[ 3.,  5.],
            [10., 10.]], dtype=float32)
     """
-    arguments = (bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision)
-    return _depthwise(1, x, weight, *arguments, out)
+    said = (stride, padding, dilation, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(DEPTHWISE, 1, said, x, weight, bias, residual, out)
 
 
 def depthwise_conv2d(
@@ -340,8 +333,8 @@ def depthwise_conv2d(
            [6., 9., 9., 6.],
            [4., 6., 6., 4.]], dtype=float32)
     """
-    arguments = (bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision)
-    return _depthwise(2, x, weight, *arguments, out)
+    said = (stride, padding, dilation, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(DEPTHWISE, 2, said, x, weight, bias, residual, out)
 
 
 def depthwise_conv3d(
@@ -377,8 +370,8 @@ def depthwise_conv3d(
     >>> fc.depthwise_conv3d(x, np.ones((2, 1, 2, 2, 2), np.float32)).ravel()
     array([8., 8.], dtype=float32)
     """
-    arguments = (bias, stride, padding, dilation, padding_mode, activation, residual, data_format, algorithm, precision)
-    return _depthwise(3, x, weight, *arguments, out)
+    said = (stride, padding, dilation, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(DEPTHWISE, 3, said, x, weight, bias, residual, out)
 
 
 def pointwise_conv2d(
@@ -418,10 +411,9 @@ def pointwise_conv2d(
     >>> fc.pointwise_conv2d(x, np.ones((32, 192), np.float32)).shape
     (32, 28, 28)
     """
-    _images(x, weight, bias, residual)
-    full = as_pointwise(weight, dtype_of("x", x))
-    arguments = (bias, stride, 0, 1, 1, padding_mode, activation, residual, data_format, algorithm, precision)
-    return _conv(2, x, full, *arguments, out)
+    _check_images(x, weight, bias, residual)
+    said = (stride, 0, 1, 1, padding_mode, activation, data_format, algorithm, precision)
+    return _computed(CONV, 2, said, x, as_pointwise(weight, dtype_of("x", x)), bias, residual, out)
 
 
 def separable_conv2d(
@@ -473,12 +465,26 @@ def separable_conv2d(
     """
     check_arrays(x=x, depthwise_weight=depthwise_weight, pointwise_weight=pointwise_weight)
     check_arrays(optional=True, beside=x, depthwise_bias=depthwise_bias, pointwise_bias=pointwise_bias, residual=residual)
-    problem = of_separable(
-        x, depthwise_weight, pointwise_weight, depthwise_bias, pointwise_bias, stride, padding, dilation,
-        depthwise_activation=depthwise_activation, activation=activation, residual=residual, data_format=data_format,
-        padding_mode=padding_mode, algorithm=algorithm, precision=precision,
-    )  # fmt: skip
-    return compute(problem, x, [depthwise_weight, pointwise_weight], [depthwise_bias, pointwise_bias], residual, out)
+    weights, biases = [depthwise_weight, pointwise_weight], [depthwise_bias, pointwise_bias]
+
+    def problem() -> AnyProblem:
+        return of_separable(
+            x, depthwise_weight, pointwise_weight, depthwise_bias, pointwise_bias, stride, padding, dilation,
+            depthwise_activation=depthwise_activation, activation=activation, residual=residual, data_format=data_format,
+            padding_mode=padding_mode, algorithm=algorithm, precision=precision,
+        )  # fmt: skip
+
+    def plan() -> Call:
+        checked = problem()
+        answer_if_asked(checked, x, weights, biases, residual)
+        return call_of(checked, x, residual)
+
+    if cuda.is_device_array(x):
+        return compute(problem(), x, weights, biases, residual, out)
+    said = (stride, padding, dilation, depthwise_activation, activation, data_format, padding_mode, algorithm, precision)
+    looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
+    call = remembered(("separable", repr(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads()), plan)
+    return run(call, x, weights, biases, residual, out)
 
 
 def conv_transpose1d(
@@ -515,8 +521,8 @@ def conv_transpose1d(
     >>> fc.conv_transpose1d(np.array([[1, 2]], np.float32), np.array([[[1, 10, 100]]], np.float32), stride=2)
     array([[  1.,  10., 102.,  20., 200.]], dtype=float32)
     """
-    arguments = (bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format)
-    return _transposed(1, x, weight, *arguments, algorithm, precision, out)
+    said = (stride, padding, output_padding, groups, dilation, output_size, activation, data_format, algorithm, precision)
+    return _computed(TRANSPOSED, 1, said, x, weight, bias, residual, out)
 
 
 def conv_transpose2d(
@@ -569,8 +575,8 @@ def conv_transpose2d(
     >>> fc.conv_transpose2d(np.ones((1, 2, 2), np.float32), np.ones((1, 1, 2, 2), np.float32), stride=2).shape
     (1, 4, 4)
     """
-    arguments = (bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format)
-    return _transposed(2, x, weight, *arguments, algorithm, precision, out)
+    said = (stride, padding, output_padding, groups, dilation, output_size, activation, data_format, algorithm, precision)
+    return _computed(TRANSPOSED, 2, said, x, weight, bias, residual, out)
 
 
 def conv_transpose3d(
@@ -607,58 +613,37 @@ def conv_transpose3d(
     >>> fc.conv_transpose3d(np.ones((1, 2, 2, 2), np.float32), np.ones((1, 1, 2, 2, 2), np.float32)).max().item()
     8.0
     """
-    arguments = (bias, stride, padding, output_padding, groups, dilation, output_size, activation, residual, data_format)
-    return _transposed(3, x, weight, *arguments, algorithm, precision, out)
+    said = (stride, padding, output_padding, groups, dilation, output_size, activation, data_format, algorithm, precision)
+    return _computed(TRANSPOSED, 3, said, x, weight, bias, residual, out)
 
 
 # What they share -----------------------------------------------------------------------------------------------------
 
 
-def _conv(
-    dimensions: int, x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, groups: Any,
-    padding_mode: str, activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str,
-    out: Array | None,
-) -> Array:  # fmt: skip
-    arrays = _images(x, weight, bias, residual)
-    said = (stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, precision)
-    return _computed(
-        ("conv", dimensions), said, x, [weight], [bias], residual, out,
-        lambda: of_conv(
-            *arrays, stride, padding, dilation, groups, dimensions=dimensions, residual=residual, padding_mode=padding_mode,
-            activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
-        ),
-    )  # fmt: skip
+class Kind:
+    """Functions that are checked alike: what makes their problems of arrays, and the names of its arguments beside them."""
+
+    def __init__(self, problem: Callable[..., AnyProblem], *names: str) -> None:
+        self._problem, self._names = problem, names
+
+    def problem(self, arrays: Sequence[Any], dimensions: int, said: tuple[Any, ...], residual: Array | None) -> AnyProblem:
+        """The checked problem of a call."""
+        return self._problem(*arrays, dimensions=dimensions, residual=residual, **dict(zip(self._names, said, strict=True)))
 
 
-def _depthwise(
-    dimensions: int, x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, padding_mode: str,
-    activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str, out: Array | None,
-) -> Array:  # fmt: skip
-    arrays = _images(x, weight, bias, residual)
-    said = (stride, padding, dilation, padding_mode, activation, data_format, algorithm, precision)
-    return _computed(
-        ("depthwise", dimensions), said, x, [weight], [bias], residual, out,
-        lambda: of_depthwise(
-            *arrays, stride, padding, dilation, dimensions=dimensions, residual=residual, padding_mode=padding_mode,
-            activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
-        ),
-    )  # fmt: skip
+def _of_atrous(x: Any, weight: Any, bias: Any, *, stride: Any, padding: Any, rate: Any, groups: Any, **others: Any) -> AnyProblem:
+    """As of_conv; the argument is called rate here, so its errors say rate."""
+    try:
+        return of_conv(x, weight, bias, stride, padding, rate, groups, **others)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("dilation:", "rate:", 1)) from None
 
 
-def _transposed(
-    dimensions: int, x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, output_padding: Any, groups: Any,
-    dilation: Any, output_size: Any, activation: Any, residual: Array | None, data_format: str, algorithm: str, precision: str,
-    out: Array | None,
-) -> Array:  # fmt: skip
-    arrays = _images(x, weight, bias, residual)
-    said = (stride, padding, output_padding, groups, dilation, output_size, activation, data_format, algorithm, precision)
-    return _computed(
-        ("transposed", dimensions), said, x, [weight], [bias], residual, out,
-        lambda: of_transposed(
-            *arrays, stride, padding, output_padding, groups, dilation, dimensions=dimensions, output_size=output_size,
-            residual=residual, activation=activation, data_format=data_format, algorithm=algorithm, precision=precision,
-        ),
-    )  # fmt: skip
+WISHES = ("activation", "data_format", "algorithm", "precision")
+CONV = Kind(of_conv, "stride", "padding", "dilation", "groups", "padding_mode", *WISHES)
+ATROUS = Kind(_of_atrous, "stride", "padding", "rate", "groups", "padding_mode", *WISHES)
+DEPTHWISE = Kind(of_depthwise, "stride", "padding", "dilation", "padding_mode", *WISHES)
+TRANSPOSED = Kind(of_transposed, "stride", "padding", "output_padding", "groups", "dilation", "output_size", *WISHES)
 
 
 class Call(NamedTuple):
@@ -667,8 +652,7 @@ class Call(NamedTuple):
     problem: AnyProblem
     choice: Choice
     bound: launch.Bound | None  # None for a batch of 0
-    out_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    result: packing.Room
 
 
 MOST_CALLS = 512  # that are remembered: callers may come with ever new shapes
@@ -676,32 +660,38 @@ _calls: dict[Any, Call] = {}
 
 
 def _computed(
-    function: Any, said: tuple[Any, ...], x: Array, weights: list[Array], biases: list[Array | None], residual: Array | None,
-    out: Array | None, problem: Callable[[], AnyProblem],
+    kind: Kind, dimensions: int, said: tuple[Any, ...], x: Array, weight: Array, bias: Array | None, residual: Array | None,
+    out: Array | None,
 ) -> Array:  # fmt: skip
-    """Compute a call of a function with arguments `said`; `problem` checks them all, unless such a call was checked before."""
+    """Compute a call; its kind checks all that was said, unless such a call was checked before."""
+    _check_images(x, weight, bias, residual)
     if type(x) is not np.ndarray and cuda.is_device_array(x):
-        return compute(problem(), x, weights, biases, residual, out)
-    looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
-    # By their text: 1, 1.0 and True are one key, but only the first is a stride.
-    key = (function, repr(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads())
-
-    def plan() -> Call:
-        checked = problem()
-        answer_if_asked(checked, x, weights, biases, residual)
-        return call_of(checked, x, residual)
-
-    return run(remembered(key, plan), x, weights, biases, residual, out)
+        return compute(kind.problem((x, weight, bias), dimensions, said, residual), x, [weight], [bias], residual, out)
+    key = (
+        kind, dimensions, repr(said),  # by its text: 1, 1.0 and True are one key, but only the first is a stride
+        x.shape, x.strides, x.dtype, weight.shape, weight.dtype, None if bias is None else (bias.shape, bias.dtype),
+        None if residual is None else (residual.shape, residual.dtype), threads.get_num_threads(),
+    )  # fmt: skip
+    call = _calls.get(key)
+    if call is None or asking.get():
+        problem = kind.problem((x, weight, bias), dimensions, said, residual)
+        answer_if_asked(problem, x, [weight], [bias], residual)
+        call = remember(key, call_of(problem, x, residual))
+    return run(call, x, [weight], [bias], residual, out)
 
 
 def remembered(key: Any, plan: Callable[[], Call]) -> Call:
     """What is known of all calls of this key; `plan` finds it out the first time, and whenever somebody asks."""
     call = _calls.get(key)
-    if call is None or asking.get():
-        call = _calls[key] = plan()
-        if len(_calls) > MOST_CALLS:
-            with suppress(RuntimeError):  # another thread came first, and forgets one too
-                _calls.pop(next(iter(_calls)), None)
+    return remember(key, plan()) if call is None or asking.get() else call
+
+
+def remember(key: Any, call: Call) -> Call:
+    """Know this of all calls of this key from now on."""
+    _calls[key] = call
+    if len(_calls) > MOST_CALLS:
+        with suppress(RuntimeError):  # another thread came first, and forgets one too
+            _calls.pop(next(iter(_calls)), None)
     return call
 
 
@@ -721,19 +711,31 @@ def call_of(problem: AnyProblem, x: Array, residual: Array | None) -> Call:
     """Plan the calls of a checked problem."""
     choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
     bound = launch.Bound(choice, x, residual is not None) if problem.batch else None
-    return Call(problem, choice, bound, result_shape(problem, x), np.dtype(problem.dtype))
+    return Call(problem, choice, bound, packing.Room(result_shape(problem, x), np.dtype(problem.dtype)))
 
 
 def run(call: Call, x: Array, weights: list[Array], biases: list[Array | None], residual: Array | None, out: Array | None) -> Array:
     """Compute a planned call."""
     if out is None:
-        out = packing.aligned_empty(call.out_shape, call.dtype)
-    elif not fits(call.out_shape, call.dtype, out, x, *weights, *biases, residual):
+        out = call.result()
+    elif not fits(call.result, out, *weights, *biases, residual):
         check_out(call.problem, x, out, *weights, *biases, residual)
     if call.bound is not None:
         added = None if residual is None else packing.contiguous(residual)
-        call.bound(x, added, out, launch.pack(call.choice, weights, biases))
+        packed = launch.pack(call.choice, weights, biases)
+        if not call.bound(x, added, out, packed):
+            run_apart(call.bound, call.problem, x, added, out, packed)
     return out
+
+
+def run_apart(
+    bound: launch.Bound, problem: AnyProblem, x: Array, residual: Array | None, out: Array, weights: Sequence[launch.Packed] = ()
+) -> None:  # fmt: skip
+    """Refuse an `out` that shares memory with x, or, if the two only lie among each other, compute elsewhere and copy."""
+    check_out(problem, x, out)
+    apart = packing.aligned_empty(out.shape, out.dtype)
+    bound(x, residual, apart, weights)
+    out[...] = apart
 
 
 def batched(x: Array, problem: AnyProblem) -> Array:
@@ -746,9 +748,9 @@ def result_shape(problem: AnyProblem, x: Array) -> tuple[int, ...]:
     return problem.out_shape if x.ndim == len(problem.x_shape) else problem.out_shape[1:]
 
 
-def fits(shape: tuple[int, ...], dtype: Any, out: Any, *inputs: Array | None) -> bool:
-    """Whether `out` will do, by the quickest look; if not, `check_out` has the last word."""
-    if not (type(out) is np.ndarray and out.shape == shape and out.dtype is dtype and out.flags.carray):
+def fits(result: packing.Room, out: Any, *inputs: Array | None) -> bool:
+    """Whether `out` will do, by the quickest look; if not, `check_out` has the last word. x and `out` the launch looks at."""
+    if not (type(out) is np.ndarray and out.shape == result.shape and out.dtype is result.dtype and out.flags.carray):
         return False
     for array in inputs:
         if array is not None and np.may_share_memory(out, array):
@@ -778,12 +780,10 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def _images(x: Array, weight: Array, bias: Array | None, residual: Array | None) -> tuple[Array, Array, Array | None]:
-    """The first three arguments of every builder, once they are known to be arrays."""
+def _check_images(x: Array, weight: Array, bias: Array | None, residual: Array | None) -> None:
     if not (type(x) is type(weight) is np.ndarray and residual is None and (bias is None or type(bias) is np.ndarray)):
         check_arrays(x=x, weight=weight)
         check_arrays(optional=True, beside=x, bias=bias, residual=residual)
-    return x, weight, bias
 
 
 def check_arrays(optional: bool = False, beside: Any = None, **named: Any) -> None:

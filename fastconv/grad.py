@@ -763,11 +763,11 @@ def planned_weight_gradient(task: Problem, image: Array, grad: Array) -> functio
     """What computes a problem of operation "weights" from batched arrays that lie as these do."""
     choice = choose(task, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(image, task))
     bound = launch.BoundWeightGradient(choice, image, grad) if task.batch else None
-    return functional.Call(task, choice, bound, task.weight_shape, np.dtype(task.dtype))
+    return functional.Call(task, choice, bound, packing.Room(task.weight_shape, np.dtype(task.dtype)))
 
 
 def _weight_gradient(call: functional.Call, x: Array, grad_output: Array, exchanged: bool) -> Array:
-    out = packing.aligned_empty(call.out_shape, call.dtype)
+    out = call.result()
     if call.bound is None:
         out[...] = 0
     else:

@@ -56,8 +56,7 @@ class SeparableGradients(NamedTuple):
 
 class _Plan(NamedTuple):
     problem: AnyProblem
-    out_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    result: packing.Room
     bound: launch.Bound | None  # None for a batch of 0
 
 
@@ -89,7 +88,7 @@ class _Layer:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._plans: dict[Any, _Plan] = {}
-        self._packed: dict[Any, list[Array | None]] = {}
+        self._packed: dict[Any, list[launch.Packed]] = {}
         self._on_devices: dict[Any, _OnDevice] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -123,27 +122,25 @@ class _Layer:
 
     def __call__(self, x: Array, out: Array | None = None, *, residual: Array | None = None) -> Array:
         """Convolve x; see the function of the same name for shapes and errors."""
-        return self._call(x, out, residual)
-
-    def _call(self, x: Array, out: Array | None, residual: Array | None, output_size: Any = None) -> Array:
         if type(x) is not np.ndarray or residual is not None:
             functional.check_arrays(x=x)
             functional.check_arrays(optional=True, beside=x, residual=residual)
             if cuda.is_device_array(x):
-                return self._call_on_device(x, out, residual, output_size)
-        plan = self._plan(x, residual, output_size)
+                return self._call_on_device(x, out, residual)
+        plan = self._plan(x, residual)
         if out is None:
-            out = packing.aligned_empty(plan.out_shape, plan.dtype)
-        elif not functional.fits(plan.out_shape, plan.dtype, out, x, residual):
+            out = plan.result()
+        elif not functional.fits(plan.result, out, residual):
             functional.check_out(plan.problem, x, out, residual)
         if plan.bound is not None:
-            plan.bound(x, residual if residual is None else packing.contiguous(residual), out)
+            added = None if residual is None else packing.contiguous(residual)
+            if not plan.bound(x, added, out):
+                functional.run_apart(plan.bound, plan.problem, x, added, out)
         return out
 
-    def _call_on_device(self, x: Array, out: Array | None, residual: Array | None, output_size: Any) -> Array:
+    def _call_on_device(self, x: Array, out: Array | None, residual: Array | None) -> Array:
         functional.check_arrays(optional=True, beside=x, out=out)
-        problem = self._problem(x, residual, **({} if output_size is None else {"output_size": output_size}))
-        held = self._beside(x)
+        problem, held = self._problem(x, residual), self._beside(x)
         return cuda.kernels().compute(  # type: ignore[no-any-return]
             problem, x, held.weights, held.biases, residual, out, packed=held.packed
         )
@@ -170,17 +167,15 @@ class _Layer:
         """Say which kernel an input of this shape would run, and why: see `fastconv.explain`."""
         return explain(self._problem(Shaped(tuple(shape), self._dtype), None))
 
-    def _plan(self, x: Array, residual: Array | None, output_size: Any) -> _Plan:
+    def _plan(self, x: Array, residual: Array | None) -> _Plan:
         """What is known of inputs that look like this one. Reading a dict needs no lock, changing it does."""
         added = None if residual is None else (residual.shape, residual.dtype)
-        size = None if output_size is None else repr(output_size)  # 10 is legal, 10.0 is not
-        key = (x.shape, x.strides, x.dtype, added, size, threads.get_num_threads())
-        plan = self._plans.get(key)
-        return plan if plan is not None else self._planned(key, x, residual, output_size)
+        key = (x.shape, x.strides, x.dtype, added, threads.get_num_threads())
+        return self._plans.get(key) or self._planned(key, x, residual)
 
-    def _planned(self, key: Any, x: Array, residual: Array | None, output_size: Any) -> _Plan:
+    def _planned(self, key: Any, x: Array, residual: Array | None) -> _Plan:
         functional.check_arrays(optional=True, beside=x, **self._arrays)
-        problem = self._problem(x, residual, **({} if output_size is None else {"output_size": output_size}))
+        problem = self._problem(x, residual)
         choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
         packed_for = (choice.implementation.pack, choice.division.unit)
         with self._lock:
@@ -191,14 +186,14 @@ class _Layer:
             bound = None
             if problem.batch:
                 bound = launch.Bound(choice, x, residual is not None).with_weights(self._packed[packed_for])
-            plan = _Plan(problem, functional.result_shape(problem, x), np.dtype(problem.dtype), bound)
+            plan = _Plan(problem, packing.Room(functional.result_shape(problem, x), np.dtype(problem.dtype)), bound)
             self._plans[key] = plan
             _forget_oldest(self._plans, MOST_PLANS)
         return plan
 
     # What the kinds of layers differ in ------------------------------------------------------------------------------
 
-    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+    def _problem(self, x: Any, residual: Any) -> AnyProblem:
         raise NotImplementedError
 
     def _weights_and_biases(self) -> tuple[list[Array], list[Array | None]]:
@@ -280,7 +275,7 @@ class _Conv(_Layer):
             },
         )  # fmt: skip
 
-    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+    def _problem(self, x: Any, residual: Any) -> AnyProblem:
         return of_conv(x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments)
 
 
@@ -358,7 +353,7 @@ class DepthwiseConv2d(_Layer):
             },
         )  # fmt: skip
 
-    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+    def _problem(self, x: Any, residual: Any) -> AnyProblem:
         return of_depthwise(x, self.weight, self.bias, dimensions=2, residual=residual, **self._arguments)
 
 
@@ -384,7 +379,7 @@ class PointwiseConv2d(_Layer):
             },
         )  # fmt: skip
 
-    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+    def _problem(self, x: Any, residual: Any) -> AnyProblem:
         return of_conv(
             x, self._full(), self.bias, padding=0, dilation=1, groups=1, dimensions=2, residual=residual, **self._arguments
         )
@@ -434,7 +429,7 @@ class SeparableConv2d(_Layer):
             },
         )  # fmt: skip
 
-    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
+    def _problem(self, x: Any, residual: Any) -> AnyProblem:
         return of_separable(x, *self._arrays.values(), residual=residual, **self._arguments)
 
     def _weights_and_biases(self) -> tuple[list[Array], list[Array | None]]:
@@ -470,10 +465,27 @@ class _ConvTranspose(_Layer):
 
     def __call__(self, x: Array, out: Array | None = None, *, residual: Array | None = None, output_size: Any = None) -> Array:
         """Convolve x transposed; `output_size`, the result's space, picks the output padding."""
-        return self._call(x, out, residual, output_size)
+        return _Layer.__call__(self._of_size(output_size), x, out, residual=residual)
 
-    def _problem(self, x: Any, residual: Any, **more: Any) -> AnyProblem:
-        return of_transposed(x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments, **more)
+    def _forget(self) -> None:
+        super()._forget()
+        self._of_sizes: dict[str, _ConvTranspose] = {}
+
+    def _of_size(self, output_size: Any) -> _ConvTranspose:
+        """The same layer, arrays and packed weights and all, for results of one size; itself for None."""
+        if output_size is None:
+            return self
+        size = repr(output_size)  # 10 is legal, 10.0 is not
+        with self._lock:
+            if size not in self._of_sizes:
+                twin = self._of_sizes[size] = type(self).__new__(type(self))
+                arguments = self._arguments | {"output_size": output_size}
+                twin.__dict__.update(self.__dict__, _arguments=arguments, _plans={}, _of_sizes={})
+                _forget_oldest(self._of_sizes, MOST_PLANS)
+            return self._of_sizes[size]
+
+    def _problem(self, x: Any, residual: Any) -> AnyProblem:
+        return of_transposed(x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments)
 
 
 class ConvTranspose1d(_ConvTranspose):

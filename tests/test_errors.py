@@ -365,6 +365,21 @@ def test_out_beside_an_input_is_no_overlap():
     assert (out == 36).all()
 
 
+@pytest.mark.parametrize("layer", [False, True], ids=["function", "layer"])
+@pytest.mark.parametrize("size", [8, 56])  # alone in this thread, or not
+def test_out_among_the_images_is_no_overlap(layer, size):
+    memory = np.ones((3, 4, 2 * size, 2 * size), np.float32)
+    image, out = memory[::2, :, ::2, ::-2], memory[1].reshape(-1)[: 2 * 6 * (size - 2) ** 2].reshape(2, 6, size - 2, size - 2)
+    assert np.may_share_memory(image, out)
+    exact = {"algorithm": "tiled"}
+    assert (fc.Conv2d(w, **exact)(image, out) if layer else fc.conv2d(image, w, out=out, **exact)) is out
+    assert (out == 36).all() and (image == 1).all()
+    with pytest.raises(ValueError, match="out: shares memory with an input"):
+        first = memory[0].reshape(-1)[: out.size].reshape(out.shape)
+        fc.Conv2d(w)(image, first) if layer else fc.conv2d(image, w, out=first)
+    assert (image == 1).all()
+
+
 def test_separable_out_overlaps_its_weights():
     shared[:] = 1
     with pytest.raises(ValueError, match="out: shares memory"):

@@ -61,6 +61,13 @@ def address(kernel: Any, *argument_types: Any) -> int:
     return int(_address(kernel, argument_types))
 
 
+@lru_cache(maxsize=16)  # the few functions that Python calls all the time
+def quick(function: Any, *argument_types: Any) -> Callable[..., Any]:
+    """A compiled function without Numba's dispatcher, for arguments of these types alone: 0.1 us faster."""
+    function.compile(argument_types)
+    return function.overloads[argument_types].entry_point  # type: ignore[no-any-return]
+
+
 @lru_cache(maxsize=1024)  # a kernel and its types: bounded by how many variants exist
 def _address(kernel: Any, argument_types: tuple[Any, ...]) -> int:
     kernel.compile(argument_types)
@@ -74,7 +81,8 @@ def _address(kernel: Any, argument_types: tuple[Any, ...]) -> int:
 @lru_cache(maxsize=1)
 def source_hash() -> str:
     """Of every file of the package, and of what compiles it."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.implementation.cache_tag}".encode())
+    python = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {python}".encode())
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -13,33 +13,33 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
 from fastconv.cpu import gradients, job, packing, rows, threads
-from fastconv.cpu.atomics import call, store
-from fastconv.cpu.compiled import address, compiled
+from fastconv.cpu.atomics import call, load, store
+from fastconv.cpu.compiled import address, compiled, quick
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
 from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem, three
 
 Array = np.ndarray[Any, Any]
+Packed = tuple[Array, Array | None]  # a weight in a kernel's order, and its bias
 X, GRAD, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "grad", "out", "residual", "scratch"))
-WEIGHT = [job.PLACES[name] for name in ("weight", "bias")]
-BOTH_WEIGHTS = [job.PLACES[name] for name in ("weight", "inner_bias", "outer_weight", "bias")]  # of a separable layer
+# Each weight with its bias; a separable layer has two of each.
+WEIGHT = ((job.PLACES["weight"], job.PLACES["bias"]),)
+BOTH_WEIGHTS = ((job.PLACES["weight"], job.PLACES["inner_bias"]), (job.PLACES["outer_weight"], job.PLACES["bias"]))
 OPERATIONS_A_BYTE = 3  # that a core could do while it moves one, 150 a nanosecond and 50 bytes: a depthwise layer moves many
 NO_SCRATCH: tuple[Array | None, int] = (None, 0)
 KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
 
-def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array | None]:
-    """The weights and biases of a problem in the order in which one implementation reads them: weight, bias, and again."""
+def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Packed]:
+    """The weights of a problem in the order in which one implementation reads them, each with its bias."""
     problem, implementation, division, mirrored = choice
     if mirrored:
         weights = [packing.mirrored(weights[0], problem.groups)]
     packed = implementation.pack(problem, division.unit, weights, biases)
-    in_turn: list[Array | None] = []
-    for weight, bias in zip(packed, biases, strict=True):
-        in_turn += (weight, bias if bias is None else packing.contiguous(bias))
-    return in_turn
+    return [(w, b if b is None else packing.contiguous(b)) for w, b in zip(packed, biases, strict=True)]
 
 
 class Ready(NamedTuple):
@@ -83,19 +83,31 @@ class Bound:
         }  # fmt: skip
         if division.tile is not None:
             values |= shared_code(problem, division, values)
-        self._words, self._items, self._weights = job.fill(values), division.items, list[Array | None]()
+        self._words, self._items, self._weights = job.fill(values), division.items, list[Packed]()
+        self._places = BOTH_WEIGHTS if isinstance(problem, SeparableProblem) else WEIGHT
         kinds = job.arguments(problem.dtype, division.tile, self._implementation.scheme, division.window)
         self._code = address(self._implementation.kernel, *kinds)
         self._work = float(max(problem.operations, OPERATIONS_A_BYTE * problem.bytes))
         self._scratch = _rounded(division.scratch) * x.itemsize
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
+        size = math.prod(first.weight_shape if first.operation == "weights" else problem.out_shape) * x.itemsize
+        self._frame = np.array([self._code, self._items, *_reach(image), size], np.int64)
+        self._told, self._task = _at(self._frame), _at(self._words)
+        self._run_alone = quick(run_alone, *[types.int64] * 7)
+        self._set_arrays, self._set_weights = (quick(function, *[types.int64] * 5) for function in (set_arrays, set_weights))
 
-    def with_weights(self, weights: list[Array | None]) -> Bound:
+    def with_weights(self, weights: list[Packed]) -> Bound:
         """The same with weights and biases, from `pack`, for many calls."""
         bound = copy.copy(self)
         bound._words, bound._weights = self._words.copy(), weights
-        _set_weights(bound._words, weights)
+        bound._task = _at(bound._words)
+        bound._hold(bound._task, weights)
         return bound
+
+    def _hold(self, task: int, weights: Sequence[Packed]) -> None:
+        """Write where weights and biases lie into a job's words."""
+        for (place, bias_place), (weight, bias) in zip(self._places, weights, strict=False):
+            self._set_weights(task, place, bias_place, id(weight), 0 if bias is None else id(bias))
 
     @property
     def ready(self) -> Ready:
@@ -111,22 +123,34 @@ class Bound:
         """The same for images that the caller copies first, border and all, in C order."""
         return Bound(self._choice, packing.aligned_copy(x), self._has_residual).with_weights(self._weights)
 
-    def __call__(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Array | None] = ()) -> None:
-        """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone."""
-        image = x if self._as_it_lies and x.flags.aligned else self._prepared(x)  # a name of its own: it must outlive the call
-        words = self._words
-        if weights or residual is not None or not self._alone:
-            words = words.copy()
-            _set_weights(words, weights)
-            words[RESIDUAL] = _at(residual)
+    def __call__(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Packed] = ()) -> bool:
+        """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone.
+
+        False, with nothing done, if x and `out` may share memory: as far as their first and last bytes tell.
+        """
+        image = x
+        if not (self._as_it_lies and x.flags.aligned):
+            if np.may_share_memory(x, out):
+                return False
+            image = self._prepared(x)
+        task, weight, bias = self._task, 0, 0
+        if residual is not None or len(weights) > 1 or not self._alone:
+            words = self._words.copy()
+            task = packing.address_of(words)
+            self._hold(task, weights)
+            if residual is not None:
+                words[RESIDUAL] = packing.address_of(residual)
+        elif weights:  # of many small calls each has one
+            weight, bias = id(weights[0][0]), 0 if weights[0][1] is None else id(weights[0][1])
         if self._alone:
-            scratch = _scratch(self._scratch) if self._scratch else NO_SCRATCH
-            run_alone(words, image, out, scratch[1], self._code, self._items)
-        else:
-            seats = threads.seats()
-            scratch = _scratch(seats * self._scratch)
-            task = set_arrays(words, image, out, scratch[1])
-            threads.run(self._code, task, self._items, self._work, seats)
+            scratch = _scratch(self._scratch)[1] if self._scratch else 0
+            return self._run_alone(self._told, task, id(image), id(out), scratch, weight, bias)  # type: ignore[no-any-return]
+        seats = threads.seats()
+        _held, scratch = _scratch(seats * self._scratch)
+        if not self._set_arrays(self._told, task, id(image), id(out), scratch):
+            return False
+        threads.run(self._code, task, self._items, self._work, seats)
+        return True
 
     def _prepared(self, x: Array) -> Array:
         """The input as the kernel can read it: itself, if it can."""
@@ -137,28 +161,46 @@ class Bound:
         return _readable(x, self._implementation, problem)
 
 
-def _set_weights(words: Array, weights: Sequence[Array | None]) -> None:
-    for place, array in zip(WEIGHT if len(weights) == 2 else BOTH_WEIGHTS, weights, strict=False):
-        if array is not None:
-            words[place] = packing.address_of(array)
+# What compiled code is told of a call, beside the job: words at an address. Arrays come as the addresses of their objects, which is
+# 0.3 us faster than as arrays, and compiled once, not for each number of dimensions.
+CODE, ITEMS, FIRST, END, SIZE = (job.WORD_BYTES * place for place in range(5))
 
 
 @compiled
-def set_arrays(words, x, out, scratch):
-    """Complete a job's words, and say where they lie: 0.3 us, where asking an array in Python for its address takes 1 us."""
-    words[X], words[OUT], words[SCRATCH] = x.ctypes.data, out.ctypes.data, scratch
-    return words.ctypes.data
+def run_alone(told, task, x, out, scratch, weight, bias):
+    """Run all items of a copy of a job in this thread; False, with nothing done, if x and `out` may share memory."""
+    own = job.own_copy(task)
+    if weight:
+        set_weights(own, WEIGHT[0][0], WEIGHT[0][1], weight, bias)
+    if not set_arrays(told, own, x, out, scratch):
+        return False
+    for item in range(load(told + ITEMS)):
+        call(load(told + CODE), item, 0, own)
+    return True
 
 
 @compiled
-def run_alone(words, x, out, scratch, code, items):
-    """Complete a copy of a job's words, and run its items in this thread."""
-    task = job.own_copy(words.ctypes.data)
-    store(task + job.WORD_BYTES * X, x.ctypes.data)
-    store(task + job.WORD_BYTES * OUT, out.ctypes.data)
+def set_arrays(told, task, x, out, scratch):
+    """Complete a job's words; False if the arrays may share memory."""
+    image, result = load(x + packing.NUMBERS_AT), load(out + packing.NUMBERS_AT)
+    store(task + job.WORD_BYTES * X, image)
+    store(task + job.WORD_BYTES * OUT, result)
     store(task + job.WORD_BYTES * SCRATCH, scratch)
-    for item in range(items):
-        call(code, item, 0, task)
+    return image + load(told + END) <= result or result + load(told + SIZE) <= image + load(told + FIRST)
+
+
+@compiled
+def set_weights(task, place, bias_place, weight, bias):
+    """Complete a job's words by a weight, and by a bias if there is one (0: none)."""
+    store(task + job.WORD_BYTES * place, load(weight + packing.NUMBERS_AT))
+    if bias:
+        store(task + job.WORD_BYTES * bias_place, load(bias + packing.NUMBERS_AT))
+
+
+def _reach(array: Array) -> tuple[int, int]:
+    """Where an array's first byte lies, and where its last one ends, seen from where it begins."""
+    steps = [(size - 1) * step for size, step in zip(array.shape, array.strides, strict=True)]
+    return sum(min(step, 0) for step in steps), sum(max(step, 0) for step in steps) + array.itemsize
 
 
 def _first(problem: AnyProblem) -> Problem:
@@ -194,6 +236,7 @@ class BoundWeightGradient(Bound):
         results = out if self.parts == 1 else packing.aligned_empty((self.parts, *out.shape), out.dtype)
         bound = copy.copy(self)
         bound._words = self._words.copy()
+        bound._task = _at(bound._words)
         bound._words[GRAD] = packing.address_of(above)
         bound(image, None, results)
         if self.parts > 1:
@@ -327,4 +370,4 @@ def _steps(array: Array, data_format: str) -> tuple[int, int, tuple[int, int, in
 
 
 def _at(array: Array | None) -> int:
-    return 0 if array is None else int(array.__array_interface__["data"][0])  # array.ctypes.data takes 1 us
+    return 0 if array is None else packing.address_of(array)

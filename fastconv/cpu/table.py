@@ -39,8 +39,9 @@ def _in_order(*orders: Callable[[Any, int], Any]) -> Callable[..., Any]:
     """Pack each weight by an order of its own: (weight, groups) to what the direct kernels read."""
 
     def pack(problem: AnyProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-        groups = [problem.groups] if isinstance(problem, Problem) else [problem.depthwise.groups, 1]
-        return [order(weight, g) for order, weight, g in zip(orders, weights, groups, strict=True)]
+        if isinstance(problem, Problem):
+            return [orders[0](weights[0], problem.groups)]
+        return [orders[0](weights[0], problem.depthwise.groups), orders[1](weights[1], 1)]
 
     return pack
 

@@ -552,8 +552,8 @@ def _planned(record: int, name: str, arguments: list[Any], arrays: list[Array | 
     if call.bound is not None:
         places = launch.WEIGHT if len(weights) == 1 else launch.BOTH_WEIGHTS
         orders = _orders(call.choice, weights, biases) if _is_last(record) else [None] * len(weights)
-        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            _add_weight(plan, weight, bias, packed[2 * i], places[2 * i : 2 * i + 2], source, orders[i])
+        for weight, bias, (laid, _), at, order in zip(weights, biases, packed, places, orders, strict=True):
+            _add_weight(plan, weight, bias, laid, at, source, order)
     return plan.finished(None if out is None else (source(out), out))
 
 
@@ -575,14 +575,14 @@ def _orders(choice: Choice, weights: list[Array], biases: list[Array | None]) ->
         numbers = np.arange(1, both + 1, dtype=weight.dtype)
         counted.append(numbers[: weight.size].reshape(weight.shape))
         counted_biases.append(None if bias is None else numbers[weight.size :].reshape(bias.shape))
-    packed = launch.pack(choice, counted, counted_biases)[::2]
-    return [np.asarray(order, np.int32).reshape(-1) for order in packed]
+    packed = launch.pack(choice, counted, counted_biases)
+    return [np.asarray(order, np.int32).reshape(-1) for order, _ in packed]
 
 
 def _of_layer(record: int, arguments: list[Any], source: _Source) -> _Plan:
     number, x, residual, *size, out = arguments
     layer = by_number[number]
-    planned = layer._plan(x, residual, *(size or (None,)))
+    planned = (layer._of_size(*size) if size else layer)._plan(x, residual)
     if out is not None:
         functional.check_out(planned.problem, x, out, residual)
     plan = _of_images(record, planned.problem, planned.bound, x, residual, source)
@@ -611,7 +611,7 @@ def _of_images(
 
 
 def _add_weight(
-    plan: _Plan, weight: Array, bias: Array | None, packed: Any, places: list[int], source: _Source, order: Array | None
+    plan: _Plan, weight: Array, bias: Array | None, packed: Any, places: tuple[int, int], source: _Source, order: Array | None
 ) -> None:  # fmt: skip
     """A weight that the kernel reads as it is comes with each call, as a bias does; a packed one must be what was packed."""
     in_place, bias_row = np.may_share_memory(packed, weight), -1
