@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.cpu import job, launch, machine
+from fastconv.cpu import columns, job, launch, machine, tiles, winograd
 from fastconv.cpu.compiled import address, cache_folder
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -91,6 +91,9 @@ def _compile_shared(dtype: str) -> None:
         choice = choose(problem, IMPLEMENTATIONS, 1, "columns")
         launch.pack(choice, [np.ones(problem.weight_shape, dtype)], [None])
         launch.shared_code(problem, choice.division, {"late": True, "inner_late": True})
+    for module, shapes in ((winograd, tiles.winograd_products(dtype)), (columns, tiles.pixels_in_lanes(dtype))):
+        for tile in shapes:
+            launch.multiply_code(module.multiply, tile)
 
 
 def _compile(share: Sequence[Variant]) -> Sequence[Variant]:

@@ -34,6 +34,8 @@ class Division:
     `tile` is the register tile, None for a kernel without one, `window` that of a separable layer's depthwise part, None where
     it has no code of its own; `unit` how many filters a panel of the packed weights holds;
     `fill` is the function that copies an item's part of the image, None where it is read in place;
+    `multiply` the one that fills the register tile, of a kernel whose own machine code knows only what it has in common with
+    others, `outer`;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
     """
 
@@ -48,6 +50,8 @@ class Division:
     fill: Any = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     window: Any = None
+    multiply: Any = None
+    outer: Any = None
 
 
 @dataclass(frozen=True, eq=False)  # each is one of a kind, and hashing what they hold would take 30 us a plan
@@ -79,7 +83,7 @@ class Implementation:
     error : callable
         From a problem to a bound of its error, as a share of conv(|x|, |weight|); 0 where it rounds like the direct loop.
     tiles : callable
-        From a dtype to every register tile that a division may choose: for each there is machine code of its own.
+        From a dtype to every register tile, or row of one, for which the kernel has machine code of its own.
     scheme : Scheme or None
         Of Toom and Cook, if the kernel has one.
     """

@@ -43,11 +43,14 @@ def points_of_sheets(tile, job, scheme, sheets, v):
                     scheme.to_points(tile, rows + column, pitch, there + (t * pitch + column), planes * plane)
 
 
-@inlined
-def products(tile, job, scheme, v, u, m, numbers):
-    """m[point][filter][p] = sum over channels, phases of rows and taps across of u[point][...][filter] * v[point][...][p + tap]."""
-    table, apart, taps = job.table, job.phases[1] * job.phases[2] * job.plane, job.phases[1] * job.kernel[2]
-    for point in range(scheme.count):
+@compiled
+def multiply(job, v, u, m, numbers):
+    """m[point][filter][p] = sum over channels, phases of rows and taps across of u[point][...][filter] * v[point][...][p + tap].
+
+    All schemes call it, each with its number of points, as winograd.py's.
+    """
+    tile, table, apart, taps = job.tile, job.table, job.phases[1] * job.phases[2] * job.plane, job.phases[1] * job.kernel[2]
+    for point in range(job.points):
         for p in range(0, numbers, tile.width):
             acc, w, x = tile.zeros(), u, v + p
             for _ in range(job.channels):
@@ -63,10 +66,10 @@ def products(tile, job, scheme, v, u, m, numbers):
 @inlined
 def put_rows(tile, job, scheme, m, start, out, rows):
     """`rows` rows of one filter's result: A' m + bias, clipped, where a row of tiles begins."""
-    width = job.out_space[2]
+    width, apart = job.out_space[2], job.unit * job.plane
     for first in range(0, width, tile.lanes):
         j = max(0, min(first, width - tile.lanes))  # the last vector overlaps its neighbour
-        values, row = scheme.from_points(tile, m + j, tile.rows * job.plane), out + j
+        values, row = scheme.from_points(tile, m + j, apart), out + j
         for k in range(min(rows, scheme.outputs)):
             value = (values[k] + start).clip(job.least, job.most)
             if width >= tile.lanes:
@@ -90,10 +93,10 @@ def winograd_columns(item, seat, job):
     )
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * job.channels * job.x_channel), 0, line)
     points_of_sheets(tile, job, scheme, sheets, v)
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.rows):
-        panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
-        products(tile, job, scheme, v, panel + tile.rows, m, down * job.pitch)
-        for k in range(min(tile.rows, job.filters - f)):
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), job.unit):
+        panel = job.weight + (g * job.panels + f // job.unit) * job.panel
+        job.multiply_columns(v, panel + job.unit, m, down * job.pitch)
+        for k in range(min(job.unit, job.filters - f)):
             start, place = tile.splat(panel[k]), (g * job.filters + f + k) * height * width
             image_at = n * job.groups * job.filters * height * width
             for t in range(down):

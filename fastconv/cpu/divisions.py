@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
+from fastconv.cpu.columns import multiply as column_products
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.strips import Strip
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 from fastconv.cpu.winograd import lines_of_lanes
+from fastconv.cpu.winograd import multiply as winograd_products
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem, three
 
@@ -369,7 +371,7 @@ def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
             fields = asdict(sheets) | {
                 "table": (*table, *(0,) * (taps(problem) - len(table)), *kept), "down": band, "plane": plane,
                 "values_at": values_at, "products_at": products_at, "panels": _ceil(filters, tile.rows),
-                "panel": tile.rows * (1 + count * channels * len(table)),
+                "panel": tile.rows * (1 + count * channels * len(table)), "points": count,
             }  # fmt: skip
             return fields, products_at + count * tile.rows * plane
 
@@ -378,7 +380,9 @@ def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
         band, chunk = _spread_out(down, filters, tile.rows, others, threads, band, _bytes(problem))
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         fields, scratch = layout(band)
-        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.rows, fill_sheets, fields)
+        items, code = others * bands * chunks, {"fill": fill_sheets, "multiply": column_products}
+        [outer] = tiles.one_vector(problem.dtype)
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.rows, fields=fields, outer=outer, **code)
 
     return divide
 
@@ -633,13 +637,15 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
             "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across, "beyond": (*beyond, 0),
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
             "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + matrices * padded),
+            "points": scheme.count, "matrices": scheme.matrices,
         }  # fmt: skip
         if scheme.transposed:
             crop, before = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads], scheme.overlap
             fields |= {"crop": crop, "stride": (1, 1, 1), "before": (0, before, before)}
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         scratch = sums_at + outputs * pitch * tile.width
-        return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, lines_of_lanes, fields)
+        items, code = others * bands * chunks, {"fill": lines_of_lanes, "multiply": winograd_products}
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=tile.row, **code)
 
     return divide
 

@@ -63,6 +63,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "chunk": (1, "integer"),
     "panels": (1, "integer"),  # of packed weights a group has
     "panel": (1, "integer"),  # numbers in one of them
+    "unit": (1, "integer"),  # filters in one of them
     "table": (1, "integers"),  # see sheets.py
     "phases": (3, "three"),  # of the sheets, and below: see sheets.py
     "pitch": (1, "integer"),
@@ -93,9 +94,12 @@ FIELDS: dict[str, tuple[int, str]] = {
     "columns_at": (1, "integer"),
     "values_at": (1, "integer"),
     "products_at": (1, "integer"),
+    "points": (1, "integer"),  # of its scheme along one dimension, and matrices of weights that serve them
+    "matrices": (1, "integer"),
     "last": (1, "integer"),  # 1 if the result is channels last
     "fill_code": (1, "integer"),  # addresses of functions that all tiled kernels call: compiled once, not into each of them
     "finish_code": (1, "integer"),
+    "multiply_code": (1, "integer"),
     "bias_kind": (1, "integer"),  # see BIAS
     "has_residual": (1, "integer"),
     "activation": (1, "integer"),  # see fastconv.epilogue
@@ -257,6 +261,18 @@ def fill_sheets(job, sheets, image, plane, line):
 def fill_lines(job, lines, image, first, c):
     """Copy what a band of tiles sees of one block of channels, lane by lane: winograd.py."""
     return _call("fill_code", job, lines, image, first, c)
+
+
+@method(JobType, "multiply")
+def multiply(job, v, u, m, matrix_blocks, blocks, used, down, across, bottom):
+    """The products of a band of tiles and a panel of filters: winograd.py."""
+    return _call("multiply_code", job, v, u, m, matrix_blocks, blocks, used, down, across, bottom)
+
+
+@method(JobType, "multiply_columns")
+def multiply_columns(job, v, u, m, numbers):
+    """The same of columns.py."""
+    return _call("multiply_code", job, v, u, m, numbers)
 
 
 @method(JobType, "finish_row")

@@ -18,7 +18,7 @@ from numba import types
 from fastconv.cpu import gradients, job, packing, rows, threads
 from fastconv.cpu.atomics import call, load, store
 from fastconv.cpu.compiled import address, compiled, quick
-from fastconv.cpu.simd import NUMBA_FLOATS, PointerType
+from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
 from fastconv.plan import AnyProblem, Choice, Division, Implementation
 from fastconv.problem import Problem, SeparableProblem, three
 
@@ -79,13 +79,15 @@ class Bound:
         values = _geometry(first, image) | dict(division.fields) | _epilogue(problem, has_residual)
         values |= {
             "bands": division.bands, "band": division.band, "chunks": division.chunks, "chunk": division.chunk,
-            "scratch_size": _rounded(division.scratch), "table": _at(self._table), "last": problem.data_format == "channels_last",
+            "scratch_size": _rounded(division.scratch), "table": _at(self._table), "unit": division.unit,
+            "last": problem.data_format == "channels_last",
         }  # fmt: skip
         if division.tile is not None:
             values |= shared_code(problem, division, values)
         self._words, self._items, self._weights = job.fill(values), division.items, list[Packed]()
         self._places = BOTH_WEIGHTS if isinstance(problem, SeparableProblem) else WEIGHT
-        kinds = job.arguments(problem.dtype, division.tile, self._implementation.scheme, division.window)
+        tile = division.tile if division.multiply is None else division.outer
+        kinds = job.arguments(problem.dtype, tile, self._implementation.scheme, division.window)
         self._code = address(self._implementation.kernel, *kinds)
         self._work = float(max(problem.operations, OPERATIONS_A_BYTE * problem.bytes))
         self._scratch = _rounded(division.scratch) * x.itemsize
@@ -348,7 +350,18 @@ def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any])
         code["inner_finish_code"] = address(rows.finish_inner_late, plain, run, index, index, index)
     if division.fill is not None:
         code["fill_code"] = address(division.fill, with_square, run, image, index, index)
+    if division.multiply is not None:
+        code["multiply_code"] = multiply_code(division.multiply, division.tile)
     return code
+
+
+def multiply_code(multiply: Any, tile: TileShape) -> int:
+    """Address of what fills a register tile for a kernel that does not know it: multiply(job, v, u, m, *whole numbers)."""
+    number = NUMBA_FLOATS[tile.dtype]
+    _, index, with_tile = job.arguments(tile.dtype, tile)
+    run, image = PointerType(number), PointerType(number, only_read=True)
+    arrays = with_tile, run, image, run
+    return address(multiply, *arrays, *[index] * (multiply.py_func.__code__.co_argcount - len(arrays)))
 
 
 def _rounded(numbers: int) -> int:

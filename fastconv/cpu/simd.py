@@ -69,6 +69,11 @@ class TileShape:
         return TileShape(self.lanes, 1, self.lanes, 1, self.dtype)
 
     @cached_property
+    def row(self) -> TileShape:
+        """One row of it."""
+        return replace(self, rows=1)
+
+    @cached_property
     def short(self) -> TileShape:
         """One row shorter, if it has more than one."""
         return replace(self, rows=max(1, self.rows - 1))

@@ -257,7 +257,7 @@ IMPLEMENTATIONS = (
         Implementation(
             f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
             columns.winograd_columns, _transformed_columns(scheme), divisions.columns(scheme), PIXELS, _columns_suit(scheme),
-            SHEETS, tiles.pixels_in_lanes, scheme, divisions.columns_cycles(scheme), _columns_error(scheme),
+            SHEETS, tiles.one_vector, scheme, divisions.columns_cycles(scheme), _columns_error(scheme),
         )
         for scheme in columns.SCHEMES
     ),
@@ -265,7 +265,7 @@ IMPLEMENTATIONS = (
         Implementation(
             name, "winograd", ("transposed",) if scheme.transposed else ("standard", "atrous"),
             winograd.winograd, _transformed(scheme), divisions.winograd(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
-            tiles.winograd_products, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
+            tiles.winograd_rows, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
         )
         for name, scheme in winograd.SCHEMES.items()
     ),

@@ -24,6 +24,7 @@ FILTERS_IN_LANES = {
     # 6x2 is 15 registers, 4x3 16.
     16: {2: (6, 4, 2), 1: (8, 4, 2), 3: (4, 2)},
 }
+BETWEEN = (10, 12)  # rows that transposed layers do without: their phases are cut as well of fewer, and each takes 2.5 s to compile
 # The same for Winograd's products, which have rows enough to choose from. 4x4 is for the sixteen tiles of 14x14 and 7x7
 # planes, of which the last points need twelve and nine.
 WINOGRAD_PRODUCTS: dict[int, dict[int, tuple[int, ...]]] = {32: {2: (14, 12, 11, 10, 9, 8, 7), 4: (4,)}, 16: {2: (6, 5, 4)}}
@@ -41,7 +42,7 @@ NUMBERS_IN_ROWS = {
     16: ((6, 2), (5, 2), (4, 3), (9, 1)),
 }
 
-LEAST_TO_HALVE = 8  # lanes
+LEAST_TO_HALVE = 16  # lanes; eight of float64 might be halved too, but each tile is compiled
 
 
 def numbers_in_rows(dtype: str) -> list[TileShape]:
@@ -59,13 +60,18 @@ def filters_in_lanes(dtype: str) -> list[TileShape]:
 
 def phases_in_lanes(dtype: str) -> list[TileShape]:
     """Those of transposed layers: of one or two vectors, for few numbers of filters call for more and each tile is compiled."""
-    return [tile for tile in filters_in_lanes(dtype) if tile.vectors <= 2]
+    return [tile for tile in filters_in_lanes(dtype) if tile.vectors <= 2 and tile.rows not in BETWEEN]
 
 
 def winograd_products(dtype: str) -> list[TileShape]:
     """Every tile of Winograd's products, with a step of a block of channels."""
     table, lanes = WINOGRAD_PRODUCTS[machine.registers()], machine.lanes(dtype)
     return [TileShape(rows, vectors, lanes, lanes, dtype) for vectors, sizes in table.items() for rows in sizes]
+
+
+def winograd_rows(dtype: str) -> list[TileShape]:
+    """A row of each width of theirs: of the transforms, which have machine code for each scheme."""
+    return list(dict.fromkeys(tile.row for tile in winograd_products(dtype)))
 
 
 def pixels_in_lanes(dtype: str) -> list[TileShape]:
@@ -89,13 +95,13 @@ def windows(dtype: str) -> list[TileShape]:
 
 
 def one_vector(dtype: str) -> list[TileShape]:
-    """The tile of tiled_depthwise_transposed_last."""
+    """The tile of tiled_depthwise_transposed_last, and all that winograd_columns itself knows of one."""
     return [TileShape(1, 1, machine.lanes(dtype), 1, dtype)]
 
 
 # Taps across of transposed windows two columns apart, with code of their own: those of up-sampling layers and of gradients.
 SPREADS = (2, 3, 4, 5, 7)
-MOST_SPREAD = 4  # filters at once: eight sums under way
+MOST_SPREAD = 3  # filters at once: those of an image, six sums under way; four take two turns
 
 
 def spreads(dtype: str) -> list[TileShape]:

@@ -103,16 +103,17 @@ def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
                 t += 1
 
 
-@inlined
-def multiply(tile, job, scheme, v, u, matrix_blocks, m, blocks, used, inside):
+@compiled
+def multiply(job, v, u, m, matrix_blocks, blocks, used, down, across, bottom):
     """m[point][slot][filter] = sum over channels of v[point][slot][channel] * u[matrix of the point][channel][filter].
 
-    Of `used` tiles, less those that do not need the point: see `slot`. Of u's blocks of channels the first.
+    Of `used` tiles, less those that do not need the point: see `slot`. Of u's blocks of channels the first. All schemes call it,
+    each with its number of points, so that there is machine code for each register tile, and not for each scheme's.
     """
-    last, (down, across, bottom), tiles = scheme.count - 1, inside, job.tiles
-    for i in range(scheme.count):
-        for j in range(scheme.count):
-            point, matrix = i * scheme.count + j, min(i, scheme.matrices - 1) * scheme.matrices + min(j, scheme.matrices - 1)
+    tile, last, tiles = job.tile, job.points - 1, job.tiles
+    for i in range(job.points):
+        for j in range(job.points):
+            point, matrix = i * job.points + j, min(i, job.matrices - 1) * job.matrices + min(j, job.matrices - 1)
             begin, end = bottom if i == last else 0, used
             if j == last:
                 end = bottom + down * across
@@ -184,7 +185,7 @@ def winograd(item, seat, job):
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
         weights = panel + (1 + front * blocks * tile.lanes) * tile.width
-        multiply(tile, job, scheme, v, weights, job.kernel[0] * blocks, m, depth, down * job.across, inside)
+        job.multiply(v, weights, m, job.kernel[0] * blocks, depth, down * job.across, inside[0], inside[1], inside[2])
         for r in range(down):
             for k in range(0, tile.width, tile.lanes):
                 scatter(tile, job, scheme, m + k, tile.load(panel + k), columns, sums + k, r, inside)
