@@ -19,8 +19,13 @@ from fastconv.plan import choose
 from fastconv.problem import DTYPES, Problem
 
 SHARE = 8  # variants that a process compiles in one go
-# Filters in lanes, pixels in lanes, and Winograd's form, which reads the image in its own way.
-SHARED = ("conv2d,n1c16i8f32k3,tiled", "conv2d,n1c3i99f8k3,tiled", "conv2d,n1c16i9f32k3p1,winograd")
+# Filters in lanes, in half of them, pixels in lanes, and Winograd's form, which reads the image in its own way.
+SHARED = (
+    "conv2d,n1c16i8f32k3,tiled",
+    "conv2d,n1c16i8f16k3g2,tiled,channels_last",
+    "conv2d,n1c3i99f8k3,tiled",
+    "conv2d,n1c16i9f32k3p1,winograd",
+)
 
 
 class Variant(NamedTuple):

@@ -64,14 +64,14 @@ def dense():
 
 @pytest.mark.parametrize("name", EXACT)
 def test_float32(name):
-    """Where exp overflows, at 88.7, sigmoid is 0 instead of 1 / exp(88.8), and silu instead of 88.8 times that."""
+    """Where exp_to_add overflows, at 88.4, sigmoid is 0 instead of 1 / exp(88.4), and silu instead of 88.4 times that."""
     v = dense()
     with np.errstate(over="ignore", under="ignore"):
         exact = EXACT[name](v.astype(np.float64))
     got, tiny = computed(name, v), np.finfo(np.float32).tiny
     unit = np.spacing(np.maximum(np.abs((v if name == "gelu" else exact).astype(np.float32)), tiny)).astype(np.float64)
     off = np.abs(got - exact)
-    bad = ~(off <= UNITS * unit) & ~(off < 3e-37)
+    bad = ~(off <= UNITS * unit) & ~(off < 4e-37)
     worst = np.argmax(np.where(bad, off / unit, -1))
     assert not bad.any(), f"{name}({v[worst]!r}): {got[worst]!r}, not {exact[worst]!r}; {bad.sum()} of {v.size}"
 

@@ -483,7 +483,10 @@ def pointwise_tile(problem: Problem) -> TileShape:
 
 def lanes_tile(problem: Problem) -> TileShape:
     """The tile of filters in lanes whose strips and panels waste least."""
-    fitting = [shape for shape in tiles.filters_in_lanes(problem.dtype) if shape.short.rows <= problem.out_space[-1]]
+    every, lanes = tiles.filters_in_lanes(problem.dtype), machine.lanes(problem.dtype)
+    if problem.groups > 1 and 2 * problem.filters // problem.groups <= lanes:
+        every = every + tiles.few_filters_in_lanes(problem.dtype)
+    fitting = [shape for shape in every if shape.short.rows <= problem.out_space[-1]]
     return min(fitting, key=lambda tile: lanes_cycles(problem, tile))
 
 
@@ -710,7 +713,8 @@ def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     depth = problem.channels // problem.groups * math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
     put = COPY if problem.data_format == "channels_last" else TURN
     sums = panels * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
-    return images * panels * depth * strips.work(problem, tile) * _from_afar(problem) + sums
+    update = strips.work(problem, tile) * (tile.lanes / machine.lanes(problem.dtype))
+    return images * panels * depth * update * _from_afar(problem) + sums
 
 
 def _from_afar(problem: Problem) -> float:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.problem import Problem, three
 
+MOST_EVENS = 4  # the largest stride that whole vectors are picked of, by taking every other number twice
 LINE = 16  # numbers: channels lie an odd number of these apart, so that they do not fall into the same sets of L1
 
 
@@ -93,6 +94,13 @@ def fill_sheets(job, sheets, image, plane, line):
     for e in range(taps_z):
         z = plane * stride_z + e * job.dilation[0] - job.before[0]
         for slot_i in range(phases_i):
+            if step[2] == 1 and job.stride[2] > MOST_EVENS and phases_j == job.stride[2]:
+                out = sheets + (e * phases_i + slot_i) * phases_j * job.phase_size
+                for row in range(rows):
+                    i = (line + row) * stride_i + job.table[taps + slot_i] - job.before[1]
+                    inside = 0 <= z and z < depth and 0 <= i and i < height
+                    copy_phases(square, image + (z * step[0] + i * step[1]), inside, job, out + row * pitch)
+                continue
             for slot_j in range(phases_j):
                 out = sheets + ((e * phases_i + slot_i) * phases_j + slot_j) * job.phase_size
                 j = job.table[taps + phases_i + slot_j] - job.before[2]
@@ -126,7 +134,7 @@ def copy_row(square, x, job, first, out):
     """
     lanes, channels, sheet, pitch, x_channel = square.lanes, job.channels, job.sheet, job.pitch, job.x_channel
     width, stride = job.space[2], job.stride[2]
-    if stride == 3 or stride > 4:
+    if stride == 3 or stride > MOST_EVENS:
         clear_row(square, out, channels, sheet, pitch)
         begin = max(0, -(first // stride))  # the first column, and the last, that lie inside the row
         end = min(pitch, -((first - width) // stride))
@@ -148,8 +156,35 @@ def copy_row(square, x, job, first, out):
                 square.load(row + j).evens(square.load(row + j + lanes)).store(there)
             elif stride == 2:
                 load_evens(square, row, j, width).store(there)
+            elif whole:
+                first_half = square.load(row + j).evens(square.load(row + j + lanes))
+                first_half.evens(square.load(row + j + 2 * lanes).evens(square.load(row + j + 3 * lanes))).store(there)
             else:
                 load_evens(square, row, j, width).evens(load_evens(square, row, j + 2 * lanes, width)).store(there)
+
+
+@compiled
+def copy_phases(square, x, inside, job, out):
+    """out[phase][c][k] = x[c][k * stride + phase - before] for all phases at once, zero outside the row: pixels become columns.
+
+    In squares of as many pixels as there are lanes, by as many phases: for the large strides of patches.
+    """
+    lanes, pitch, stride, width, before = square.lanes, job.pitch, job.stride[2], job.space[2], job.before[2]
+    begin = (before + stride - 1) // stride if inside else pitch  # pixels whose numbers all lie inside the row, and the end of them
+    begin = min(begin, pitch)
+    end = max(begin, min(pitch, (width + before) // stride))
+    for c in range(job.channels):
+        row, there = x + (c * job.x_channel - before), out + c * job.sheet
+        for k in range(pitch - (end - begin)):
+            at = k if k < begin else k + end - begin
+            for phase in range(stride):
+                u = at * stride + phase
+                there[phase * job.phase_size + at] = row[u] if inside and before <= u and u < before + width else 0
+        for k in range(begin, end, lanes):
+            for phase in range(0, stride, lanes):
+                count = min(lanes, stride - phase)
+                block = square.load_tile(row + (k * stride + phase), stride, end - k, count).transpose()
+                block.store(there + (phase * job.phase_size + k), job.phase_size, count, end - k)
 
 
 @inlined
@@ -164,9 +199,10 @@ def turn_row(square, x, job, first, out):
     """out[c][k] = x[(first + k * stride) * step + c] of a channels-last row, zero outside it, a square at a time."""
     lanes, channels, sheet, pitch = square.lanes, job.channels, job.sheet, job.pitch
     width, stride, step = job.space[2], job.stride[2], job.x_steps[2]
-    clear_row(square, out, channels, sheet, pitch)
     begin = max(0, -(first // stride))  # the first pixel, and the last, that lie inside the row
-    end = min(pitch, -((first - width) // stride))
+    end = max(begin, min(pitch, -((first - width) // stride)))
+    clear_row(square, out, channels, sheet, begin)  # squares overwrite what is too much
+    clear_row(square, out + end, channels, sheet, pitch - end)
     if 4 * channels <= lanes:  # of a photograph's three channels a square would be mostly empty: five times as slow
         for c in range(channels):
             for k in range(begin, end):

@@ -180,7 +180,10 @@ def put_row(tile, job, sums, n, g, f, pixel, count):
         for j in range(count):
             row = job.out + (image + place + j * filters)
             for k in range(0, width, tile.lanes):
-                tile.load(sums + (j * tile.width + k)).store(row + k, width - k)
+                if width == tile.width:
+                    tile.load(sums + (j * tile.width + k)).store(row + k)
+                else:
+                    tile.load(sums + (j * tile.width + k)).store(row + k, width - k)
             if job.late and width < filters:
                 job.finish_row(row, width, image, place + j * filters)
         if job.late and width == filters:  # whole pixels lie side by side

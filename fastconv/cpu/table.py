@@ -47,7 +47,8 @@ def _in_order(*orders: Callable[[Any, int], Any]) -> Callable[..., Any]:
 
 
 def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, machine.lanes(problem.dtype))]
+    lanes = min(unit, machine.lanes(problem.dtype))  # of groups of few filters a tile has half the lanes
+    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, lanes)]
 
 
 def _exchanged_in_turn(pack: Callable[..., Any]) -> Callable[..., Any]:
@@ -302,7 +303,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_standard", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
-        SHEETS, tiles.filters_in_lanes, cycles=divisions.lanes_cycles,
+        SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.lanes_cycles,
     ),
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),

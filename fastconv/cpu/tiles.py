@@ -58,6 +58,17 @@ def filters_in_lanes(dtype: str) -> list[TileShape]:
     return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for vectors, sizes in table.items() for rows in sizes]
 
 
+def few_filters_in_lanes(dtype: str) -> list[TileShape]:
+    """Tiles of half the lanes, for groups of no more filters: a core multiplies twice as many of them."""
+    halved = [tile for tile in filters_in_lanes(dtype) if tile.vectors == 1 and tile.lanes >= LEAST_TO_HALVE]
+    return [replace(tile, lanes=tile.lanes // 2) for tile in halved]
+
+
+def grouped_filters_in_lanes(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_standard."""
+    return filters_in_lanes(dtype) + few_filters_in_lanes(dtype)
+
+
 def phases_in_lanes(dtype: str) -> list[TileShape]:
     """Those of transposed layers: of one or two vectors, for few numbers of filters call for more and each tile is compiled."""
     return [tile for tile in filters_in_lanes(dtype) if tile.vectors <= 2 and tile.rows not in BETWEEN]
