@@ -11,7 +11,7 @@ import numpy as np
 from fastconv import functional
 from fastconv.cpu import threads
 from fastconv.cpu.table import IMPLEMENTATIONS
-from fastconv.plan import AnyProblem, Division, Implementation, choose, refusals
+from fastconv.plan import AnyProblem, Division, Implementation, choose, refusals, simplified
 from fastconv.problem import Problem, SeparableProblem
 
 BALANCE = 6  # operations a byte: 100 to 250 GFLOP/s a core, beside 20 to 40 GB/s
@@ -75,7 +75,7 @@ class Explanation:
         lines = [
             f"problem     {self.problem}",
             f"result      {self.problem.out_shape} from {self.problem.x_shape}, {self.problem.dtype}",
-            f"kernel      {self.kernel}: the first in the list that does not refuse",
+            f"kernel      {self.kernel}: of those that can, the one of the fewest cycles expected",
             f"vectorised  along the {self.implementation.vectorised}",
             *([f"tile        {_size(division.tile)}"] if division.tile is not None else []),
             f"work        {division.items} items: {division.bands} bands of {division.band}, {division.chunks} chunks of filters, "
@@ -87,7 +87,9 @@ class Explanation:
         ]
         if isinstance(self.problem, SeparableProblem):
             lines.append(f"saved       {self.problem.saved_bytes:,} bytes of traffic: the depthwise result stays in the scratch")
-        lines += [f"not         {name}: {reason}" for name, reason in self.refused]
+        kin = {i.name for i in IMPLEMENTATIONS if simplified(self.problem).kind in i.kinds}
+        lines += [f"not         {name}: {reason}" for name, reason in self.refused if name in kin]
+        lines.append(f"not         {sum(name not in kin for name, _ in self.refused)} kernels for other kinds of layers")
         return "\n".join(lines)
 
     __repr__ = __str__
