@@ -39,6 +39,7 @@ extensions = [
 exclude_patterns = ["_build", "examples/*.rst", "examples/*.py"]
 default_role = "py:obj"  # `conv2d` in a docstring is a link where there is such a thing, else a word of code
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:class", ".*")]  # for the same reason; types are words: "ndarray, (N, C, H, W)"
+suppress_warnings = ["myst.header"]  # CONTRIBUTING.md is included below a title of its own
 modindex_common_prefix = ["fastconv."]
 pygments_style = "friendly"
 

@@ -97,6 +97,9 @@ def _lazily(name: str) -> Callable[..., Any]:
         asked = functional.ask(function, _stand_in(x), *arguments, residual=_stand_in(residual), **keywords)
         return _convolved(x, asked, residual)
 
+    space = int(name[-2])
+    kernel, outer = f"np.ones({(1, 1, *(3,) * space)}, np.float32)", "np.ones((1, 1), np.float32)"
+    weights = {"pointwise_conv2d": outer, "separable_conv2d": f"{kernel}, {outer}"}.get(name, kernel)
     lazy.__name__ = lazy.__qualname__ = name
     lazy.__doc__ = f"""`fastconv.{name}` of a dask array.
 
@@ -118,6 +121,14 @@ def _lazily(name: str) -> Callable[..., Any]:
     ------
     TypeError, ValueError
         As the function, at once.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np
+    >>> import fastconv.dask
+    >>> x = da.ones({(1, *(8,) * space)}, dtype=np.float32, chunks={(1, *(4,) * space)})
+    >>> fastconv.dask.{name}(x, {weights}).compute().max().item()
+    {1.0 if name == "pointwise_conv2d" else 3.0**space}
     """
     return lazy
 

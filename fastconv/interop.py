@@ -49,8 +49,17 @@ def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> import fastconv as fc
-    >>> layers = fc.from_onnx("mobilenet.onnx")  # doctest: +SKIP
+    >>> import numpy as np, onnx, tempfile, fastconv as fc
+    >>> weight = onnx.numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "weight")
+    >>> ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+    >>> nodes = [onnx.helper.make_node("Conv", ["x", "weight"], ["z"], name="first", pads=[1, 1, 1, 1]),
+    ...          onnx.helper.make_node("Relu", ["z"], ["y"])]
+    >>> graph = onnx.helper.make_graph(nodes, "example", ends[:1], ends[1:], [weight])
+    >>> with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+    ...     onnx.save(onnx.helper.make_model(graph), file.name)
+    ...     layers = fc.from_onnx(file.name)
+    >>> layers, layers["first"].activation
+    ({'first': Conv2d(weight (8, 3, 3, 3), float32)}, 'relu')
     """
     try:
         import onnx
@@ -199,8 +208,10 @@ def from_torch(module: Any) -> dict[str, Any]:
 
     Examples
     --------
-    >>> import fastconv as fc
-    >>> layers = fc.from_torch(torch.nn.Conv2d(3, 8, 3))  # doctest: +SKIP
+    >>> import torch, fastconv as fc
+    >>> layers = fc.from_torch(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()))
+    >>> layers, layers["0"].activation
+    ({'0': Conv2d(weight (8, 3, 3, 3), bias (8,), float32)}, 'relu')
     """
     try:
         from torch import nn

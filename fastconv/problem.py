@@ -5,7 +5,7 @@ by everything below: the plan, the packing, the kernels. All numbers are Python 
 implies stays below 2**62 bytes, so no index computed from one can overflow int64.
 
 The one-line text form, which tests print when they fail and `fastconv bench` accepts, is a word for the operation, the
-geometry in the manner of oneDNN's benchdnn, and options, separated by commas:
+geometry in the manner of oneDNN's benchdnn, and options, separated by commas::
 
     text      = problem | problem "+" problem                 the latter: a separable layer, depthwise part first
     problem   = operation "," geometry { "," option }
@@ -71,6 +71,12 @@ class Problem:
         Extra rows at the end of a transposed convolution's result.
     padding_mode, bias, residual, activation, data_format, dtype, algorithm, precision
         As the functions' arguments; `bias` is "none", "channel" or "pixel".
+
+    Examples
+    --------
+    >>> problem = Problem.parse("conv2d,n1c192i28f32k1,bias,relu")
+    >>> problem.out_shape, problem.parameters, problem.operations
+    ((1, 32, 28, 28), 6176, 9633792)
     """
 
     operation: str
@@ -130,7 +136,7 @@ class Problem:
 
     @property
     def weight_shape(self) -> Sizes:
-        """(filters, channels / groups, *kernel), or for "transposed" (channels, filters / groups, *kernel)."""
+        """`(filters, channels / groups, *kernel)`, or for "transposed" `(channels, filters / groups, *kernel)`."""
         if self.operation == "transposed":
             return (self.channels, self.filters // self.groups, *self.kernel)
         return (self.filters, self.channels // self.groups, *self.kernel)

@@ -198,7 +198,14 @@ def conv1d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve images of 1 dimension. See fastconv.conv1d."""
+    """Convolve images of 1 dimension. See fastconv.conv1d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv1d(np.ones((2, 5)), np.ones((1, 2, 3))).max().item()
+    6.0
+    """
     problem = of_conv(
         x, weight, bias, stride, padding, dilation, groups, dimensions=1, padding_mode=padding_mode, activation=activation,
         residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -211,7 +218,14 @@ def conv2d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve images of 2 dimensions. See fastconv.conv2d."""
+    """Convolve images of 2 dimensions. See fastconv.conv2d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv2d(np.ones((2, 5, 5)), np.ones((1, 2, 3, 3))).max().item()
+    18.0
+    """
     problem = of_conv(
         x, weight, bias, stride, padding, dilation, groups, dimensions=2, padding_mode=padding_mode, activation=activation,
         residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -224,7 +238,14 @@ def conv3d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve images of 3 dimensions. See fastconv.conv3d."""
+    """Convolve images of 3 dimensions. See fastconv.conv3d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv3d(np.ones((2, 5, 5, 5)), np.ones((1, 2, 3, 3, 3))).max().item()
+    54.0
+    """
     problem = of_conv(
         x, weight, bias, stride, padding, dilation, groups, dimensions=3, padding_mode=padding_mode, activation=activation,
         residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -237,7 +258,14 @@ def depthwise_conv1d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve each channel by kernels of its own. See fastconv.depthwise_conv1d."""
+    """Convolve each channel by kernels of its own. See fastconv.depthwise_conv1d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.depthwise_conv1d(np.ones((2, 5)), np.ones((2, 1, 3))).max().item()
+    3.0
+    """
     problem = of_depthwise(
         x, weight, bias, stride, padding, dilation, dimensions=1, padding_mode=padding_mode, activation=activation,
         residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -250,7 +278,14 @@ def depthwise_conv2d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve each channel by kernels of its own. See fastconv.depthwise_conv2d."""
+    """Convolve each channel by kernels of its own. See fastconv.depthwise_conv2d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.depthwise_conv2d(np.ones((2, 5, 5)), np.ones((2, 1, 3, 3))).max().item()
+    9.0
+    """
     problem = of_depthwise(
         x, weight, bias, stride, padding, dilation, dimensions=2, padding_mode=padding_mode, activation=activation,
         residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -263,7 +298,14 @@ def depthwise_conv3d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve each channel by kernels of its own. See fastconv.depthwise_conv3d."""
+    """Convolve each channel by kernels of its own. See fastconv.depthwise_conv3d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.depthwise_conv3d(np.ones((2, 5, 5, 5)), np.ones((2, 1, 3, 3, 3))).max().item()
+    27.0
+    """
     problem = of_depthwise(
         x, weight, bias, stride, padding, dilation, dimensions=3, padding_mode=padding_mode, activation=activation,
         residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -276,7 +318,14 @@ def pointwise_conv2d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Mix the channels of each pixel. See fastconv.pointwise_conv2d."""
+    """Mix the channels of each pixel. See fastconv.pointwise_conv2d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.pointwise_conv2d(np.ones((2, 4, 4)), np.array([[1.0, 2.0]])).max().item()
+    3.0
+    """
     weight = as_pointwise(weight, dtype_of("x", x))
     return conv2d(
         x, weight, bias, stride, padding_mode=padding_mode, activation=activation, residual=residual,
@@ -291,7 +340,14 @@ def separable_conv2d(
     depthwise_activation: Any = None, activation: Any = None, padding_mode: str = "zeros", residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve each channel by itself, then mix the channels of each pixel. See fastconv.separable_conv2d."""
+    """Convolve each channel by itself, then mix the channels of each pixel. See fastconv.separable_conv2d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.separable_conv2d(np.ones((2, 5, 5)), np.ones((2, 1, 3, 3)), np.ones((1, 2))).max().item()
+    18.0
+    """
     problem = of_separable(
         x, depthwise_weight, pointwise_weight, depthwise_bias, pointwise_bias, stride, padding, dilation,
         depthwise_activation=depthwise_activation, activation=activation, residual=residual, padding_mode=padding_mode,
@@ -308,7 +364,14 @@ def atrous_conv2d(
     padding_mode: str = "zeros", activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Convolve by a kernel with gaps. See fastconv.atrous_conv2d."""
+    """Convolve by a kernel with gaps. See fastconv.atrous_conv2d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.atrous_conv2d(np.ones((1, 9, 9)), np.ones((1, 1, 3, 3)), rate=4).item()
+    9.0
+    """
     return conv2d(
         x, weight, bias, stride, padding, rate, groups, padding_mode=padding_mode, activation=activation, residual=residual,
         data_format=data_format, algorithm=algorithm, precision=precision, out=out,
@@ -320,7 +383,14 @@ def conv_transpose1d(
     dilation: Any = 1, *, output_size: Any = None, activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Scatter images of 1 dimension as a convolution's gradient does. See fastconv.conv_transpose1d."""
+    """Scatter images of 1 dimension as a convolution's gradient does. See fastconv.conv_transpose1d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose1d(np.ones((2, 5)), np.ones((2, 1, 3)), stride=2).shape
+    (1, 11)
+    """
     problem = of_transposed(
         x, weight, bias, stride, padding, output_padding, groups, dilation, dimensions=1, output_size=output_size,
         activation=activation, residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -333,7 +403,14 @@ def conv_transpose2d(
     dilation: Any = 1, *, output_size: Any = None, activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Scatter images of 2 dimensions as a convolution's gradient does. See fastconv.conv_transpose2d."""
+    """Scatter images of 2 dimensions as a convolution's gradient does. See fastconv.conv_transpose2d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose2d(np.ones((2, 5, 5)), np.ones((2, 1, 3, 3)), stride=2).shape
+    (1, 11, 11)
+    """
     problem = of_transposed(
         x, weight, bias, stride, padding, output_padding, groups, dilation, dimensions=2, output_size=output_size,
         activation=activation, residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -346,7 +423,14 @@ def conv_transpose3d(
     dilation: Any = 1, *, output_size: Any = None, activation: Any = None, residual: Any = None,
     data_format: str = "channels_first", algorithm: str = "auto", precision: str = "high", out: Any = None,
 ) -> Any:  # fmt: skip
-    """Scatter images of 3 dimensions as a convolution's gradient does. See fastconv.conv_transpose3d."""
+    """Scatter images of 3 dimensions as a convolution's gradient does. See fastconv.conv_transpose3d.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose3d(np.ones((2, 5, 5, 5)), np.ones((2, 1, 3, 3, 3)), stride=2).shape
+    (1, 11, 11, 11)
+    """
     problem = of_transposed(
         x, weight, bias, stride, padding, output_padding, groups, dilation, dimensions=3, output_size=output_size,
         activation=activation, residual=residual, data_format=data_format, algorithm=algorithm, precision=precision,
@@ -402,7 +486,14 @@ def conv1d_input(
     input_size: Any, weight: Any, grad_output: Any,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *, data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a convolution with respect to x. See fastconv.grad.conv1d_input."""
+    """Gradient of a convolution with respect to x. See fastconv.grad.conv1d_input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv1d_input((2, 5), np.ones((1, 2, 3)), np.ones((1, 3))).max().item()
+    3.0
+    """
     x = _array_of(input_size, weight)
     problem = of_conv(x, weight, None, stride, padding, dilation, groups, dimensions=1, data_format=data_format)
     return _conv_input(problem, weight, grad_output, x.ndim)
@@ -412,14 +503,28 @@ def conv1d_weight(
     x: Any, weight_size: Any, grad_output: Any,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *, data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a convolution with respect to its weight. See fastconv.grad.conv1d_weight."""
+    """Gradient of a convolution with respect to its weight. See fastconv.grad.conv1d_weight.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv1d_weight(np.ones((2, 5)), (1, 2, 3), np.ones((1, 3))).max().item()
+    3.0
+    """
     weight = _array_of(weight_size, x)
     problem = of_conv(x, weight, None, stride, padding, dilation, groups, dimensions=1, data_format=data_format)
     return _conv_weight(problem, x, grad_output)
 
 
 def conv1d_bias(grad_output: Any, *, data_format: str = "channels_first") -> Any:
-    """Gradient of a convolution with respect to its bias, (OC,). See fastconv.grad.conv1d_bias."""
+    """Gradient of a convolution with respect to its bias, (OC,). See fastconv.grad.conv1d_bias.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv1d_bias(np.ones((1, 3))).item()
+    3.0
+    """
     return _bias(1, grad_output, data_format)
 
 
@@ -428,7 +533,14 @@ def conv_transpose1d_input(
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1, *,
     data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a transposed convolution with respect to x. See fastconv.grad.conv_transpose1d_input."""
+    """Gradient of a transposed convolution with respect to x. See fastconv.grad.conv_transpose1d_input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose1d_input((2, 5), np.ones((2, 1, 3)), np.ones((1, 7))).max().item()
+    3.0
+    """
     x = _array_of(input_size, weight)
     problem = of_transposed(
         x, weight, None, stride, padding, output_padding, groups, dilation, dimensions=1, data_format=data_format
@@ -441,7 +553,14 @@ def conv_transpose1d_weight(
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1, *,
     data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a transposed convolution with respect to its weight. See fastconv.grad.conv_transpose1d_weight."""
+    """Gradient of a transposed convolution with respect to its weight. See fastconv.grad.conv_transpose1d_weight.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose1d_weight(np.ones((2, 5)), (2, 1, 3), np.ones((1, 7))).max().item()
+    5.0
+    """
     weight = _array_of(weight_size, x)
     problem = of_transposed(
         x, weight, None, stride, padding, output_padding, groups, dilation, dimensions=1, data_format=data_format
@@ -450,7 +569,14 @@ def conv_transpose1d_weight(
 
 
 def conv_transpose1d_bias(grad_output: Any, *, data_format: str = "channels_first") -> Any:
-    """Gradient of a transposed convolution with respect to its bias, (OC,). See fastconv.grad.conv_transpose1d_bias."""
+    """Gradient of a transposed convolution with respect to its bias, (OC,). See fastconv.grad.conv_transpose1d_bias.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose1d_bias(np.ones((1, 7))).item()
+    7.0
+    """
     return _bias(1, grad_output, data_format)
 
 
@@ -458,7 +584,14 @@ def conv2d_input(
     input_size: Any, weight: Any, grad_output: Any,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *, data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a convolution with respect to x. See fastconv.grad.conv2d_input."""
+    """Gradient of a convolution with respect to x. See fastconv.grad.conv2d_input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv2d_input((2, 5, 5), np.ones((1, 2, 3, 3)), np.ones((1, 3, 3))).max().item()
+    9.0
+    """
     x = _array_of(input_size, weight)
     problem = of_conv(x, weight, None, stride, padding, dilation, groups, dimensions=2, data_format=data_format)
     return _conv_input(problem, weight, grad_output, x.ndim)
@@ -468,14 +601,28 @@ def conv2d_weight(
     x: Any, weight_size: Any, grad_output: Any,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *, data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a convolution with respect to its weight. See fastconv.grad.conv2d_weight."""
+    """Gradient of a convolution with respect to its weight. See fastconv.grad.conv2d_weight.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv2d_weight(np.ones((2, 5, 5)), (1, 2, 3, 3), np.ones((1, 3, 3))).max().item()
+    9.0
+    """
     weight = _array_of(weight_size, x)
     problem = of_conv(x, weight, None, stride, padding, dilation, groups, dimensions=2, data_format=data_format)
     return _conv_weight(problem, x, grad_output)
 
 
 def conv2d_bias(grad_output: Any, *, data_format: str = "channels_first") -> Any:
-    """Gradient of a convolution with respect to its bias, (OC,). See fastconv.grad.conv2d_bias."""
+    """Gradient of a convolution with respect to its bias, (OC,). See fastconv.grad.conv2d_bias.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv2d_bias(np.ones((1, 3, 3))).item()
+    9.0
+    """
     return _bias(2, grad_output, data_format)
 
 
@@ -484,7 +631,14 @@ def conv_transpose2d_input(
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1, *,
     data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a transposed convolution with respect to x. See fastconv.grad.conv_transpose2d_input."""
+    """Gradient of a transposed convolution with respect to x. See fastconv.grad.conv_transpose2d_input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose2d_input((2, 5, 5), np.ones((2, 1, 3, 3)), np.ones((1, 7, 7))).max().item()
+    9.0
+    """
     x = _array_of(input_size, weight)
     problem = of_transposed(
         x, weight, None, stride, padding, output_padding, groups, dilation, dimensions=2, data_format=data_format
@@ -497,7 +651,14 @@ def conv_transpose2d_weight(
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1, *,
     data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a transposed convolution with respect to its weight. See fastconv.grad.conv_transpose2d_weight."""
+    """Gradient of a transposed convolution with respect to its weight. See fastconv.grad.conv_transpose2d_weight.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose2d_weight(np.ones((2, 5, 5)), (2, 1, 3, 3), np.ones((1, 7, 7))).max().item()
+    25.0
+    """
     weight = _array_of(weight_size, x)
     problem = of_transposed(
         x, weight, None, stride, padding, output_padding, groups, dilation, dimensions=2, data_format=data_format
@@ -506,7 +667,14 @@ def conv_transpose2d_weight(
 
 
 def conv_transpose2d_bias(grad_output: Any, *, data_format: str = "channels_first") -> Any:
-    """Gradient of a transposed convolution with respect to its bias, (OC,). See fastconv.grad.conv_transpose2d_bias."""
+    """Gradient of a transposed convolution with respect to its bias, (OC,). See fastconv.grad.conv_transpose2d_bias.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose2d_bias(np.ones((1, 7, 7))).item()
+    49.0
+    """
     return _bias(2, grad_output, data_format)
 
 
@@ -514,7 +682,14 @@ def conv3d_input(
     input_size: Any, weight: Any, grad_output: Any,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *, data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a convolution with respect to x. See fastconv.grad.conv3d_input."""
+    """Gradient of a convolution with respect to x. See fastconv.grad.conv3d_input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv3d_input((2, 5, 5, 5), np.ones((1, 2, 3, 3, 3)), np.ones((1, 3, 3, 3))).max().item()
+    27.0
+    """
     x = _array_of(input_size, weight)
     problem = of_conv(x, weight, None, stride, padding, dilation, groups, dimensions=3, data_format=data_format)
     return _conv_input(problem, weight, grad_output, x.ndim)
@@ -524,14 +699,28 @@ def conv3d_weight(
     x: Any, weight_size: Any, grad_output: Any,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, *, data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a convolution with respect to its weight. See fastconv.grad.conv3d_weight."""
+    """Gradient of a convolution with respect to its weight. See fastconv.grad.conv3d_weight.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv3d_weight(np.ones((2, 5, 5, 5)), (1, 2, 3, 3, 3), np.ones((1, 3, 3, 3))).max().item()
+    27.0
+    """
     weight = _array_of(weight_size, x)
     problem = of_conv(x, weight, None, stride, padding, dilation, groups, dimensions=3, data_format=data_format)
     return _conv_weight(problem, x, grad_output)
 
 
 def conv3d_bias(grad_output: Any, *, data_format: str = "channels_first") -> Any:
-    """Gradient of a convolution with respect to its bias, (OC,). See fastconv.grad.conv3d_bias."""
+    """Gradient of a convolution with respect to its bias, (OC,). See fastconv.grad.conv3d_bias.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv3d_bias(np.ones((1, 3, 3, 3))).item()
+    27.0
+    """
     return _bias(3, grad_output, data_format)
 
 
@@ -540,7 +729,14 @@ def conv_transpose3d_input(
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1, *,
     data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a transposed convolution with respect to x. See fastconv.grad.conv_transpose3d_input."""
+    """Gradient of a transposed convolution with respect to x. See fastconv.grad.conv_transpose3d_input.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose3d_input((2, 5, 5, 5), np.ones((2, 1, 3, 3, 3)), np.ones((1, 7, 7, 7))).max().item()
+    27.0
+    """
     x = _array_of(input_size, weight)
     problem = of_transposed(
         x, weight, None, stride, padding, output_padding, groups, dilation, dimensions=3, data_format=data_format
@@ -553,7 +749,14 @@ def conv_transpose3d_weight(
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1, *,
     data_format: str = "channels_first",
 ) -> Any:  # fmt: skip
-    """Gradient of a transposed convolution with respect to its weight. See fastconv.grad.conv_transpose3d_weight."""
+    """Gradient of a transposed convolution with respect to its weight. See fastconv.grad.conv_transpose3d_weight.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose3d_weight(np.ones((2, 5, 5, 5)), (2, 1, 3, 3, 3), np.ones((1, 7, 7, 7))).max().item()
+    125.0
+    """
     weight = _array_of(weight_size, x)
     problem = of_transposed(
         x, weight, None, stride, padding, output_padding, groups, dilation, dimensions=3, data_format=data_format
@@ -562,5 +765,12 @@ def conv_transpose3d_weight(
 
 
 def conv_transpose3d_bias(grad_output: Any, *, data_format: str = "channels_first") -> Any:
-    """Gradient of a transposed convolution with respect to its bias, (OC,). See fastconv.grad.conv_transpose3d_bias."""
+    """Gradient of a transposed convolution with respect to its bias, (OC,). See fastconv.grad.conv_transpose3d_bias.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> fc.reference.conv_transpose3d_bias(np.ones((1, 7, 7, 7))).item()
+    343.0
+    """
     return _bias(3, grad_output, data_format)

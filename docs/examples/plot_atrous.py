@@ -17,6 +17,7 @@ import numpy as np
 from skimage import data
 
 import fastconv as fc
+from fastconv.bench import best_time
 
 SIZE = 33
 ones = np.ones((1, 1, 3, 3), np.float32)
@@ -77,10 +78,8 @@ for axis, rate in zip(axes, rates, strict=True):
 # %%
 # What it costs
 # -------------
-# Measured while this page was built: a layer of DeepLab's shape at several rates. Taps that fall outside the image for a whole strip
-# of outputs are skipped, so on this 33 x 33 image large rates even have less to do.
-
-from fastconv.bench import best_time
+# Measured while this page was built: a layer of DeepLab's shape at several rates. Taps that fall outside the image for a whole
+# strip of outputs are skipped, so on this 33 x 33 image large rates even have less to do.
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((1, 256, 33, 33), np.float32)

@@ -14,15 +14,16 @@ in both counts. Two questions remain: how near is "nearly", and does the time fo
 # How near
 # --------
 # Take a standard layer of 5x5 windows with 24 filters that look for edges of several directions and sizes, each with some noise
-# in its weights, and ask for the best separable layer in its place. For each channel :math:`c` the filters' windows are a matrix of :math:`F \\times k^2`
-# numbers. A depthwise filter with its pointwise weights is a matrix of rank one, so the best choice is the first pair of its
-# singular value decomposition; with a *multiplier* :math:`M`, the first :math:`M` pairs.
+# in its weights, and ask for the best separable layer in its place. For each channel :math:`c` the filters' windows are a matrix
+# of :math:`F \\times k^2` numbers. A depthwise filter with its pointwise weights is a matrix of rank one, so the best choice is
+# the first pair of its singular value decomposition; with a *multiplier* :math:`M`, the first :math:`M` pairs.
 
 import matplotlib.pyplot as plt
 import numpy as np
 from skimage import data
 
 import fastconv as fc
+from fastconv.bench.article import measured
 
 photograph = data.astronaut().astype(np.float32) / 255
 x = np.ascontiguousarray(photograph.transpose(2, 0, 1))[np.newaxis]
@@ -75,8 +76,6 @@ for axis, picture, title in zip(
 # -------------
 # The blocks of MobileNet, each beside the standard layer that it stands for: parameters and operations by the formula, the time
 # measured here while this page was built, both fastconv's own kernels with the same rounding.
-
-from fastconv.bench.article import measured
 
 claims = measured(seconds=0.1)
 for claim in claims:

@@ -64,8 +64,9 @@ for axis in axes:
 # %%
 # There and back
 # --------------
-# A transposed layer is the other's gradient: the two satisfy :math:`\\langle \\mathrm{conv}(x), y \\rangle = \\langle x,
-# \\mathrm{conv}^\\mathsf{T}(y) \\rangle`, with the same weight and arguments. ``output_size`` picks the size where several are possible.
+# A transposed layer is the other's gradient: the two satisfy
+# :math:`\langle \mathrm{conv}(x), y \rangle = \langle x, \mathrm{conv}^\mathsf{T}(y) \rangle`, with the same weight and arguments.
+# ``output_size`` picks the size where several are possible.
 
 rng = np.random.default_rng(0)
 x, weight = rng.integers(-3, 4, (1, 3, 17, 17)).astype(np.float32), rng.integers(-3, 4, (8, 3, 3, 3)).astype(np.float32)

@@ -9,7 +9,6 @@ import importlib
 from pathlib import Path
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 # The tutorials in the order in which one reads them; an example that is not named comes last.
@@ -34,14 +33,7 @@ class Computed(SphinxDirective):
         module, function, *words = self.arguments
         imported = importlib.import_module(module)
         self.env.note_dependency(imported.__file__)
-        text = getattr(imported, function)(*words)
-        return self.parse_content_to_nodes(text)
-
-    def parse_content_to_nodes(self, text: str) -> list[nodes.Node]:
-        lines = StringList(text.splitlines(), source=self.get_source_info()[0])
-        node = nodes.Element()
-        self.state.nested_parse(lines, self.content_offset, node)
-        return node.children
+        return self.parse_text_to_nodes(getattr(imported, function)(*words), allow_section_headings=True)
 
 
 def setup(app):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
-from style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PHASES, RED, axes, box, fit
+from style import BLUE, GREEN, INK, ORANGE, PALE, PHASES, RED, axes, box, fit
 
 from fastconv.bench import LAYERS
 from fastconv.cpu import machine, packing, strips, tiles
@@ -45,12 +43,14 @@ def register_files() -> None:
         ax.set_axis_off()
         ax.set_title(f"{registers} registers: rows x vectors, and below how many registers that takes", loc="left", fontsize=9)
     handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in (BLUE, ORANGE, GREEN)]
-    figure.legend(handles, ["sums", "one vector of filters' weights each", "a pixel, broadcast"], loc="outside lower center", ncols=3)
+    figure.legend(
+        handles, ["sums", "one vector of filters' weights each", "a pixel, broadcast"], loc="outside lower center", ncols=3
+    )
 
 
-def bands(text: str, threads: str = "2") -> None:
+def bands(text: str = "conv2d,n1c64i56f64k3p1,bias,relu,tiled", threads: int = 2) -> None:
     """A layer's items; one row of its result; and what of it stays in which cache."""
-    problem, implementation, division, _ = planned(text, int(threads))
+    problem, implementation, division, _ = planned(text, threads)
     rows, width = problem.out_space[-2:]
     tile, filters = division.tile, problem.filters // problem.groups
     figure, (items, row, caches) = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained", width_ratios=(1.1, 1.2, 1.3))
@@ -98,7 +98,7 @@ def bands(text: str, threads: str = "2") -> None:
     figure.suptitle(f"{implementation.name}: {problem}, {tile.lanes} lanes, {machine.registers()} registers", fontsize=9)
 
 
-def tap_strips(text: str) -> None:
+def tap_strips(text: str = "conv2d,n1c256i33f256k3p18d18,tiled") -> None:
     """How a row is cut: one line for each tap, of the columns for which it lies inside the image; then the strips."""
     problem, _, division, _ = planned(text)
     width, tile, inside = problem.out_space[-1], division.tile, strips.inside(problem, -1)
@@ -120,7 +120,7 @@ def tap_strips(text: str) -> None:
     figure.suptitle(f"a row of {width} columns, rate {problem.dilation[-1]}, tile {tile.rows}x{tile.vectors}", fontsize=9)
 
 
-def sheet_layout(size: str = "7", kernel: str = "3", stride: str = "2", padding: str = "1") -> None:
+def sheet_layout(size: int = 7, kernel: int = 3, stride: int = 2, padding: int = 1) -> None:
     """An image's pixels by their phase, and where its sheet has them; the taps of two windows are marked in both."""
     problem = Problem.parse(f"conv2d,n1c1i{size}f1k{kernel}s{stride}p{padding}")
     assert isinstance(problem, Problem)
@@ -128,7 +128,7 @@ def sheet_layout(size: str = "7", kernel: str = "3", stride: str = "2", padding:
     sheets = Sheets.of(problem, band)
     step, before, taps = problem.stride[0], problem.pads[0][0], problem.kernel[0]
     padded = problem.space[0] + 2 * before
-    figure, (image, memory) = axes(9, 4, 2, (1, 1.15))
+    _, (image, memory) = axes(9, 4, 2, (1, 1.15))
 
     def color(y: int, u: int) -> str:
         return PHASES[y % step * step + u % step]
@@ -165,17 +165,3 @@ def sheet_layout(size: str = "7", kernel: str = "3", stride: str = "2", padding:
     right, bottom = slots_j * (sheets.pitch + 0.7), slots_i * (rows + 0.7)
     fit(memory, -0.2, right, bottom, -0.2)
     memory.set_title(f"its sheet: output (i, j) finds each tap {sheets.pitch} i + j numbers further on", fontsize=9)
-
-
-def loads(_: Any = None) -> None:
-    """Cycles of an update, by what binds it, for each tile of this machine's table."""
-    shapes = tiles.filters_in_lanes("float32")
-    figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
-    places = np.arange(len(shapes))
-    sums = np.array([tile.rows * tile.vectors for tile in shapes])
-    cycles = np.array([tiles.update_cycles(tile, tile.vectors) for tile in shapes])
-    ax.bar(places, sums / cycles, color=BLUE)
-    ax.axhline(1, color=GREY, linewidth=1)
-    ax.set_xticks(places, [f"{tile.rows}x{tile.vectors}" for tile in shapes])
-    ax.set(ylim=(0, 1.1), ylabel="multiply-adds a cycle's share", xlabel=f"tiles for {machine.registers()} registers")
-    ax.set_title("What the cost model expects of a tile: the share of its time that is multiply-adds", loc="left", fontsize=9)

@@ -106,7 +106,7 @@ def draw() -> None:
         levels.append(y)
         y += 0.62 * (high - 1) + 1.0
     width = lefts["bench"] + folders["bench"]
-    figure, ax = plt.subplots(figsize=(11, 0.42 * y + 0.6), layout="constrained")
+    _, ax = plt.subplots(figsize=(11, 0.42 * y + 0.6), layout="constrained")
     for name, other in drawn():
         (x0, y0), (x1, y1) = place[name], place[other]
         ends, middle = (y0 - 0.22, y1 + 0.22), (y0 + y1) / 2

@@ -19,7 +19,7 @@ def bands() -> None:
     scratch = np.array([c.division.scratch * np.dtype(c.problem.dtype).itemsize / 1024 for c in choices])
     whole = np.array([np.prod(b.depthwise.out_shape) * np.dtype(b.dtype).itemsize / 1024 for b in BLOCKS.values()])
     places = np.arange(len(names))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained", sharey=True)
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained", sharey=True)
     left.barh(places, whole, 0.7, color="#d5dde8", label="the whole depthwise result")
     left.barh(places, scratch, 0.42, color=BLUE, label="a band's scratch")
     for place, choice, size in zip(places, choices, scratch, strict=True):

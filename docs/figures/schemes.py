@@ -54,7 +54,7 @@ def table() -> str:
 def tiles_of_a_plane() -> None:
     """F(4x4) on a plane of 14 x 14: tiles of outputs, one window, and the tiles that can do without the last point."""
     size, scheme = 14, F4
-    figure, (plane, kinds) = axes(9, 4.1, 2)
+    _, (plane, kinds) = axes(9, 4.1, 2)
     across = -(-size // scheme.outputs)
     for r in range(across):
         for t in range(across):
@@ -84,7 +84,7 @@ def errors() -> None:
     counts, size = (16, 64, 256, 512), 20
     kernels = {"direct": (None, BLUE), "winograd_2x2": (toom.F2, GREEN), "winograd_4x4": (toom.F4, ORANGE)}
     rng = np.random.default_rng(0)
-    figure, ax = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    _, ax = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     found: dict[str, list[float]] = {name: [] for name in kernels}
     for channels in counts:
         x = rng.standard_normal((1, channels, size, size), np.float32)

@@ -14,7 +14,7 @@ from fastconv.cpu.simd import TileShape
 def sums_under_way(lines: int = 9) -> None:
     """For three kinds of windows: a column of the drawing is a line of the image, loaded once for all windows that see it."""
     kinds = ((3, 1), (3, 2), (5, 1))
-    figure, drawn = axes(10, 3.9, len(kinds))
+    _, drawn = axes(10, 3.9, len(kinds))
     for ax, (taps, step) in zip(drawn, kinds, strict=True):
         tile = TileShape(taps, taps, machine.lanes(), step)
         under_way = -(-tile.rows // tile.step)  # sums in registers, as Tile.sums makes them
@@ -62,8 +62,17 @@ def vectors_of_columns() -> None:
             if j + size > width:
                 box(ax, width, y + 0.08, j + size - width, 0.52, "none", edgecolor=ORANGE, linestyle=":")
         ax.text(-1, y + 0.4, f"{width} columns", ha="right", va="center", fontsize=8)
-        ax.text(max(width, lanes) + 1.5, y + 0.4, f"{len(asked)} vector{'s' * (len(asked) > 1)}", ha="left", va="center", fontsize=8, color=INK)
+        ax.text(
+            max(width, lanes) + 1.5,
+            y + 0.4,
+            f"{len(asked)} vector{'s' * (len(asked) > 1)}",
+            ha="left",
+            va="center",
+            fontsize=8,
+            color=INK,
+        )
     fit(ax, -14, 126, len(widths), -0.2, square=False)
     figure.suptitle(
-        f"Vectors of {lanes} columns (blue); half vectors (green) where they suffice; the last one overlaps its neighbour", fontsize=9
+        f"Vectors of {lanes} columns (blue); half vectors (green) where they suffice; the last one overlaps its neighbour",
+        fontsize=9,
     )

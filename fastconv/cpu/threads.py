@@ -373,7 +373,14 @@ _numba_config: Any = numba.config  # which makes its names as it reads the envir
 
 
 def get_num_threads() -> int:
-    """How many threads a call made now, in this Python thread, may use at most."""
+    """How many threads a call made now, in this Python thread, may use at most.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.get_num_threads() >= 1
+    True
+    """
     return _local.limit or _limit or default_threads()
 
 
@@ -384,6 +391,15 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         1 to the CPUs that this process may use (or to what FASTCONV_NUM_THREADS says, if that is more).
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> before = fc.get_num_threads()
+    >>> fc.set_num_threads(1)
+    >>> fc.get_num_threads()
+    1
+    >>> fc.set_num_threads(before)
     """
     global _limit
     _limit = _checked(n)
@@ -432,7 +448,14 @@ def tell() -> None:
 
 
 def get_threading() -> str:
-    """Whose threads share the work: "team" or "numba"."""
+    """Whose threads share the work: "team" or "numba".
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.get_threading()
+    'team'
+    """
     return _threading
 
 
@@ -444,6 +467,14 @@ def set_threading(threading: str) -> None:
     threading : {"team", "numba"}
         The package's own, or those of Numba's parallel target, with its guarantees: calls made at the same time, or after a
         fork, are ours again, but a program that is inside a prange of its own should stay with "team".
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.set_threading("numba")
+    >>> fc.get_threading()
+    'numba'
+    >>> fc.set_threading("team")
     """
     global _threading
     if not isinstance(threading, str):

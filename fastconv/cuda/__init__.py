@@ -27,12 +27,26 @@ INSTALL = "python -m pip install 'fastconv[cuda13]' (or cuda12 for a driver olde
 
 
 def is_available() -> bool:
-    """Whether the functions accept device arrays here."""
+    """Whether the functions accept device arrays here.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.cuda.is_available() == (not fc.cuda.why_not())
+    True
+    """
     return not why_not()
 
 
 def why_not() -> str:
-    """Why they do not, in a sentence; empty if they do."""
+    """Why they do not, in a sentence; empty if they do.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> isinstance(fc.cuda.why_not(), str)
+    True
+    """
     if simulated():
         return ""
     devices = _devices()

@@ -1,0 +1,15 @@
+"""Examples of docstrings that need a package which is only an extra are skipped where it is missing."""
+
+import importlib.util
+
+import pytest
+
+OPTIONAL = ("dask", "onnx", "torch")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        said = "".join(example.source for example in getattr(getattr(item, "dtest", None), "examples", ()))
+        missing = [name for name in OPTIONAL if f"import {name}" in said and not importlib.util.find_spec(name)]
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"the example needs {', '.join(missing)}"))
