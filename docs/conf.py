@@ -18,6 +18,7 @@ sys.path[:0] = [str(HERE / "extensions"), str(HERE / "figures")]
 matplotlib.use("agg")
 
 SLOW = ("autoencoder",)
+SINGLE = ("start", "choosing", "speed", "performance/*", "embedding", "gpu", "support", "changes")  # in no section
 
 project = "fastconv"
 author = "the fastconv developers"
@@ -29,6 +30,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # pages are read without a network too
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",  # CHANGELOG.md and CONTRIBUTING.md are pages too
     "numpydoc",
@@ -93,10 +95,10 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
-    "secondary_sidebar_items": ["page-toc"],
+    "header_links_before_dropdown": 9,
+    "secondary_sidebar_items": {page: ["page-toc"] for page in (*SINGLE, "api/**", "tutorials/*")},  # elsewhere code takes the room
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
 }
-html_sidebars = {"start": [], "choosing": [], "speed": [], "embedding": [], "gpu": [], "support": [], "changes": []}
+html_sidebars = {page: [] for page in (*SINGLE, "contributing")}

@@ -95,3 +95,5 @@ figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
 axis.bar([str(rate) for rate in times], [seconds / times[1] for seconds in times.values()], color="tab:blue")
 axis.axhline(1, color="0.5", linewidth=0.8)
 axis.set(xlabel="rate", ylabel="time, over rate 1's", title="256 to 256 channels, 33 x 33, nine weights each")
+
+# sphinx_gallery_thumbnail_number = 3

@@ -104,3 +104,5 @@ axis.legend(loc="lower right", ncols=3)
 x = rng.standard_normal((1, 128, 56, 56), np.float32)
 depthwise, pointwise = rng.standard_normal((128, 1, 3, 3), np.float32), rng.standard_normal((128, 128), np.float32)
 print(fc.explain(fc.separable_conv2d, x, depthwise, pointwise, padding=1, depthwise_activation="relu", activation="relu"))
+
+# sphinx_gallery_thumbnail_number = 2

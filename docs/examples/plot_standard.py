@@ -112,3 +112,5 @@ for axis, picture, title in zip(axes, (plain, bias_map[0], mapped), ("without", 
 for size in (3, 5, 7):
     problem = fc.Problem.parse(f"conv2d,n1c3i128f32k{size}")
     print(f"{size}x{size}, 32 filters: {problem.parameters:6,} parameters, {problem.operations / 1e6:6.1f} million operations")
+
+# sphinx_gallery_thumbnail_number = 2

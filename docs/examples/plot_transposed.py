@@ -74,3 +74,5 @@ y = rng.integers(-3, 4, (1, 8, 9, 9)).astype(np.float32)
 there = np.vdot(fc.conv2d(x, weight, stride=2, padding=1), y)
 back = np.vdot(x, fc.conv_transpose2d(y, weight, stride=2, padding=1, output_size=(17, 17)))
 print(f"{there:.0f} = {back:.0f}")
+
+# sphinx_gallery_thumbnail_number = 2

@@ -114,11 +114,10 @@ def ratios(name: str) -> None:
     ax.barh(places, [value - 1 for value in values], left=1, color=[colors[row["kind"]] for row in rows], height=0.72)
     for place, row, value in zip(places, rows, values, strict=True):
         best = min(row["peers"], key=lambda peer: row["peers"][peer]["seconds"])
-        words, right = f"{value:.2f}  {best}", value >= 1
-        ax.annotate(words, (value, place), (4 if right else -4, 0), textcoords="offset points", va="center",
-                    ha="left" if right else "right", fontsize=7, color=INK)  # fmt: skip
+        end = (max(value, 1), place)
+        ax.annotate(f"{value:.2f}  {best}", end, (4, 0), textcoords="offset points", va="center", fontsize=7, color=INK)
     ax.set_xscale("log")
-    ax.set_xlim(min(0.5, *values) / 2.4, max(values) * 1.8)
+    ax.set_xlim(min(0.7, *values) / 1.1, max(values) * 1.8)
     ax.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     ax.minorticks_off()
     ax.axvline(1, color=INK, linewidth=0.8)
