@@ -44,6 +44,7 @@ nitpick_ignore_regex = [("py:obj", ".*"), ("py:class", ".*")]  # for the same re
 suppress_warnings = ["myst.header"]  # CONTRIBUTING.md is included below a title of its own
 modindex_common_prefix = ["fastconv."]
 pygments_style = "friendly"
+smartquotes = False  # quotes here are mostly those of code
 
 # API ------------------------------------------------------------------------------------------------------------------
 
