@@ -97,7 +97,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "navbar_align": "left",
     "header_links_before_dropdown": 9,
-    "secondary_sidebar_items": {page: ["page-toc"] for page in (*SINGLE, "api/**", "tutorials/*")},  # elsewhere code takes the room
+    "secondary_sidebar_items": {page: ["page-toc"] for page in (*SINGLE, "api/**")},  # elsewhere code takes the room
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,

@@ -15,7 +15,7 @@ in both counts. Two questions remain: how near is "nearly", and does the time fo
 # --------
 # Take a standard layer of 5x5 windows with 24 filters that look for edges of several directions and sizes, each with some noise
 # in its weights, and ask for the best separable layer in its place. For each channel :math:`c` the filters' windows are a matrix
-# of :math:`F \\times k^2` numbers. A depthwise filter with its pointwise weights is a matrix of rank one, so the best choice is
+# of :math:`F \times k^2` numbers. A depthwise filter with its pointwise weights is a matrix of rank one, so the best choice is
 # the first pair of its singular value decomposition; with a *multiplier* :math:`M`, the first :math:`M` pairs.
 
 import matplotlib.pyplot as plt

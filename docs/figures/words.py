@@ -53,14 +53,15 @@ def machine() -> str:
 def commands() -> str:
     """What each command says of itself with --help."""
     import argparse
+    from functools import partial
 
     from fastconv.__main__ import parser
 
     top = parser()
-    top.formatter_class = argparse.RawDescriptionHelpFormatter
     (choices,) = (a.choices for a in top._actions if isinstance(a, argparse._SubParsersAction))
     lines = []
     for name, command in choices.items():
+        command.formatter_class = partial(argparse.HelpFormatter, width=100)
         title = f"fastconv {name}"
         lines += [title, "-" * len(title), "", ".. code-block:: text", ""]
         lines += [f"   {line}".rstrip() for line in command.format_help().splitlines()] + [""]
