@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from style import BLUE, GREEN, INK, ORANGE, PALE, PHASES, RED, axes, box, fit
 
-from fastconv.bench import LAYERS
 from fastconv.cpu import machine, packing, strips, tiles
 from fastconv.cpu.sheets import Sheets
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -15,10 +14,10 @@ from fastconv.problem import Problem
 
 
 def planned(text: str, threads: int = 1) -> Choice:
-    """What runs a problem; a name in the tables of layers or a problem's text."""
-    problem = LAYERS[text] if text in LAYERS else Problem.parse(text)
+    """How tiled_standard divides a problem, whether or not another kernel would be cheaper on this machine."""
+    problem = Problem.parse(text)
     assert isinstance(problem, Problem)
-    return choose(problem, IMPLEMENTATIONS, threads, "columns")
+    return choose(problem, tuple(i for i in IMPLEMENTATIONS if i.name == "tiled_standard"), threads, "columns")
 
 
 def register_files() -> None:
@@ -68,7 +67,8 @@ def bands(text: str = "conv2d,n1c64i56f64k3p1,bias,relu,tiled", threads: int = 2
 
     for k, strip in enumerate(strips.cut(problem, tile)):
         size = tile.rows if strip.tall else tile.short.rows
-        box(row, strip.first, 0, size, tile.width, PHASES[k % 3], f"{size} pixels\nx\n{tile.width} filters", size=8)
+        words = f"{size} pixels\nx\n{tile.width} filters" if 5 * size > width else f"{size}\nx\n{tile.width}"
+        box(row, strip.first, 0, size, tile.width, PHASES[k % 3], words, size=8)
     fit(row, 0, width, tile.width, 0, square=False)
     row.set(xlabel="column of the result", ylabel="filter of a panel", yticks=[0, tile.lanes, tile.width])
     row.set_title(f"a row, a panel: one {tile.rows}x{tile.vectors} tile a box", fontsize=9)
@@ -92,7 +92,7 @@ def bands(text: str = "conv2d,n1c64i56f64k3p1,bias,relu,tiled", threads: int = 2
         caches.text(size / 1024, -0.7, name, color=RED, ha="center", va="bottom", fontsize=8)
     caches.set_yticks(places, list(sizes))
     caches.set_ylim(len(sizes) - 0.5, -0.7)
-    caches.set(xscale="log", xlabel="KiB at hand at once, beside this machine's caches")
+    caches.set(xscale="log", xlabel="KiB at hand at once; red: the caches")
     for ax in (items, row):
         ax.spines[:].set_visible(False)
     figure.suptitle(f"{implementation.name}: {problem}, {tile.lanes} lanes, {machine.registers()} registers", fontsize=9)
