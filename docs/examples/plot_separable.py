@@ -77,7 +77,7 @@ for axis, picture, title in zip(
 # The blocks of MobileNet, each beside the standard layer that it stands for: parameters and operations by the formula, the time
 # measured here while this page was built, both fastconv's own kernels with the same rounding.
 
-claims = measured(seconds=0.1)
+claims = measured(seconds=0.2)
 for claim in claims:
     print(
         f"{claim.name:22} {claim.parameters:5.1f} x fewer parameters, {claim.operations:4.1f} x fewer operations, "
