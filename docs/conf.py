@@ -74,6 +74,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "computed.example_order",
     "min_reported_time": 5,
     "remove_config_comments": True,
+    "capture_repr": (),  # what is printed is shown, not what a last line returns
     "show_memory": False,
     "show_signature": False,
     "download_all_examples": False,
