@@ -102,7 +102,7 @@ class Compiled:
         ]  # fmt: skip
 
 
-SAME_CODE = {"tiled_atrous": "tiled_standard", "tiled_transposed": "tiled_standard"}
+SAME_CODE = dict.fromkeys(("tiled_pointwise", "tiled_atrous", "tiled_transposed"), "tiled_standard")  # by another name
 HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "shared", "occupancy", "FMA share"]
 
 
@@ -112,8 +112,7 @@ HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "sh
 def variants(capability: int) -> Iterator[Variant]:
     """Every kernel, with the tiles of a capability, a bias per channel and a ReLU."""
     from fastconv.cuda import depthwise, gradients, launch, packing, pointwise, separable, standard, table, transposed, winograd
-    from fastconv.cuda.indices import finisher, inner_finisher
-    from fastconv.cuda.tiles import Patch
+    from fastconv.cuda.indices import finisher, inner_finisher, pixel_place, term_place
 
     finish, inner = finisher("channel", False, "clip"), inner_finisher("channel", "clip")
 
@@ -126,18 +125,19 @@ def variants(capability: int) -> Iterator[Variant]:
 
     for dtype in DTYPES:
         for tile in table.tiles(capability, dtype):
-            for whole in (True, False):
-                kernel = standard.tiled_standard(dtype, finish, tile, whole)
-                yield variant("tiled_standard" + ("" if whole else ", ragged"), dtype, kernel, tile.threads, False, tile)
-            kernel = pointwise.tiled_pointwise(dtype, finish, tile, True)
-            yield variant("tiled_pointwise", dtype, kernel, tile.threads, False, tile)
-            kernel = separable.tiled_separable(dtype, finish, inner, tile, True)
+            kernel = standard.tiled_standard(dtype, finish, tile)
+            yield variant("tiled_standard", dtype, kernel, tile.threads, False, tile)
+            kernel = separable.tiled_separable(dtype, finish, inner, tile)
             yield variant("tiled_separable", dtype, kernel, tile.threads, False, tile)
+            kernel = gradients.tiled_weight_gradient(dtype, tile)
+            yield variant("tiled_weight_gradient", dtype, kernel, tile.threads, False, tile)
         for taps in table.WINDOWS:
             for stride in table.STRIDES:
-                patch = Patch(taps, stride, table.ACROSS, table.DOWN, table.ROWS)
+                patch = table.patch(SimpleNamespace(kernel=taps, stride=stride, dtype=dtype))
                 kernel = depthwise.tiled_depthwise(dtype, finish, patch)
                 yield variant("tiled_depthwise", dtype, kernel, patch.threads, False, patch)
+                kernel = gradients.tiled_depthwise_weight_gradient(dtype, patch)
+                yield variant("tiled_depthwise_weight_gradient", dtype, kernel, patch.threads, False, patch)
         big = table.tiles(capability, dtype)[0]
         for kernel in (
             winograd.winograd_windows(dtype), winograd.winograd_tiles(dtype, finish), winograd.winograd_filters(dtype, big),
@@ -146,9 +146,12 @@ def variants(capability: int) -> Iterator[Variant]:
         for kernel in (
             standard.direct_standard(dtype, finish), pointwise.direct_pointwise(dtype, finish),
             depthwise.direct_depthwise(dtype, finish), transposed.direct_transposed(dtype, finish),
-            gradients.direct_slope("clip"), gradients.direct_map_gradient, packing.filter_panels(dtype, big),
+            gradients.direct_slope("clip"), gradients.direct_map_gradient, standard.add_splits(dtype, finish),
+            packing.filter_panels(dtype, big), packing.gradient_panels(dtype, big),
         ):  # fmt: skip
             yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS)
+        for what, where in (("terms", term_place), ("pixels", pixel_place)):
+            yield variant(f"places of {what}", dtype, packing.places(where, big.channels), launch.THREADS, False)
         slab = separable.direct_separable(dtype, finish, inner, table.SLAB)
         yield variant("direct_separable", dtype, slab, table.SLAB.threads, False, table.SLAB)
         yield variant("copy", dtype, packing.copy, launch.THREADS, argument=copy_type(dtype))
@@ -167,6 +170,7 @@ def job_type(dtype: str, wide: bool) -> Any:
     number, integer = FLOATS[dtype], types.int64 if wide else types.int32
     kinds: dict[str, Any] = dict.fromkeys(ARRAYS, types.Array(number, 1, "C")) | dict.fromkeys(NUMBERS, number)
     kinds |= dict.fromkeys(THREES, types.UniTuple(integer, 3))
+    kinds["terms"] = types.Array(types.int64, 1, "C")
     return types.NamedTuple([kinds.get(name, integer) for name in Job._fields], Job)
 
 
