@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple, overload
 
 import numpy as np
 
-from fastconv import functional, grad
+from fastconv import cuda, functional, grad
 from fastconv.cpu import training
 from fastconv.problem import dtype_of, whole
 
@@ -656,6 +656,8 @@ def _through(layers: Sequence[_Layer], x: Array) -> Array:
 
 def _check(name: str, x: Any, channels: int) -> None:
     functional.check_arrays(**{name: x})
+    if cuda.is_device_array(x):
+        raise TypeError(f"{name}: got a device array, expected a NumPy array: ConvAutoencoder learns and computes on the CPU")
     if x.dtype.name != "float32":
         dtype_of(name, x)  # has better advice for what is no such number at all
         raise ValueError(f"{name}: got dtype {x.dtype.name}, expected float32; convert with {name}.astype(np.float32)")

@@ -20,7 +20,7 @@ from fastconv.cuda.device import Memory, View
 from fastconv.cuda.indices import LINES, finisher, inner_finisher, pixel_place, term_place
 from fastconv.cuda.job import ARRAYS, Job
 from fastconv.cuda.transposed import phases
-from fastconv.plan import AnyProblem, choose
+from fastconv.plan import AnyProblem, Implementation, choose
 from fastconv.problem import Problem, SeparableProblem, check_result, three
 
 THREADS = 256  # a block of a kernel that has one thread a number: 8 warps, of which 4 blocks and more share a multiprocessor
@@ -63,6 +63,14 @@ def gpu(index: int) -> Gpu:
         here = device.cuda.get_current_device()
         major, minor = here.compute_capability
         return Gpu(10 * major + minor, here.MULTIPROCESSOR_COUNT)
+
+
+def offers(array: Any) -> tuple[Gpu, tuple[Implementation, ...], float]:
+    """Where an array lies: the device, what computes there, and at how many operations a byte memory and multiply-adds balance."""
+    from fastconv.cuda import table
+
+    here = gpu(device.index_of(array))
+    return here, table.implementations(here), 2 * table.LANES / table.BYTES
 
 
 def compute(
@@ -345,9 +353,9 @@ def by_window(task: Task) -> None:
     threads = THREADS // 4  # a thread keeps 36 numbers, and each costs a row of memory: more, and fewer, blocks
     count = problem.batch * math.prod(-(-size // winograd.OUTPUTS) for size in problem.out_space)
     told = _job(task, np.int32)
-    panels, slices = -(-problem.filters // tile.filters), -(-problem.channels // tile.channels)
+    panels, slices = -(-problem.filters // tile.filters), -(-problem.channels // tile.terms)
     if (winograd, tile) not in task.packed:
-        size = panels * slices * tile.channels * tile.filters
+        size = panels * slices * tile.terms * tile.filters
         packed = View(device.empty(task.x.owner, (winograd.WINDOW * size,)))
         ready = _replaced(told, out=packed.row, panels=panels)
         winograd.winograd_filters(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), threads, task.stream](ready)
@@ -402,9 +410,9 @@ def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, sums: View, f
     described = _job(task, np.int32, out=sums.row, out_split=task.out.count, **changes)
     panels = -(-int(described.filters) // tile.filters)
     taps = math.prod(map(int, one_tap.get("kernel", described.kernel)))
-    slices = -(-int(described.channels) * taps // tile.channels)
+    slices = -(-int(described.channels) * taps // tile.terms)
     if (part, tile) not in task.packed:
-        size = int(described.groups) * panels * slices * tile.channels * tile.filters
+        size = int(described.groups) * panels * slices * tile.terms * tile.filters
         packed = View(device.empty(task.x.owner, (max(size, 1),)))
         wide = _job(task, out=packed.row, panels=panels, slices=slices, **changes | one_tap)
         packing.filter_panels(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), THREADS, task.stream](wide)
@@ -423,7 +431,7 @@ def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, sums: View, f
 
 def _places(task: Task, part: Any, told: Job, where: Any) -> Memory:
     """The table of a product's terms, or pixels, two numbers of 4 bytes each; made anew if the image lies otherwise."""
-    depth, size = task.tile.channels, int(told.slices) * task.tile.channels
+    depth, size = task.tile.terms, int(told.slices) * task.tile.terms
     integers = tuple(value for name, value in zip(Job._fields, told, strict=True) if name not in (*ARRAYS, *job.NUMBERS))
     kept = task.packed.get(("places", part, depth))
     if kept is None or kept[0] != integers:
@@ -473,8 +481,8 @@ def by_term(task: Task) -> None:
     problem, tile = task.problem, task.tile
     pixels, (filters, channels, *kernel) = problem.batch * math.prod(problem.out_space), problem.weight_shape
     terms, panels = channels * math.prod(kernel), -(-filters // problem.groups // tile.filters)
-    slices = -(-pixels // tile.channels)
-    size = problem.groups * panels * slices * tile.channels * tile.filters
+    slices = -(-pixels // tile.terms)
+    size = problem.groups * panels * slices * tile.terms * tile.filters
     packed = View(device.empty(task.x.owner, (max(size, 1),)))
     wide = _gradient_job(task, np.int64, out=packed.row, panels=panels, slices=slices)
     packing.gradient_panels(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), THREADS, task.stream](wide)

@@ -21,7 +21,7 @@ Five = tuple[int, int, int, int, int]
 @lru_cache(maxsize=32)
 def filter_panels(dtype: str, tile: Tile) -> Any:
     """[group][panel][channel, tap][filter], filled up with zeros to whole slices and panels, into job.out."""
-    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.channels
+    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
 
     @kernel()
     def filter_panels(job):
@@ -42,7 +42,7 @@ def filter_panels(dtype: str, tile: Tile) -> Any:
 @lru_cache(maxsize=32)
 def gradient_panels(dtype: str, tile: Tile) -> Any:
     """The same of a gradient, [group][panel][pixel of all images][filter]."""
-    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.channels
+    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
 
     @kernel()
     def gradient_panels(job):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import multiprocessing
 import os
 import re
@@ -25,8 +24,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastconv.plan import choose
-from fastconv.problem import DTYPES, SeparableProblem
+from fastconv.problem import DTYPES
 
 INSTALL = "python -m pip install 'fastconv[cuda-report]'"
 CAPABILITIES = (80, 90)
@@ -110,7 +111,7 @@ HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "sh
 
 
 def variants(capability: int) -> Iterator[Variant]:
-    """Every kernel, with the tiles of a capability, a bias per channel and a ReLU."""
+    """Every kernel, once, with the tiles of a capability, a bias per channel and a ReLU."""
     from fastconv.cuda import depthwise, gradients, launch, packing, pointwise, separable, standard, table, transposed, winograd
     from fastconv.cuda.indices import finisher, inner_finisher, pixel_place, term_place
 
@@ -151,7 +152,7 @@ def variants(capability: int) -> Iterator[Variant]:
         ):  # fmt: skip
             yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS)
         for what, where in (("terms", term_place), ("pixels", pixel_place)):
-            yield variant(f"places of {what}", dtype, packing.places(where, big.channels), launch.THREADS, False)
+            yield variant(f"places of {what}", dtype, packing.places(where, big.terms), launch.THREADS, False)
         slab = separable.direct_separable(dtype, finish, inner, table.SLAB)
         yield variant("direct_separable", dtype, slab, table.SLAB.threads, False, table.SLAB)
         yield variant("copy", dtype, packing.copy, launch.THREADS, argument=copy_type(dtype))
@@ -363,34 +364,26 @@ def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
     """For every layer of the benchmarks whose kernel the report has, on each product."""
     from fastconv.bench.layers import LAYERS, MORE_LAYERS
     from fastconv.cuda.launch import Gpu
-    from fastconv.cuda.table import blocks, implementations, transformed, winograd_product
+    from fastconv.cuda.table import implementations, slices, winograd_product
+    from fastconv.cuda.tiles import Tile
 
     shares = {(c.name, c.dtype, c.tile, c.capability): c.share for c in found if c.share}
     for product, about in PRODUCTS.items():
         here, most = Gpu(about.capability, about.multiprocessors), MULTIPROCESSORS[about.capability]
         for name, problem in (LAYERS | MORE_LAYERS).items():
-            if problem.kind == "weights":
-                continue
             meant, implementation, division, _ = choose(problem, implementations(here), about.multiprocessors)
-            tile, last, moved = (
-                division.tile,
-                problem.pointwise if isinstance(problem, SeparableProblem) else problem,
-                problem.bytes,
-            )
-            kernel, items = SAME_CODE.get(implementation.name, implementation.name), division.items
+            kernel, multiplied, tile = SAME_CODE.get(implementation.name, implementation.name), problem, division.tile
             if kernel == "winograd_4x4":
-                kernel, last = "tiled_pointwise", winograd_product(meant)
-                items, moved = blocks(last, tile), moved + 2 * transformed(last) * 4
-            share = shares.get((kernel, problem.dtype, str(tile), about.capability))
+                kernel, multiplied = SAME_CODE["tiled_pointwise"], winograd_product(meant)
+            share = shares.get((kernel, problem.dtype, str(tile or ""), about.capability))
             if share is None:
                 continue
-            if kernel == "tiled_depthwise":
-                busiest = problem.operations / 2 / about.multiprocessors
-            else:
-                depth = -(-last.channels // last.groups // tile.channels) * tile.channels * math.prod(last.kernel)
-                depth /= math.prod(last.stride) if last.operation == "transposed" else 1
-                busiest = -(-items // about.multiprocessors) * tile.filters * tile.pixels * depth
+            busiest = problem.operations / 2 / about.multiprocessors
+            if isinstance(tile, Tile):
+                terms = slices(multiplied, tile, division.fields.get("splits", 1)) * tile.terms
+                busiest = -(-division.items // about.multiprocessors) * tile.filters * tile.pixels * terms
             rate = min(most.lanes, share * most.issues) * about.clock * 1e9
+            moved = problem.bytes + 2 * division.scratch * np.dtype(problem.dtype).itemsize
             yield Estimate(name, implementation.name, product, busiest / rate, moved / (about.bandwidth * 1e9))
 
 
@@ -406,6 +399,8 @@ def report(capabilities: Sequence[int], names: Sequence[str], *, as_json: bool =
     console = Console()
     console.table("Compiled without a device; bytes spilled and shared, share of the main loop's instructions", HEADS,
                   [c.row() for c in found])  # fmt: skip
+    for name, same in SAME_CODE.items():
+        console.line(f"{name}: the machine code of {same}")
     if guessed:
         rows = [[e.layer, e.kernel, e.product, f"{e.seconds * 1e6:.1f}", e.limit] for e in guessed]
         console.table("ESTIMATES, never measured: the least time by data sheet and machine code",

@@ -10,7 +10,7 @@ thread an output, neighbouring threads at neighbouring outputs.
 
     block                   tile.filters of one group by tile.pixels of all images, and a run of slices: with few such tiles
                             the terms are split among blocks, whose sums add_splits adds up in order
-      slice                   the next tile.channels terms of both factors travel from memory to registers ...
+      slice                   the next tile.terms terms of both factors travel from memory to registers ...
         term                    ... while an 8x8 micro-tile of sums a thread takes this slice from shared memory: two times two
                                 128-bit loads a term, for 64 multiply-adds
       barrier                 the slice in registers goes to the other half of shared memory
@@ -131,7 +131,7 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, where: Any = pixel_place
     `where(job, g, p)` says where the p-th pixel of group g lies, and `number_of(job, place, term, k)` what term + k is there.
     """
     floats, zero, number = FLOATS[dtype], FLOATS[dtype](0), number_of or seen_from(dtype)
-    filters, pixels, depth, threads = tile.filters, tile.pixels, tile.channels, tile.threads
+    filters, pixels, depth, threads = tile.filters, tile.pixels, tile.terms, tile.threads
     weight_slice, pixel_slice = depth * filters, depth * pixels
     both_weights, both_pixels = 2 * weight_slice, 2 * pixel_slice
     own_weights, own_pixels = weight_slice // threads, pixel_slice // threads  # numbers of a slice that a thread brings

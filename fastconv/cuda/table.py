@@ -43,7 +43,7 @@ TILES: dict[int, dict[str, tuple[Tile, ...]]] = {
 # of float64 with stride 2, whose 91 numbers are 182 registers beside 98 of weights: one row has 49.
 WINDOWS = ((3, 3), (5, 5), (7, 7))
 STRIDES = ((1, 1), (2, 2))
-ACROSS, DOWN, ROWS, ROWS_OF_LARGE = 32, 4, 4, 1
+ACROSS, DOWN, ROWS, ROWS_OF_LARGE = 32, 4, 4, 2
 SLAB = Slab(8, 32, 16)  # of direct_separable: a warp a filter, so that all its lanes read one weight
 INT32 = 2**31 - 2**20  # numbers of an array that 32-bit indices reach, with room for what lies beyond a tile's edge
 GRID_ROWS = 65_535  # the most blocks of a grid's second dimension
@@ -162,7 +162,7 @@ def blocks(problem: Any, tile: Tile) -> int:
 
 def slices(problem: Any, tile: Tile, splits: int = 1) -> int:
     """Of its terms, that a block computes."""
-    whole = -(-product_of(problem)[3] // tile.channels)
+    whole = -(-product_of(problem)[3] // tile.terms)
     return -(-whole // splits)
 
 
@@ -174,7 +174,7 @@ def _tile_cycles(problem: Any, tiling: tuple[Tile, int], multiprocessors: int) -
     """The busiest multiprocessor's: whole tiles, filled or not, of whole slices; and what it takes to add up splits."""
     tile, splits = tiling
     rounds = -(-blocks(problem, tile) * splits // multiprocessors)
-    cycles = rounds * tile.filters * tile.pixels * slices(problem, tile, splits) * tile.channels * TILED / LANES
+    cycles = rounds * tile.filters * tile.pixels * slices(problem, tile, splits) * tile.terms * TILED / LANES
     if splits == 1:
         return cycles
     return cycles + LAUNCH + 2 * splits * _sums(problem) * np.dtype(problem.dtype).itemsize / BYTES / multiprocessors
@@ -213,7 +213,12 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
             return problem.operations / 2 * DIRECT / (here.multiprocessors * LANES)
 
         def divide(problem: Any, multiprocessors: int) -> Division:
-            return Division(1, tile=SLAB if kind == "separable" else None)
+            outputs = math.prod(problem.weight_shape if kind == "weights" else problem.out_shape)
+            if kind == "separable":
+                return Division(-(-outputs // SLAB.threads), tile=SLAB, fields={"shared": SLAB.shared_numbers})
+            if kind == "weights":
+                return Division(outputs, fields={"shared": launch.REDUCERS})
+            return Division(-(-outputs // launch.THREADS))
 
         refuse = _reachable if kind == "separable" else _never
         name = "direct_weight_gradient" if kind == "weights" else f"direct_{kind}"
@@ -222,7 +227,9 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
     def tiled(kind: str, run: Any, refuse: Callable[[Any], str | None] = _dense) -> Implementation:
         def divide(problem: Any, multiprocessors: int) -> Division:
             tile, splits = _best_tile(problem, here)
-            return Division(blocks(problem, tile) * splits, tile=tile, fields={"splits": splits})
+            scratch = splits * _sums(problem) if splits > 1 else 0
+            fields = {"splits": splits, "shared": tile.shared_numbers}
+            return Division(blocks(problem, tile) * splits, scratch=scratch, tile=tile, fields=fields)
 
         def cycles(problem: Any) -> float:
             return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
@@ -231,17 +238,23 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
         return Implementation(name, "tiled", (kind,), run, _unpacked, divide, "pixels and filters", refuse, cycles=cycles)
 
     def divide_planes(problem: Any, multiprocessors: int) -> Division:
-        return Division(problem.batch * problem.filters * patches(problem), tile=patch(problem))
+        tile = patch(problem)
+        fields = {"shared": tile.shared_numbers}
+        return Division(problem.batch * problem.filters * patches(problem), tile=tile, fields=fields)
 
     def divide_gradient(problem: Any, multiprocessors: int) -> Division:
         """As many shares of the patches as give every multiprocessor one block, if there are so many."""
         splits = max(1, min(problem.batch * patches(problem), multiprocessors // problem.filters))
-        return Division(problem.filters * splits, tile=patch(problem), fields={"splits": splits})
+        scratch = splits * problem.filters * math.prod(problem.kernel) if splits > 1 else 0
+        tile = patch(problem)
+        fields = {"splits": splits, "shared": tile.shared_numbers + math.prod(tile.taps) * tile.threads // 2}
+        return Division(problem.filters * splits, scratch=scratch, tile=tile, fields=fields)
 
     def divide_windows(problem: Any, multiprocessors: int) -> Division:
         product = winograd_product(problem)
         tile, _ = _best_tile(product, here, whole=True)
-        return Division(blocks(product, tile), tile=tile)
+        fields = {"shared": tile.shared_numbers}
+        return Division(blocks(product, tile), scratch=transformed(product), tile=tile, fields=fields)
 
     def window_cycles(problem: Any) -> float:
         """The product's, and the time of what passes through memory on its way, written and read."""
