@@ -153,7 +153,7 @@ class _Convolution(_Layer):
     @property
     def padding(self) -> int:
         # With k taps of stride 2 this much on both sides halves an even size exactly, whether k is odd or even.
-        return (self.weight.shape[-1] - 1) // 2
+        return (self.weight.shape[3] - 1) // 2
 
     def forward(self, x: Array) -> Array:
         return functional.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, activation=self.activation)
@@ -198,7 +198,7 @@ class _Transposed(_Layer):
 
     @property
     def _geometry(self) -> dict[str, Any]:
-        size = self.weight.shape[-1]
+        size = self.weight.shape[3]
         return {"stride": 2, "padding": (size - 1) // 2, "output_padding": size % 2}  # doubles every size exactly
 
     def forward(self, x: Array) -> Array:

@@ -50,10 +50,11 @@ GRID_ROWS = 65_535  # the most blocks of a grid's second dimension
 LANES = 64  # multiply-adds that a multiprocessor of 8.0 does in a cycle
 DIRECT = 46  # instructions of direct_standard for each multiply-add, by its machine code
 BYTES = 10  # that a multiprocessor's share of the memory moves in a cycle: 1,555 GB/s for 108 of them at 1.41 GHz
-TILED = 1.25  # and of the implicit matrix product
+TILED = 1.2  # and of the implicit matrix product
 # Terms are split among blocks where that takes fewer cycles: at least so many slices for each, that what happens before and after
 # them stays small, in up to so many rounds of all multiprocessors. Another launch, which adds up, takes 2 us, it is assumed.
 LEAST_SLICES, MOST_ROUNDS, LAUNCH = 4, 4, 3_000
+RESIDENT = 4  # blocks of tiled_depthwise_weight_gradient that share a multiprocessor: 128 threads of up to 128 registers
 
 
 def tiles(capability: int, dtype: str) -> tuple[Tile, ...]:
@@ -95,14 +96,16 @@ def _dense(problem: Any) -> str | None:
         return f"has a row of blocks for each group, and here are {last.groups:,}"
     if last.operation == "transposed" and sum(-(-k // s) for k, s in zip(last.kernel, last.stride, strict=True)) > LINES:
         return f"counts {LINES} lines of taps of a phase, this window is {last.kernel}, stride {last.stride}"
-    return _reachable(problem)
+    packed = _packed(problem)
+    return f"indexes by 32 bits, and packs a factor to {packed:,} numbers" if packed > INT32 else _reachable(problem)
 
 
-def _gradient_suits(problem: Any) -> str | None:
-    panels = problem.batch * math.prod(problem.out_space) * problem.groups * _padded(problem.filters // problem.groups, 128)
-    if panels > INT32:
-        return f"indexes by 32 bits, and packs a gradient of {panels:,} numbers"
-    return _dense(problem)
+def _packed(problem: Any) -> int:
+    """Numbers of the factor that is packed, weights or a gradient, if the panels are those of the largest tile."""
+    groups, filters, _, terms = product_of(problem)
+    phases = math.prod(problem.stride) if problem.kind == "transposed" else 1
+    largest = max((tile for known in TILES.values() for tile in known[problem.dtype]), key=lambda tile: tile.filters)
+    return phases * groups * _padded(filters, largest.filters) * _padded(terms, largest.terms)  # type: ignore[no-any-return]
 
 
 def _windows_suit(problem: Any) -> str | None:
@@ -243,8 +246,8 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
         return Division(problem.batch * problem.filters * patches(problem), tile=tile, fields=fields)
 
     def divide_gradient(problem: Any, multiprocessors: int) -> Division:
-        """As many shares of the patches as give every multiprocessor one block, if there are so many."""
-        splits = max(1, min(problem.batch * patches(problem), multiprocessors // problem.filters))
+        """As many shares of the patches as fill every multiprocessor, if there are so many."""
+        splits = max(1, min(problem.batch * patches(problem), RESIDENT * multiprocessors // problem.filters))
         scratch = splits * problem.filters * math.prod(problem.kernel) if splits > 1 else 0
         tile = patch(problem)
         fields = {"splits": splits, "shared": tile.shared_numbers + math.prod(tile.taps) * tile.threads // 2}
@@ -281,7 +284,7 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
             "tiled_depthwise_weight_gradient", "tiled", ("weights",), launch.by_plane, _unpacked, divide_gradient, "columns",
             _window,
         ),
-        tiled("weights", launch.by_term, _gradient_suits),
+        tiled("weights", launch.by_term),
         direct("pointwise", launch.by_output(pointwise.direct_pointwise)),
         direct("depthwise", launch.by_output(depthwise.direct_depthwise)),
         direct("separable", launch.by_slab(separable.direct_separable)),
