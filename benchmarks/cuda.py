@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 
 import fastconv as fc
 from fastconv.bench import find
-from fastconv.bench.device import cudnn_case, cudnn_why_not, device_case, device_time
+from fastconv.bench.device import cudnn_case, cudnn_why_not, device_case, device_step, device_time
+from fastconv.bench.training import STEPS
 
 from .common import of_kind
 
@@ -65,3 +66,17 @@ class TransposedOnDevice(OnDevice):
 
 class GradientsOnDevice(OnDevice):
     params = [name for name in of_kind("transposed", "weights") if name.startswith("grad")]
+
+
+class TrainingOnDevice:
+    params, param_names = list(STEPS), ("network",)
+
+    def setup(self, name):
+        if not fc.cuda.is_available():
+            raise NotImplementedError(f"not available: {fc.cuda.why_not()}")
+        self.step = device_step(STEPS[name])
+
+    def track_milliseconds(self, name):
+        return 1e3 * device_time(self.step)
+
+    track_milliseconds.unit = "ms, forwards and backwards"

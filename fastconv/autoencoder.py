@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple, overload
 
 import numpy as np
 
-from fastconv import functional, grad
+from fastconv import cuda, functional, grad
 from fastconv.cpu import training
 from fastconv.problem import dtype_of, whole
 
@@ -153,7 +153,7 @@ class _Convolution(_Layer):
     @property
     def padding(self) -> int:
         # With k taps of stride 2 this much on both sides halves an even size exactly, whether k is odd or even.
-        return (self.weight.shape[-1] - 1) // 2
+        return (self.weight.shape[3] - 1) // 2
 
     def forward(self, x: Array) -> Array:
         return functional.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, activation=self.activation)
@@ -198,7 +198,7 @@ class _Transposed(_Layer):
 
     @property
     def _geometry(self) -> dict[str, Any]:
-        size = self.weight.shape[-1]
+        size = self.weight.shape[3]
         return {"stride": 2, "padding": (size - 1) // 2, "output_padding": size % 2}  # doubles every size exactly
 
     def forward(self, x: Array) -> Array:
@@ -656,6 +656,8 @@ def _through(layers: Sequence[_Layer], x: Array) -> Array:
 
 def _check(name: str, x: Any, channels: int) -> None:
     functional.check_arrays(**{name: x})
+    if cuda.is_device_array(x):
+        raise TypeError(f"{name}: got a device array, expected a NumPy array: ConvAutoencoder learns and computes on the CPU")
     if x.dtype.name != "float32":
         dtype_of(name, x)  # has better advice for what is no such number at all
         raise ValueError(f"{name}: got dtype {x.dtype.name}, expected float32; convert with {name}.astype(np.float32)")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import functional
+from fastconv import cuda, functional
 from fastconv.cpu import threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import AnyProblem, Division, Implementation, choose, refusals, simplified
@@ -95,13 +95,86 @@ class Explanation:
     __repr__ = __str__
 
 
+@dataclass(frozen=True)
+class DeviceExplanation(Explanation):
+    """What would run on a CUDA device. Costs are estimates by the compiler's machine code: none was measured.
+
+    Attributes
+    ----------
+    capability, multiprocessors : int
+        Of the device: 80 is compute capability 8.0.
+    splits : int
+        Among how many blocks the sum of one output, or one weight's gradient, is split.
+    shared_bytes : int
+        Shared memory of a block.
+    balance : float
+        Operations a byte above which multiply-adds are the limit.
+    """
+
+    capability: int
+    multiprocessors: int
+    splits: int
+    shared_bytes: int
+    balance: float
+
+    @property
+    def limit(self) -> str:
+        """By the intensity."""
+        return "multiply-adds" if self.intensity > self.balance else "memory"
+
+    @property
+    def workspace(self) -> int:
+        return self.division.scratch * np.dtype(self.problem.dtype).itemsize
+
+    def __str__(self) -> str:
+        tile, major, minor = self.division.tile, *divmod(self.capability, 10)
+        shared = f"{self.shared_bytes:,} bytes of shared memory" if self.shared_bytes else "no shared memory"
+        split = f", each sum split among {self.splits} of them" if self.splits > 1 else ""
+        lines = [
+            f"problem     {self.problem}",
+            f"result      {self.problem.out_shape} from {self.problem.x_shape}, {self.problem.dtype}",
+            f"kernel      {self.kernel}: of those that do not refuse, the one of the fewest cycles",
+            f"device      compute capability {major}.{minor}, {self.multiprocessors} multiprocessors",
+            f"tile        {tile.words if tile is not None else 'a thread an output'}, {shared} a block",
+            f"work        {self.division.items:,} blocks{split}",
+            f"operations  {self.operations:,}",
+            f"bytes       {self.bytes:,} at least, {self.intensity:.1f} operations a byte",
+            f"limit       {self.limit}: the balance is {self.balance:.1f} operations a byte",
+            f"workspace   {self.workspace:,} bytes",
+        ]
+        if isinstance(self.problem, SeparableProblem):
+            lines.append(f"saved       {self.problem.saved_bytes:,} bytes of traffic: the depthwise result stays in shared memory")
+        lines += [f"not         {name}: {reason}" for name, reason in self.refused]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _on_device(problem: AnyProblem, image: Any) -> DeviceExplanation:
+    here, implementations, balance = cuda.kernels().offers(image)
+    chosen = choose(problem, implementations, here.multiprocessors)
+    fields = chosen.division.fields
+    return DeviceExplanation(
+        problem,
+        chosen.implementation,
+        chosen.division,
+        tuple(refusals(problem, implementations, unit="cycles")),
+        capability=here.capability,
+        multiprocessors=here.multiprocessors,
+        splits=fields.get("splits", 1),
+        shared_bytes=fields.get("shared", 0) * np.dtype(problem.dtype).itemsize,
+        balance=balance,
+    )
+
+
 def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *arguments: Any, **keywords: Any) -> Explanation:
     """Say which kernel would run and why, without running it.
 
     Parameters
     ----------
     what : callable, Problem or str
-        A function of fastconv (or of `fastconv.grad`), followed by its arguments; or a problem, or the text form of one.
+        A function of fastconv (or of `fastconv.grad`), followed by its arguments; or a problem, or the text form of one, on the
+        CPU. If the arguments are device arrays, it is the kernel of their device.
     *arguments, **keywords
         Of the function.
 
@@ -124,7 +197,9 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     'tiled_depthwise'
     """
     if callable(what):
-        problem = functional.ask(what, *arguments, **keywords).problem
+        problem, image, *_ = functional.ask(what, *arguments, **keywords)
+        if cuda.is_device_array(image):
+            return _on_device(problem, image)
     elif isinstance(what, str):
         problem = Problem.parse(what)
     elif isinstance(what, (Problem, SeparableProblem)):

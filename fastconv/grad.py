@@ -731,7 +731,9 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
 def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its weights."""
     if cuda.is_device_array(x):
-        return cuda.kernels().weight_gradient(*_weight_task(problem, x, grad_output))  # type: ignore[no-any-return]
+        task, image, grad = _weight_task(problem, x, grad_output)
+        functional.answer_if_asked(task, image, [grad], [None])
+        return cuda.kernels().weight_gradient(task, image, grad)  # type: ignore[no-any-return]
     call = functional.remembered(("weight", problem, *_look(x), *_look(grad_output)), lambda: _weight_call(problem, x, grad_output))
     return _weight_gradient(call, x, grad_output, exchanged=problem.operation == "transposed")
 

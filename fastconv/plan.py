@@ -176,15 +176,17 @@ def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], thr
     raise ValueError(f"algorithm: {problem.algorithm!r} cannot compute {problem}: {why}; expected auto or direct")
 
 
-def refusals(problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any") -> list[tuple[str, str]]:
-    """(name, reason) of every implementation that does not compute the problem."""
+def refusals(
+    problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any", unit: str = "vector cycles"
+) -> list[tuple[str, str]]:
+    """(name, reason) of every implementation that does not compute the problem; `unit` is that of their costs."""
     problem = simplified(problem)
     reasons = {i.name: i.accepts(problem, neighbours) for i in implementations}
     cycles = {i.name: i.cycles(problem) for i in implementations if reasons[i.name] is None}
     best = min(cycles, key=lambda name: cycles[name], default="")
     for name, own in cycles.items():
         if name != best:
-            reasons[name] = f"{own:,.0f} vector cycles expected, {cycles[best]:,.0f} of {best}"
+            reasons[name] = f"{own:,.0f} {unit} expected, {cycles[best]:,.0f} of {best}"
             if own == math.inf:
                 reasons[name] = f"a last resort, and {best} is none"
             elif cycles[best] == 0:

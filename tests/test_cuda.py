@@ -107,7 +107,7 @@ def test_phases_are_the_transposed_convolution(kernel, dilation, stride):
 def test_benchmarks_say_that_they_are_not_available():
     script = """
 import benchmarks.cuda as twins
-for name in ("Standard", "Pointwise", "Depthwise", "Separable", "Atrous", "Transposed", "Gradients"):
+for name in ("Standard", "Pointwise", "Depthwise", "Separable", "Atrous", "Transposed", "Gradients", "Training"):
     twin = getattr(twins, name + "OnDevice")()
     try:
         twin.setup(twin.params[0])
@@ -117,4 +117,4 @@ for name in ("Standard", "Pointwise", "Depthwise", "Separable", "Atrous", "Trans
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), cwd=HERE.parent, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == [f"not available: {cuda.why_not()}"] * 7
+    assert done.stdout.splitlines() == [f"not available: {cuda.why_not()}"] * 8

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fastconv import cuda
+import numpy as np
+
+import fastconv as fc
+from fastconv import cuda, functional, grad
 from fastconv.bench.layers import AnyProblem, parts, segment, step
 from fastconv.bench.peers import _imported, _torch_step, _torch_why_not
+from fastconv.bench.training import Step
 
 CALLS = 20  # between two events: a launch costs some microseconds, which a queue of them hides
 
@@ -36,6 +40,42 @@ def device_case(problem: AnyProblem) -> Callable[[], Any]:
     ]  # fmt: skip
     function, x = step(moved), target.to_device(filled.x)
     return lambda: function(x)
+
+
+def device_step(step: Step) -> Callable[[], Any]:
+    """Forwards and backwards through the network of a training step, on the device; gives the gradient of its pictures.
+
+    All that the step does but the loss and Adam, which are arithmetic of the arrays' own library.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none.
+    """
+    kernels = cuda.kernels()
+    from fastconv.cuda.device import cuda as target
+
+    layers = fc.ConvAutoencoder(step.x_shape[1], step.channels, separable=step.separable, rng=0)._layers
+    for layer in layers:
+        layer.weight = target.to_device(layer.weight)
+        layer.bias = None if layer.bias is None else target.to_device(layer.bias)
+    x = target.to_device(np.random.default_rng(0).random(step.x_shape, np.float32))
+
+    def call() -> Any:
+        passed = [x]
+        for layer in layers:
+            passed.append(layer.forward(passed[-1]))
+        gradient = passed[-1]
+        for layer, before, after in zip(layers[::-1], passed[-2::-1], passed[:0:-1], strict=True):
+            if layer.activation:
+                gradient = kernels.through_activation(functional.ask(layer.forward, before).problem, after, gradient)
+            layer._grad_weight(before, gradient)
+            if layer.bias is not None:
+                grad.conv2d_bias(gradient)
+            gradient = layer._grad_input(before, gradient)
+        return gradient
+
+    return call
 
 
 def device_time(call: Callable[[], Any], repetitions: int = 10) -> float:

@@ -21,8 +21,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fastconv.cuda.device import cuda, kernel
-from fastconv.cuda.indices import FLOATS, at, i4, output_of, outputs_of, place4, put, seen, seen4, store, weight_of
+from fastconv.cuda.device import cuda, function, kernel
+from fastconv.cuda.indices import FLOATS, at, i4, outputs_of, place4, put, seen, seen4, store, weight_of, window_of
 from fastconv.cuda.tiles import Patch
 
 
@@ -33,13 +33,11 @@ def direct_depthwise(dtype: str, finish: Any) -> Any:
 
     @kernel()
     def direct_depthwise(job):
-        (taps_z, taps_a, taps_b), (stride_z, stride_i, stride_j) = job.kernel, job.stride
-        (before_z, before_i, before_j), (apart_z, apart_i, apart_j) = job.before, job.dilation
+        (taps_z, taps_a, taps_b), (apart_z, apart_i, apart_j) = job.kernel, job.dilation
         step_e, step_a, step_b = job.weight_steps
         for o in range(cuda.grid(1), outputs_of(job), cuda.gridsize(1)):
-            n, f, z, i, j = output_of(job, o)
-            z, i, j = z * stride_z - before_z, i * stride_i - before_i, j * stride_j - before_j
-            image = job.x_first + n * job.x_image + f // job.filters * job.x_channel
+            f, image, z, i, j = window_of(job, o)
+            image += f // job.filters * job.x_channel
             weights, total = weight_of(job, f), zero
             for e in range(taps_z):
                 for a in range(taps_a):
@@ -52,14 +50,36 @@ def direct_depthwise(dtype: str, finish: Any) -> Any:
     return direct_depthwise
 
 
+@lru_cache(maxsize=64)
+def bring_halo(dtype: str, patch: Patch) -> Any:
+    """The function `halo_of(job, halo, thread, image, first_i, first_j)`: all that a patch of the result sees, zeros outside."""
+    zero, (stride_i, stride_j), threads = FLOATS[dtype](0), patch.stride, patch.threads
+    halo_width, halo_size = patch.halo[1], patch.halo[0] * patch.halo[1]
+    trips = -(-halo_size // threads)
+
+    @function
+    def halo_of(job, halo, thread, image, first_i, first_j):
+        above, left = i4(first_i * stride_i - job.before[1]), i4(first_j * stride_j - job.before[2])
+        for k in range(trips):
+            q = i4(thread + k * threads)
+            line = i4(q // halo_width)
+            pixel = seen4(job, i4(0), i4(above + line), i4(left + (q - line * halo_width)))
+            number = zero
+            if q < halo_size:
+                if pixel >= 0:
+                    number = at(job.x, i4(image + pixel))
+                put(halo, q, number)
+
+    return halo_of
+
+
 @lru_cache(maxsize=256)
 def tiled_depthwise(dtype: str, finish: Any, patch: Patch) -> Any:
     """One block a patch of one plane of the result. Weights as they come."""
-    floats, zero = FLOATS[dtype], FLOATS[dtype](0)
+    floats, zero, halo_of = FLOATS[dtype], FLOATS[dtype](0), bring_halo(dtype, patch)
     taps_a, taps_b, stride_i, stride_j = *patch.taps, *patch.stride
-    across, down, rows, threads = patch.across, patch.down, patch.rows, patch.threads
+    across, down, rows = patch.across, patch.down, patch.rows
     halo_width, halo_size = patch.halo[1], patch.halo[0] * patch.halo[1]
-    trips = -(-halo_size // threads)
     window_rows = (rows - 1) * stride_i + taps_a
     window, taps = window_rows * taps_b, taps_a * taps_b
 
@@ -72,17 +92,7 @@ def tiled_depthwise(dtype: str, finish: Any, patch: Patch) -> Any:
         n, f = i4(cuda.blockIdx.y // (job.groups * job.filters)), i4(cuda.blockIdx.y % (job.groups * job.filters))
         patches = i4((job.out_space[2] + (across - 1)) // across)
         first_i, first_j = i4(cuda.blockIdx.x // patches * (down * rows)), i4(cuda.blockIdx.x % patches * across)
-        above, left = i4(first_i * stride_i - job.before[1]), i4(first_j * stride_j - job.before[2])
-        image = i4(job.x_first + n * job.x_image + f // job.filters * job.x_channel)
-        for k in range(trips):
-            q = i4(thread + k * threads)
-            line = i4(q // halo_width)
-            pixel = seen4(job, i4(0), i4(above + line), i4(left + (q - line * halo_width)))
-            number = zero
-            if q < halo_size:
-                if pixel >= 0:
-                    number = at(job.x, i4(image + pixel))
-                put(halo, q, number)
+        halo_of(job, halo, thread, i4(job.x_first + n * job.x_image + f // job.filters * job.x_channel), first_i, first_j)
         w = i4(weight_of(job, f))
         for a in range(taps_a):
             for b in range(taps_b):

@@ -73,6 +73,11 @@ class Memory:
     owner: Any
 
     @property
+    def row(self) -> Any:
+        """All of it, for a kernel."""
+        return as_row(self)
+
+    @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {"version": 3, "shape": (self.count,), "strides": None, "typestr": self.dtype.str, "data": (self.address, False)}
 
@@ -100,7 +105,11 @@ class View:
     @property
     def row(self) -> Any:
         """All its memory, for a kernel."""
-        return as_row(Memory(self.address, self.count, self.dtype, self.owner))
+        return Memory(self.address, self.count, self.dtype, self.owner).row
+
+    def of(self, dtype: str, count: int) -> Memory:
+        """The same memory as so many numbers of another dtype."""
+        return Memory(self.address, count, np.dtype(dtype), self.owner)
 
     @property
     def contiguous(self) -> bool:
@@ -178,14 +187,17 @@ def empty(like: Any, shape: tuple[int, ...]) -> Any:
     return cuda.device_array(shape, like.dtype)
 
 
-def stream_of(array: Any) -> Any:
-    """The stream on which an array's library works at present: where kernels that use it are launched, without waiting."""
+def stream_number(array: Any) -> int:
+    """The handle of the stream on which an array's library works at present; 0 is the default one."""
     library = library_of(array)
     if library == "torch":
-        return cuda.external_stream(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
-    if library == "cupy":
-        return cuda.external_stream(sys.modules["cupy"].cuda.get_current_stream().ptr)
-    return 0
+        return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+    return int(sys.modules["cupy"].cuda.get_current_stream().ptr) if library == "cupy" else 0
+
+
+def stream_of(array: Any) -> Any:
+    """That stream: where kernels that use the array are launched, without waiting."""
+    return 0 if library_of(array) == "numba" else cuda.external_stream(stream_number(array))
 
 
 def index_of(array: Any) -> int:

@@ -5,9 +5,22 @@
     sum'[n, f, i, j]    = out'[n, f, i, j] * (slope of the activation at sum[n, f, i, j])
 
 (The gradient with respect to the input is a transposed convolution: transposed.py. That of a transposed convolution is an
-ordinary one, and its weights' is the one here with image and gradient exchanged.) A block owns one weight, or one bias: its
-threads take every THREADS-th pixel of all images, and add up their sums as a tree in shared memory, in one order always, so that
-the bits do not depend on the device.
+ordinary one, and its weights' is the one here with image and gradient exchanged.) A block of a direct kernel owns one weight, or
+one bias: its threads take every THREADS-th pixel of all images, and add up their sums as a tree in shared memory.
+
+`tiled_weight_gradient` is the implicit matrix product of standard.py with pixels and terms exchanged: (filters) x (pixels) by
+(pixels) x (terms). The gradient is packed into panels as weights are, the table is of pixels, and a column of a tile is a
+channel and a tap. Tiles are few and pixels many, so blocks split the pixels.
+
+`tiled_depthwise_weight_gradient` has nothing to multiply with: each number of the image meets k*k of one plane. Outermost first:
+
+    block                   one filter and every split-th patch of its plane, of all images
+      halo                    what the patch sees, as tiled_depthwise brings it
+        column                  a thread's patch.rows gradients below one another meet their rows of the halo: each number is
+                                loaded once for up to as many as the window is high; the sums of all taps stay in registers
+    tree                    the threads' sums, half of them at a time through shared memory
+
+Nothing is added by atomics, and all sums have one order: the bits are the same from run to run.
 """
 
 from __future__ import annotations
@@ -17,17 +30,12 @@ from typing import Any
 
 from numba import types
 
+from fastconv.cuda.depthwise import bring_halo
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, seen
+from fastconv.cuda.indices import FLOATS, at, finisher, gradient_at, i4, put, seen, term_place, u4
 from fastconv.cuda.slopes import slope_of
-
-
-@function
-def gradient_at(job, p):
-    """Where the p-th pixel of the gradient lies in its memory, and its place: (offset, n, z, i, j)."""
-    (depth, height, width), (step_z, step_i, step_j) = job.out_space, job.grad_steps
-    n, z, i, j = p // (depth * height * width), p // (height * width) % depth, p // width % height, p % width
-    return job.grad_first + n * job.grad_image + z * step_z + i * step_i + j * step_j, n, z, i, j
+from fastconv.cuda.standard import tiled_standard
+from fastconv.cuda.tiles import Patch, Tile
 
 
 @function
@@ -69,6 +77,84 @@ def direct_weight_gradient(dtype: str, threads: int) -> Any:
             job.out[weight] = sums[0]
 
     return direct_weight_gradient
+
+
+def tiled_weight_gradient(dtype: str, tile: Tile) -> Any:
+    """One block a tile of filters and terms, and a run of pixels: gradients from packing.gradient_panels, pixels from places."""
+    return tiled_standard(dtype, finisher("none", False, "identity"), tile, term_place)
+
+
+@lru_cache(maxsize=64)
+def tiled_depthwise_weight_gradient(dtype: str, patch: Patch) -> Any:
+    """One block a filter and a share of all patches, job.split of them; sums to job.out[share][filter][tap]."""
+    floats, zero, halo_of = FLOATS[dtype], FLOATS[dtype](0), bring_halo(dtype, patch)
+    taps_a, taps_b, stride_i, stride_j = *patch.taps, *patch.stride
+    across, rows, threads = patch.across, patch.rows, patch.threads
+    halo_width, halo_size = patch.halo[1], patch.halo[0] * patch.halo[1]
+    patch_rows = patch.down * rows
+    window_rows, taps, most = (rows - 1) * stride_i + taps_a, taps_a * taps_b, threads // 2
+    given = taps * most
+
+    @function
+    def add_column(halo, grads, line, sums, here, b):
+        """The taps of column b: a line's numbers are loaded once, and meet all gradients."""
+        for a in range(window_rows):
+            line[a] = at(halo, i4(here + a * halo_width + b))
+        for r in range(rows):
+            for a in range(taps_a):
+                sums[a * taps_b + b] += grads[r] * line[r * stride_i + a]
+
+    @kernel(patch.registers)
+    def tiled_depthwise_weight_gradient(job):
+        halo = cuda.shared.array(halo_size, floats)
+        between = cuda.shared.array(given, floats)
+        sums = cuda.local.array(taps, floats)
+        grads = cuda.local.array(rows, floats)
+        line = cuda.local.array(window_rows, floats)
+        thread, column, row = i4(cuda.threadIdx.x), i4(cuda.threadIdx.x % across), i4(cuda.threadIdx.x // across * rows)
+        f, patches = i4(cuda.blockIdx.y), i4((job.out_space[2] + (across - 1)) // across)
+        whole = i4(patches * ((job.out_space[1] + (patch_rows - 1)) // patch_rows))
+        here = i4(row * (stride_i * halo_width) + column * stride_j)
+        for k in range(taps):
+            sums[k] = zero
+        for share in range(i4(cuda.blockIdx.x), i4(job.batch * whole), job.split):
+            n = i4(share // whole)
+            first_i, first_j = i4((share - n * whole) // patches * patch_rows), i4((share - n * whole) % patches * across)
+            cuda.syncthreads()
+            halo_of(job, halo, thread, i4(job.x_first + n * job.x_image + f // job.filters * job.x_channel), first_i, first_j)
+            grad, j = i4(job.grad_first + n * job.grad_image + f * job.grad_channel), i4(first_j + column)
+            for r in range(rows):
+                i, grads[r] = i4(first_i + row + r), zero
+                if i < job.out_space[1] and j < job.out_space[2]:
+                    grads[r] = at(job.grad, i4(grad + i * job.grad_steps[1] + j * job.grad_steps[2]))
+            cuda.syncthreads()
+            add_column(halo, grads, line, sums, here, 0)
+            add_column(halo, grads, line, sums, here, 1)
+            add_column(halo, grads, line, sums, here, 2)
+            if taps_b > 3:
+                add_column(halo, grads, line, sums, here, 3)
+                add_column(halo, grads, line, sums, here, 4)
+            if taps_b > 5:
+                add_column(halo, grads, line, sums, here, 5)
+                add_column(halo, grads, line, sums, here, 6)
+        half = i4(most)
+        while half > 0:
+            to = u4(thread - half)
+            if thread >= half and thread < 2 * half:
+                for k in range(taps):
+                    between[to + k * most] = sums[k]
+            cuda.syncthreads()
+            if thread < half:
+                for k in range(taps):
+                    sums[k] += between[u4(thread) + k * most]
+            cuda.syncthreads()
+            half = i4(half // 2)
+        if thread == 0:
+            out = i4((cuda.blockIdx.x * job.groups * job.filters + f) * taps)
+            for k in range(taps):
+                put(job.out, i4(out + k), sums[k])
+
+    return tiled_depthwise_weight_gradient
 
 
 @lru_cache(maxsize=16)

@@ -24,6 +24,7 @@ class Job(NamedTuple):
     residual: Any
     out: Any
     grad: Any  # the second input of a gradient
+    terms: Any  # two int32 a term of a tiled product, see indices.py
     inner_weight: Any  # of a separable layer's depthwise part; `weight`, `bias` and `filters` are the pointwise part's
     inner_bias: Any
     low: Any  # numbers of the activation, in the arrays' dtype
@@ -40,6 +41,7 @@ class Job(NamedTuple):
     stride: Three
     before: Three
     dilation: Three
+    lines: Three  # of taps that may lie outside the image, in each dimension
     x_first: int
     x_image: int
     x_channel: int
@@ -62,13 +64,16 @@ class Job(NamedTuple):
     inner_filter: int
     inner_steps: Three
     panels: int  # of packed weights a group has
+    slices: int  # of terms that a tiled product has, how many of them a block computes, and how far its sums lie from another's
+    split: int
+    out_split: int
     last: int  # 1 if the result is channels last
 
 
-ARRAYS = ("x", "weight", "bias", "residual", "out", "grad", "inner_weight", "inner_bias")
+ARRAYS = ("x", "weight", "bias", "residual", "out", "grad", "terms", "inner_weight", "inner_bias")
 NUMBERS = ("low", "high", "inner_low", "inner_high")
 THREES = (
-    "space", "out_space", "kernel", "stride", "before", "dilation",
+    "space", "out_space", "kernel", "stride", "before", "dilation", "lines",
     "x_steps", "weight_steps", "out_steps", "grad_steps", "inner_steps",
 )  # fmt: skip
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.cuda import device, gradients, job, packing, pointwise, winograd
-from fastconv.cuda.device import View
-from fastconv.cuda.indices import finisher, inner_finisher
-from fastconv.cuda.job import Job
+from fastconv.cuda import device, gradients, job, packing, pointwise, standard, winograd
+from fastconv.cuda.device import Memory, View
+from fastconv.cuda.indices import LINES, finisher, inner_finisher, pixel_place, term_place
+from fastconv.cuda.job import ARRAYS, Job
 from fastconv.cuda.transposed import phases
-from fastconv.plan import AnyProblem, choose
+from fastconv.plan import AnyProblem, Implementation, choose
 from fastconv.problem import Problem, SeparableProblem, check_result, three
 
 THREADS = 256  # a block of a kernel that has one thread a number: 8 warps, of which 4 blocks and more share a multiprocessor
 BLOCKS = 32  # of them for each multiprocessor at most; a thread strides over what is left
 REDUCERS = 256  # threads that add up one gradient
 NUMBERS = {"float32": np.float32, "float64": np.float64}
+NO_EPILOGUE = finisher("none", False, "identity")
 
 
 class Gpu(NamedTuple):
@@ -40,6 +42,7 @@ class Task(NamedTuple):
 
     problem: Any
     tile: Any
+    splits: int  # into which the terms of a tiled product fall
     mirrored: bool
     x: View
     weights: list[View]
@@ -60,6 +63,14 @@ def gpu(index: int) -> Gpu:
         here = device.cuda.get_current_device()
         major, minor = here.compute_capability
         return Gpu(10 * major + minor, here.MULTIPROCESSOR_COUNT)
+
+
+def offers(array: Any) -> tuple[Gpu, tuple[Implementation, ...], float]:
+    """Where an array lies: the device, what computes there, and at how many operations a byte memory and multiply-adds balance."""
+    from fastconv.cuda import table
+
+    here = gpu(device.index_of(array))
+    return here, table.implementations(here), 2 * table.LANES / table.BYTES
 
 
 def compute(
@@ -84,7 +95,8 @@ def compute(
         with device.on(index):
             stream = device.stream_of(x)
             task = Task(
-                meant, choice.division.tile, choice.mirrored, _bordered(problem, x, stream), [View(w) for w in weights],
+                meant, choice.division.tile, choice.division.fields.get("splits", 1), choice.mirrored,
+                _bordered(problem, x, stream), [View(w) for w in weights],
                 [None if bias is None else _contiguous(bias, stream) for bias in biases],
                 None if residual is None else _contiguous(residual, stream), View(out),
                 {} if packed is None else packed, stream, here,
@@ -119,13 +131,18 @@ def _contiguous(array: Any, stream: Any) -> View:
 
 def _bordered(problem: AnyProblem, x: Any, stream: Any) -> View:
     """The image; with its border drawn in where a padding mode asks for one."""
-    first, shape = _first(problem), tuple(x.shape)
+    first = _first(problem)
     if first.padding_mode == "zeros" or not any(map(any, first.pads)):
         return View(x)
-    pads = [*first.pads, (0, 0)] if first.data_format == "channels_last" else [(0, 0), *first.pads]
+    return _drawn(first, x, first.padding_mode, stream)
+
+
+def _drawn(problem: Problem, x: Any, mode: str, stream: Any) -> View:
+    shape = tuple(x.shape)
+    pads = [*problem.pads, (0, 0)] if problem.data_format == "channels_last" else [(0, 0), *problem.pads]
     pads = [(0, 0)] * (len(shape) - len(pads)) + pads
     wide = tuple(n + before + after for n, (before, after) in zip(shape, pads, strict=True))
-    return _copied(x, wide, tuple(before for before, _ in pads), first.padding_mode, stream)
+    return _copied(x, wide, tuple(before for before, _ in pads), mode, stream)
 
 
 def _copied(array: Any, shape: tuple[int, ...], before: tuple[int, ...], mode: str, stream: Any) -> View:
@@ -144,9 +161,9 @@ def copied(array: Any) -> Any:
         return _copied(array, tuple(array.shape), (0,) * len(array.shape), "zeros", device.stream_of(array)).owner
 
 
-def place_of(array: Any) -> tuple[str, int]:
-    """Whose array it is, and on which device."""
-    return device.library_of(array), device.index_of(array)
+def place_of(array: Any) -> tuple[str, int, int]:
+    """Whose array it is, on which device, and on which stream: what is brought and packed there is ready there alone."""
+    return device.library_of(array), device.index_of(array), device.stream_number(array)
 
 
 def brought(array: Any, like: Any) -> Any:
@@ -193,7 +210,14 @@ def _job(task: Task, integer: Any = np.int64, **changes: Any) -> Job:
 
 def _geometry(problem: Problem, x: View) -> dict[str, Any]:
     last = problem.data_format == "channels_last"
-    return problem.geometry(x.shape[-1 - problem.dimensions : -1] if last else x.shape[-problem.dimensions :])
+    space = x.shape[-1 - problem.dimensions : -1] if last else x.shape[-problem.dimensions :]
+    return problem.geometry(space) | {"lines": _lines(problem)}
+
+
+def _lines(problem: Problem) -> tuple[int, int, int]:
+    """In each dimension, how many lines of taps may lie outside the image: none where there is no border, or it is drawn in."""
+    inside = problem.padding_mode != "zeros"
+    return three([0 if inside or pad == (0, 0) else taps for taps, pad in zip(problem.kernel, problem.pads, strict=True)], 0)
 
 
 def _lies(view: View, problem: Problem) -> tuple[int, int, int, tuple[int, int, int]]:
@@ -287,7 +311,10 @@ def by_tile(factory: Callable[..., Any]) -> Callable[[Task], None]:
     """One block a tile of filters and pixels; weights packed before."""
 
     def run(task: Task) -> None:
-        _run_tiles(task, factory, "whole", {})
+        task = _with_room(task)
+        sums, finish = _sums(task)
+        _run_tiles(task, factory, "whole", sums, finish, {})
+        _add_splits(task, sums)
 
     return run
 
@@ -302,17 +329,20 @@ def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
         stride = three(problem.stride)
         before = three([before for before, _ in problem.pads], 0)
         sizes = three(problem.out_space), three(problem.kernel), stride, three(problem.dilation), before
+        sums, finish = _sums(task)
         for lines in phases(*sizes):
-            _run_tiles(task, factory, lines, {
+            kernel = tuple(line.taps for line in lines)
+            _run_tiles(task, factory, lines, sums, finish, {
                 "out_space": tuple(line.outputs for line in lines),
                 "out_first": sum(line.first * step for line, step in zip(lines, out_steps, strict=True)),
                 "out_steps": tuple(s * step for s, step in zip(stride, out_steps, strict=True)),
-                "kernel": tuple(line.taps for line in lines), "before": tuple(line.before for line in lines),
+                "kernel": kernel, "lines": kernel, "before": tuple(line.before for line in lines),
                 "stride": (1, 1, 1), "dilation": tuple(line.dilation for line in lines),
                 "weight_first": tap["weight_first"]
                 + sum(line.last_tap * step for line, step in zip(lines, tap["weight_steps"], strict=True)),
                 "weight_steps": tuple(-line.step * step for line, step in zip(lines, tap["weight_steps"], strict=True)),
             })  # fmt: skip
+        _add_splits(task, sums)
 
     return run
 
@@ -323,9 +353,9 @@ def by_window(task: Task) -> None:
     threads = THREADS // 4  # a thread keeps 36 numbers, and each costs a row of memory: more, and fewer, blocks
     count = problem.batch * math.prod(-(-size // winograd.OUTPUTS) for size in problem.out_space)
     told = _job(task, np.int32)
-    panels = -(-problem.filters // tile.filters)
+    panels, slices = -(-problem.filters // tile.filters), -(-problem.channels // tile.terms)
     if (winograd, tile) not in task.packed:
-        size = panels * -(-problem.channels // tile.channels) * tile.channels * tile.filters
+        size = panels * slices * tile.terms * tile.filters
         packed = View(device.empty(task.x.owner, (winograd.WINDOW * size,)))
         ready = _replaced(told, out=packed.row, panels=panels)
         winograd.winograd_filters(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), threads, task.stream](ready)
@@ -339,13 +369,12 @@ def by_window(task: Task) -> None:
         "x": v.row, "weight": task.packed[winograd, tile].row, "out": m.row, "batch": 1, "groups": points, "channels": channels,
         "filters": filters, "space": (1, 1, count), "out_space": (1, 1, count), "kernel": (1, 1, 1), "stride": (1, 1, 1),
         "dilation": (1, 1, 1), "x_channel": count, "x_steps": (0, 0, 1), "out_filter": count, "out_steps": (0, 0, 1),
-        "panels": panels,
+        "panels": panels, "slices": slices, "split": slices,
     }  # fmt: skip
-    multiply = pointwise.tiled_pointwise(
-        problem.dtype, finisher("none", False, "identity"), tile, channels % tile.channels == 0
-    )  # fmt: skip
+    described = job.fill(product, NUMBERS[problem.dtype], np.int32)
     grid = -(-count // tile.pixels), points * panels
-    multiply[grid, tile.threads, task.stream](job.fill(product, NUMBERS[problem.dtype], np.int32))
+    multiply = pointwise.tiled_pointwise(problem.dtype, NO_EPILOGUE, tile)
+    multiply[grid, tile.threads, task.stream](described._replace(terms=_places(task, "product", described, term_place).row))
     ready = _replaced(told, x=m.row, x_channel=count, x_image=filters * count)
     kernel = winograd.winograd_tiles(problem.dtype, _finish(problem))
     kernel[_grid(filters * count, task.gpu.multiprocessors), threads, task.stream](ready)
@@ -357,28 +386,69 @@ def _replaced(told: Job, **changes: Any) -> Job:
     return told._replace(**narrow)
 
 
-def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, changes: dict[str, Any]) -> None:
+def _with_room(task: Task) -> Task:
+    """The same without padding, its border drawn in with zeros, if a window has more lines of taps than there are bits for."""
+    problem = task.problem
+    if isinstance(problem, SeparableProblem) or sum(_lines(problem)) <= LINES:
+        return task
+    whole = tuple(n + before + after for n, (before, after) in zip(problem.space, problem.pads, strict=True))
+    drawn = replace(problem, space=whole, pads=((0, 0),) * len(whole))
+    return task._replace(problem=drawn, x=_drawn(problem, task.x.owner, "zeros", task.stream))
+
+
+def _sums(task: Task) -> tuple[View, Any]:
+    """Where a tiled product puts its sums, and how it finishes them: partial ones, of splits, are not."""
+    if task.splits == 1:
+        return task.out, _finish(task.problem)
+    return View(device.empty(task.x.owner, (task.splits * task.out.count,))), NO_EPILOGUE
+
+
+def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, sums: View, finish: Any, changes: dict[str, Any]) -> None:
     """Pack the weights, unless they are kept, and launch; `part` names what of the weights the changed geometry reads."""
     problem, tile = task.problem, task.tile
-    described = _job(task, np.int32, **changes)
-    panels = -(-described.filters // tile.filters)
-    one_tap = problem.kind in ("pointwise", "separable")
-    taps = 1 if one_tap else math.prod(described.kernel)
+    one_tap = {"kernel": (1, 1, 1)} if isinstance(problem, SeparableProblem) else {}  # of the weights that are packed
+    described = _job(task, np.int32, out=sums.row, out_split=task.out.count, **changes)
+    panels = -(-int(described.filters) // tile.filters)
+    taps = math.prod(map(int, one_tap.get("kernel", described.kernel)))
+    slices = -(-int(described.channels) * taps // tile.terms)
     if (part, tile) not in task.packed:
-        padded = -(-described.channels // tile.channels) * tile.channels
-        size = described.groups * panels * taps * padded * tile.filters
-        packed = View(device.empty(task.x.owner, (max(int(size), 1),)))
-        wide = _job(task, **changes)._replace(out=packed.row, panels=panels, kernel=(1, 1, 1) if one_tap else described.kernel)
+        size = int(described.groups) * panels * slices * tile.terms * tile.filters
+        packed = View(device.empty(task.x.owner, (max(size, 1),)))
+        wide = _job(task, out=packed.row, panels=panels, slices=slices, **changes | one_tap)
         packing.filter_panels(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), THREADS, task.stream](wide)
         task.packed[part, tile] = packed
-    whole = described.channels % tile.channels == 0
+    ready = _replaced(
+        described, weight=task.packed[part, tile].row, panels=panels, slices=slices, split=max(1, -(-slices // task.splits))
+    )  # fmt: skip
     if isinstance(problem, SeparableProblem):
-        kernel = factory(problem.dtype, _finish(problem), _finish_inner(problem), tile, whole)
+        kernel = factory(problem.dtype, finish, _finish_inner(problem), tile)
     else:
-        kernel = factory(problem.dtype, _finish(problem), tile, whole)
-    grid = -(-int(described.batch) * math.prod(map(int, described.out_space)) // tile.pixels), int(described.groups) * panels
-    ready = _replaced(described, weight=task.packed[part, tile].row, panels=panels)
-    kernel[grid, tile.threads, task.stream](ready)
+        kernel = factory(problem.dtype, finish, tile)
+        ready = ready._replace(terms=_places(task, part, ready, term_place).row)
+    pixels = int(described.batch) * math.prod(map(int, described.out_space))
+    kernel[(-(-pixels // tile.pixels), int(described.groups) * panels, task.splits), tile.threads, task.stream](ready)
+
+
+def _places(task: Task, part: Any, told: Job, where: Any) -> Memory:
+    """The table of a product's terms, or pixels, two numbers of 4 bytes each; made anew if the image lies otherwise."""
+    depth, size = task.tile.terms, int(told.slices) * task.tile.terms
+    integers = tuple(value for name, value in zip(Job._fields, told, strict=True) if name not in (*ARRAYS, *job.NUMBERS))
+    kept = task.packed.get(("places", part, depth))
+    if kept is None or kept[0] != integers:
+        room = View(device.empty(task.x.owner, (2 * max(size, 1),)))
+        kept = integers, room.of("int64", max(size, 1))
+        grid = _grid(size, task.gpu.multiprocessors)
+        packing.places(where, depth)[grid, THREADS, task.stream](told._replace(terms=kept[1].row))
+        task.packed["places", part, depth] = kept
+    return kept[1]  # type: ignore[no-any-return]
+
+
+def _add_splits(task: Task, sums: View) -> None:
+    """Add up the partial sums of splits, and finish them."""
+    if task.splits > 1:
+        told = _job(task, x=sums.row, out_split=task.out.count, split=task.splits)
+        kernel = standard.add_splits(task.problem.dtype, _finish(task.problem))
+        kernel[_grid(task.out.count, task.gpu.multiprocessors), THREADS, task.stream](told)
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------
@@ -386,15 +456,76 @@ def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, changes: dict
 
 def weight_gradient(problem: Problem, x: Any, grad: Any) -> Any:
     """A convolution's gradient with respect to its weights; `problem` is what `Problem.weights` gives."""
+    from fastconv.cuda.table import implementations
+
     index = _one_device([x, grad])
-    out = device.empty(x, problem.weight_shape)
+    out, here = device.empty(x, problem.weight_shape), gpu(index)
+    choice = choose(problem, implementations(here), here.multiprocessors)
     with device.on(index):
-        stream, image, result = device.stream_of(x), View(x), View(out)
-        values = _geometry(problem, image) | {"x": image.row, "out": result.row} | _gradient(View(grad), problem)
-        values["x_first"], values["x_image"], values["x_channel"], values["x_steps"] = _lies(image, problem)
-        told = job.fill(values, NUMBERS[problem.dtype], np.int64)
-        gradients.direct_weight_gradient(problem.dtype, REDUCERS)[math.prod(problem.weight_shape), REDUCERS, stream](told)
+        tile, splits, stream = choice.division.tile, choice.division.fields.get("splits", 1), device.stream_of(x)
+        choice.implementation.kernel(
+            Task(problem, tile, splits, False, View(x), [View(grad)], [None], None, View(out), {}, stream, here)
+        )
     return out
+
+
+def by_weight(task: Task) -> None:
+    """One block a weight."""
+    kernel = gradients.direct_weight_gradient(task.problem.dtype, REDUCERS)
+    kernel[math.prod(task.problem.weight_shape), REDUCERS, task.stream](_gradient_job(task, np.int64))
+
+
+def by_term(task: Task) -> None:
+    """One block a tile of filters and terms, and a share of the pixels; the gradient packed before."""
+    task = _with_room(task)
+    problem, tile = task.problem, task.tile
+    pixels, (filters, channels, *kernel) = problem.batch * math.prod(problem.out_space), problem.weight_shape
+    terms, panels = channels * math.prod(kernel), -(-filters // problem.groups // tile.filters)
+    slices = -(-pixels // tile.terms)
+    size = problem.groups * panels * slices * tile.terms * tile.filters
+    packed = View(device.empty(task.x.owner, (max(size, 1),)))
+    wide = _gradient_job(task, np.int64, out=packed.row, panels=panels, slices=slices)
+    packing.gradient_panels(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), THREADS, task.stream](wide)
+    sums, _ = _sums(task)
+    table = _places(task, "pixels", _gradient_job(task, np.int32, slices=slices), pixel_place)
+    told = _gradient_job(
+        task, np.int32, weight=packed.row, terms=table.row, panels=panels, slices=slices, split=max(1, -(-slices // task.splits)),
+        out=sums.row, out_split=task.out.count, **_as_result(terms),
+    )  # fmt: skip
+    multiply = gradients.tiled_weight_gradient(problem.dtype, tile)
+    multiply[(-(-terms // tile.pixels), problem.groups * panels, task.splits), tile.threads, task.stream](told)
+    _add_gradients(task, sums, terms)
+
+
+def by_plane(task: Task) -> None:
+    """One block a filter and a share of the patches."""
+    problem, patch = task.problem, task.tile
+    sums, _ = _sums(task)
+    told = _gradient_job(task, np.int32, out=sums.row, split=task.splits)
+    kernel = gradients.tiled_depthwise_weight_gradient(problem.dtype, patch)
+    kernel[(task.splits, problem.filters), patch.threads, task.stream](told)
+    _add_gradients(task, sums, math.prod(problem.kernel))
+
+
+def _gradient_job(task: Task, integer: Any, **changes: Any) -> Job:
+    """The job of a gradient: an image, the gradient of its convolution, and where that of the weights goes."""
+    problem = task.problem
+    x_first, x_image, x_channel, x_steps = _lies(task.x, problem)
+    lies = {"x_first": x_first, "x_image": x_image, "x_channel": x_channel, "x_steps": x_steps}
+    values = _geometry(problem, task.x) | {"x": task.x.row, "out": task.out.row} | _gradient(task.weights[0], problem) | lies
+    return job.fill(values | changes, NUMBERS[problem.dtype], integer)
+
+
+def _as_result(terms: int) -> dict[str, Any]:
+    """Weights as the result of a product: a row of terms for each filter."""
+    return {"batch": 1, "out_space": (1, 1, terms), "out_filter": terms, "out_steps": (0, 0, 1)}
+
+
+def _add_gradients(task: Task, sums: View, terms: int) -> None:
+    if task.splits > 1:
+        told = _gradient_job(task, np.int64, x=sums.row, out_split=task.out.count, split=task.splits, **_as_result(terms))
+        kernel = standard.add_splits(task.problem.dtype, NO_EPILOGUE)
+        kernel[_grid(task.out.count, task.gpu.multiprocessors), THREADS, task.stream](told)
 
 
 def bias_gradient(grad: Any, dimensions: int, data_format: str) -> Any:

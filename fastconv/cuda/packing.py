@@ -1,7 +1,7 @@
 """Layouts on the device: weights to panels, arrays without gaps, images with their border drawn in. One thread a number.
 
-Only what a kernel cannot read as it is comes here: tiled products want a slice of weights as one run, a bias or residual wants no
-gaps, and `padding_mode` a border that shows more of the image. Nothing passes through the host.
+Only what a kernel cannot read as it is comes here: tiled products want a slice of weights as one run and a table of their terms, a
+bias or residual wants no gaps, and `padding_mode` a border that shows more of the image. Nothing passes through the host.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS
+from fastconv.cuda.indices import FLOATS, gradient_at, i4, i8, u4
 from fastconv.cuda.tiles import Tile
 
 # How a coordinate beyond an image of n is found in it; MODES numbers them for the kernel.
@@ -20,18 +20,16 @@ Five = tuple[int, int, int, int, int]
 
 @lru_cache(maxsize=32)
 def filter_panels(dtype: str, tile: Tile) -> Any:
-    """[group][panel][tap, slice of channels, channel][filter], filled up with zeros to whole slices and panels, into job.out."""
-    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.channels
+    """[group][panel][channel, tap][filter], filled up with zeros to whole slices and panels, into job.out."""
+    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
 
     @kernel()
     def filter_panels(job):
         (_, taps_a, taps_b), (step_e, step_a, step_b) = job.kernel, job.weight_steps
-        channels = (job.channels + depth - 1) // depth * depth
-        taps = job.kernel[0] * taps_a * taps_b
-        for o in range(cuda.grid(1), job.groups * job.panels * taps * channels * rows, cuda.gridsize(1)):
-            f, c, tap = o % rows, o // rows % channels, o // (rows * channels) % taps
-            panel = o // (rows * channels * taps)
-            g, f = panel // job.panels, panel % job.panels * rows + f
+        terms, taps = job.slices * depth, job.kernel[0] * taps_a * taps_b
+        for o in range(cuda.grid(1), job.groups * job.panels * terms * rows, cuda.gridsize(1)):
+            f, q, panel = o % rows, o // rows % terms, o // (rows * terms)
+            g, f, c, tap = panel // job.panels, panel % job.panels * rows + f, q // taps, q % taps
             number = zero
             if f < job.filters and c < job.channels:
                 w = job.weight_first + g * job.weight_group + f * job.weight_filter + c * job.weight_channel
@@ -39,6 +37,38 @@ def filter_panels(dtype: str, tile: Tile) -> Any:
             job.out[o] = number
 
     return filter_panels
+
+
+@lru_cache(maxsize=32)
+def gradient_panels(dtype: str, tile: Tile) -> Any:
+    """The same of a gradient, [group][panel][pixel of all images][filter]."""
+    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
+
+    @kernel()
+    def gradient_panels(job):
+        pixels, padded = job.batch * job.out_space[0] * job.out_space[1] * job.out_space[2], job.slices * depth
+        for o in range(cuda.grid(1), job.groups * job.panels * padded * rows, cuda.gridsize(1)):
+            f, p, panel = o % rows, o // rows % padded, o // (rows * padded)
+            g, f = panel // job.panels, panel % job.panels * rows + f
+            number = zero
+            if f < job.filters and p < pixels:
+                number = job.grad[gradient_at(job, p)[0] + (g * job.filters + f) * job.grad_channel]
+            job.out[o] = number
+
+    return gradient_panels
+
+
+@lru_cache(maxsize=8)
+def places(place_of: Any, depth: int) -> Any:
+    """The table of what a tiled product adds up, terms or pixels: a number each, lines in its upper half, offset in its lower."""
+
+    @kernel()
+    def places(job):
+        for o in range(cuda.grid(1), job.slices * depth, cuda.gridsize(1)):
+            offset, lines = place_of(job, i4(0), i4(o))
+            job.terms[o] = i8(lines) << 32 | i8(u4(offset))
+
+    return places
 
 
 class Copy(NamedTuple):
@@ -56,9 +86,11 @@ class Copy(NamedTuple):
 
 @function
 def within(p, n, mode):
-    """Where in a line of n numbers the border shows number p, at most n before it or behind."""
+    """Where in a line of n numbers the border shows number p, at most n before it or behind; -1 where it shows a zero."""
     if p >= 0 and p < n:
         return p
+    if mode == 0:
+        return -1
     if mode == 1:
         return -p if p < 0 else 2 * n - 2 - p
     if mode == 2:
@@ -77,6 +109,9 @@ def copy(task):
     for o in range(cuda.grid(1), count, cuda.gridsize(1)):
         p0, p1, p2 = o // (d1 * d2 * d3 * d4), o // (d2 * d3 * d4) % d1, o // (d3 * d4) % d2
         p3, p4 = o // d4 % d3, o % d4
-        place = within(p0 - b0, task.sizes[0], task.mode) * s0 + within(p1 - b1, n1, task.mode) * s1
-        place += within(p2 - b2, n2, task.mode) * s2 + within(p3 - b3, n3, task.mode) * s3 + within(p4 - b4, n4, task.mode) * s4
-        task.out[o] = task.source[task.first + place]
+        p0, p1, p2 = within(p0 - b0, task.sizes[0], task.mode), within(p1 - b1, n1, task.mode), within(p2 - b2, n2, task.mode)
+        p3, p4 = within(p3 - b3, n3, task.mode), within(p4 - b4, n4, task.mode)
+        if p0 >= 0 and p1 >= 0 and p2 >= 0 and p3 >= 0 and p4 >= 0:
+            task.out[o] = task.source[task.first + p0 * s0 + p1 * s1 + p2 * s2 + p3 * s3 + p4 * s4]
+        else:
+            task.out[o] = 0

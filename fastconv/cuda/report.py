@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import multiprocessing
 import os
 import re
@@ -25,8 +24,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastconv.plan import choose
-from fastconv.problem import DTYPES, SeparableProblem
+from fastconv.problem import DTYPES
 
 INSTALL = "python -m pip install 'fastconv[cuda-report]'"
 CAPABILITIES = (80, 90)
@@ -102,7 +103,7 @@ class Compiled:
         ]  # fmt: skip
 
 
-SAME_CODE = {"tiled_atrous": "tiled_standard", "tiled_transposed": "tiled_standard"}
+SAME_CODE = dict.fromkeys(("tiled_pointwise", "tiled_atrous", "tiled_transposed"), "tiled_standard")  # by another name
 HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "shared", "occupancy", "FMA share"]
 
 
@@ -110,10 +111,9 @@ HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "sh
 
 
 def variants(capability: int) -> Iterator[Variant]:
-    """Every kernel, with the tiles of a capability, a bias per channel and a ReLU."""
+    """Every kernel, once, with the tiles of a capability, a bias per channel and a ReLU."""
     from fastconv.cuda import depthwise, gradients, launch, packing, pointwise, separable, standard, table, transposed, winograd
-    from fastconv.cuda.indices import finisher, inner_finisher
-    from fastconv.cuda.tiles import Patch
+    from fastconv.cuda.indices import finisher, inner_finisher, pixel_place, term_place
 
     finish, inner = finisher("channel", False, "clip"), inner_finisher("channel", "clip")
 
@@ -126,18 +126,19 @@ def variants(capability: int) -> Iterator[Variant]:
 
     for dtype in DTYPES:
         for tile in table.tiles(capability, dtype):
-            for whole in (True, False):
-                kernel = standard.tiled_standard(dtype, finish, tile, whole)
-                yield variant("tiled_standard" + ("" if whole else ", ragged"), dtype, kernel, tile.threads, False, tile)
-            kernel = pointwise.tiled_pointwise(dtype, finish, tile, True)
-            yield variant("tiled_pointwise", dtype, kernel, tile.threads, False, tile)
-            kernel = separable.tiled_separable(dtype, finish, inner, tile, True)
+            kernel = standard.tiled_standard(dtype, finish, tile)
+            yield variant("tiled_standard", dtype, kernel, tile.threads, False, tile)
+            kernel = separable.tiled_separable(dtype, finish, inner, tile)
             yield variant("tiled_separable", dtype, kernel, tile.threads, False, tile)
+            kernel = gradients.tiled_weight_gradient(dtype, tile)
+            yield variant("tiled_weight_gradient", dtype, kernel, tile.threads, False, tile)
         for taps in table.WINDOWS:
             for stride in table.STRIDES:
-                patch = Patch(taps, stride, table.ACROSS, table.DOWN, table.ROWS)
+                patch = table.patch(SimpleNamespace(kernel=taps, stride=stride, dtype=dtype))
                 kernel = depthwise.tiled_depthwise(dtype, finish, patch)
                 yield variant("tiled_depthwise", dtype, kernel, patch.threads, False, patch)
+                kernel = gradients.tiled_depthwise_weight_gradient(dtype, patch)
+                yield variant("tiled_depthwise_weight_gradient", dtype, kernel, patch.threads, False, patch)
         big = table.tiles(capability, dtype)[0]
         for kernel in (
             winograd.winograd_windows(dtype), winograd.winograd_tiles(dtype, finish), winograd.winograd_filters(dtype, big),
@@ -146,9 +147,12 @@ def variants(capability: int) -> Iterator[Variant]:
         for kernel in (
             standard.direct_standard(dtype, finish), pointwise.direct_pointwise(dtype, finish),
             depthwise.direct_depthwise(dtype, finish), transposed.direct_transposed(dtype, finish),
-            gradients.direct_slope("clip"), gradients.direct_map_gradient, packing.filter_panels(dtype, big),
+            gradients.direct_slope("clip"), gradients.direct_map_gradient, standard.add_splits(dtype, finish),
+            packing.filter_panels(dtype, big), packing.gradient_panels(dtype, big),
         ):  # fmt: skip
             yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS)
+        for what, where in (("terms", term_place), ("pixels", pixel_place)):
+            yield variant(f"places of {what}", dtype, packing.places(where, big.terms), launch.THREADS, False)
         slab = separable.direct_separable(dtype, finish, inner, table.SLAB)
         yield variant("direct_separable", dtype, slab, table.SLAB.threads, False, table.SLAB)
         yield variant("copy", dtype, packing.copy, launch.THREADS, argument=copy_type(dtype))
@@ -167,6 +171,7 @@ def job_type(dtype: str, wide: bool) -> Any:
     number, integer = FLOATS[dtype], types.int64 if wide else types.int32
     kinds: dict[str, Any] = dict.fromkeys(ARRAYS, types.Array(number, 1, "C")) | dict.fromkeys(NUMBERS, number)
     kinds |= dict.fromkeys(THREES, types.UniTuple(integer, 3))
+    kinds["terms"] = types.Array(types.int64, 1, "C")
     return types.NamedTuple([kinds.get(name, integer) for name in Job._fields], Job)
 
 
@@ -359,34 +364,26 @@ def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
     """For every layer of the benchmarks whose kernel the report has, on each product."""
     from fastconv.bench.layers import LAYERS, MORE_LAYERS
     from fastconv.cuda.launch import Gpu
-    from fastconv.cuda.table import blocks, implementations, transformed, winograd_product
+    from fastconv.cuda.table import implementations, slices, winograd_product
+    from fastconv.cuda.tiles import Tile
 
     shares = {(c.name, c.dtype, c.tile, c.capability): c.share for c in found if c.share}
     for product, about in PRODUCTS.items():
         here, most = Gpu(about.capability, about.multiprocessors), MULTIPROCESSORS[about.capability]
         for name, problem in (LAYERS | MORE_LAYERS).items():
-            if problem.kind == "weights":
-                continue
             meant, implementation, division, _ = choose(problem, implementations(here), about.multiprocessors)
-            tile, last, moved = (
-                division.tile,
-                problem.pointwise if isinstance(problem, SeparableProblem) else problem,
-                problem.bytes,
-            )
-            kernel, items = SAME_CODE.get(implementation.name, implementation.name), division.items
+            kernel, multiplied, tile = SAME_CODE.get(implementation.name, implementation.name), problem, division.tile
             if kernel == "winograd_4x4":
-                kernel, last = "tiled_pointwise", winograd_product(meant)
-                items, moved = blocks(last, tile), moved + 2 * transformed(last) * 4
-            share = shares.get((kernel, problem.dtype, str(tile), about.capability))
+                kernel, multiplied = SAME_CODE["tiled_pointwise"], winograd_product(meant)
+            share = shares.get((kernel, problem.dtype, str(tile or ""), about.capability))
             if share is None:
                 continue
-            if kernel == "tiled_depthwise":
-                busiest = problem.operations / 2 / about.multiprocessors
-            else:
-                depth = -(-last.channels // last.groups // tile.channels) * tile.channels * math.prod(last.kernel)
-                depth /= math.prod(last.stride) if last.operation == "transposed" else 1
-                busiest = -(-items // about.multiprocessors) * tile.filters * tile.pixels * depth
+            busiest = problem.operations / 2 / about.multiprocessors
+            if isinstance(tile, Tile):
+                terms = slices(multiplied, tile, division.fields.get("splits", 1)) * tile.terms
+                busiest = -(-division.items // about.multiprocessors) * tile.filters * tile.pixels * terms
             rate = min(most.lanes, share * most.issues) * about.clock * 1e9
+            moved = problem.bytes + 2 * division.scratch * np.dtype(problem.dtype).itemsize
             yield Estimate(name, implementation.name, product, busiest / rate, moved / (about.bandwidth * 1e9))
 
 
@@ -402,6 +399,8 @@ def report(capabilities: Sequence[int], names: Sequence[str], *, as_json: bool =
     console = Console()
     console.table("Compiled without a device; bytes spilled and shared, share of the main loop's instructions", HEADS,
                   [c.row() for c in found])  # fmt: skip
+    for name, same in SAME_CODE.items():
+        console.line(f"{name}: the machine code of {same}")
     if guessed:
         rows = [[e.layer, e.kernel, e.product, f"{e.seconds * 1e6:.1f}", e.limit] for e in guessed]
         console.table("ESTIMATES, never measured: the least time by data sheet and machine code",

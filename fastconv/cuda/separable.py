@@ -81,13 +81,22 @@ def direct_separable(dtype: str, finish: Any, finish_inner: Any, slab: Slab) -> 
 
 
 @function
-def locate_image(job, image, z, i, j, e, a, b):
-    """A window is never wholly outside: where its image begins."""
-    return image
+def image_place(job, g, p):
+    """Of the p-th pixel: whether there is one, where its image begins, and the corner of its window."""
+    (_, stride_i, stride_j), (_, before_i, before_j) = job.stride, job.before
+    n, z, i, j = pixel_of(job, p)
+    return n < job.batch, i4(job.x_first + n * job.x_image), z, i4(i * stride_i - before_i), i4(j * stride_j - before_j)
 
 
 @lru_cache(maxsize=256)
-def tiled_separable(dtype: str, finish: Any, finish_inner: Any, tile: Tile, whole: bool) -> Any:
+def tiled_separable(dtype: str, finish: Any, finish_inner: Any, tile: Tile) -> Any:
     """One block a tile of filters and pixels. Pointwise weights from packing.filter_panels, depthwise ones as they come."""
-    value = depthwise_value(dtype, finish_inner)
-    return tiled_standard(dtype, finish, tile, whole, one_tap=True, locate=locate_image, value=value)
+    zero, value = FLOATS[dtype](0), depthwise_value(dtype, finish_inner)
+
+    @function
+    def number(job, place, term, k):
+        live, image, z, i, j = place
+        c = i4(term + k)
+        return value(job, image, z, i, j, c) if live and c < job.channels else zero
+
+    return tiled_standard(dtype, finish, tile, image_place, number)

@@ -7,7 +7,7 @@ measured on a device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from fastconv.cpu.toom import F4
 from fastconv.cpu.winograd import error_bound
 from fastconv.cuda import atrous, depthwise, launch, pointwise, separable, standard, transposed
+from fastconv.cuda.indices import LINES
 from fastconv.cuda.launch import Gpu
 from fastconv.cuda.tiles import Patch, Slab, Tile
 from fastconv.cuda.winograd import OUTPUTS, WINDOW
@@ -24,9 +25,9 @@ from fastconv.plan import AnyProblem, Division, Implementation
 from fastconv.problem import SeparableProblem
 
 # Capability: dtype: tiles of the implicit matrix product. 168 registers a thread let three blocks of 128 threads share the 65,536
-# of a multiprocessor, and leave 40 beside sums and operands, which no kernel of float32 spills. 16 channels a slice: one barrier
+# of a multiprocessor, and leave 40 beside sums and operands, which no kernel of float32 spills. 16 terms a slice: one barrier
 # in 1,024 multiply-adds. The small tiles are for layers whose large ones would leave multiprocessors idle. float64 sums take
-# 128 registers; 8 channels keep the slice under way small. From 9.0 on the same fits; older ones get the first that is listed.
+# 128 registers; 8 terms keep the slice under way small. From 9.0 on the same fits; older ones get the first that is listed.
 TILES: dict[int, dict[str, tuple[Tile, ...]]] = {
     80: {
         "float32": (Tile(128, 64, 16, 168), Tile(64, 64, 16, 168)),
@@ -38,17 +39,22 @@ TILES: dict[int, dict[str, tuple[Tile, ...]]] = {
     },
 }
 # Windows that tiled_depthwise has code for: those of MobileNet, EfficientNet and ConvNeXt. A warp is a row of 32 columns, so
-# that its loads are whole lines; four rows a thread read 18 numbers for 36 multiply-adds of 3x3, and 7x7 fits registers still.
+# that its loads are whole lines; four rows a thread read 18 numbers for 36 multiply-adds of 3x3, and 7x7 fits registers still, but
+# of float64 with stride 2, whose 91 numbers are 182 registers beside 98 of weights: one row has 49.
 WINDOWS = ((3, 3), (5, 5), (7, 7))
 STRIDES = ((1, 1), (2, 2))
-ACROSS, DOWN, ROWS = 32, 4, 4
+ACROSS, DOWN, ROWS, ROWS_OF_LARGE = 32, 4, 4, 2
 SLAB = Slab(8, 32, 16)  # of direct_separable: a warp a filter, so that all its lanes read one weight
 INT32 = 2**31 - 2**20  # numbers of an array that 32-bit indices reach, with room for what lies beyond a tile's edge
 GRID_ROWS = 65_535  # the most blocks of a grid's second dimension
 LANES = 64  # multiply-adds that a multiprocessor of 8.0 does in a cycle
 DIRECT = 46  # instructions of direct_standard for each multiply-add, by its machine code
 BYTES = 10  # that a multiprocessor's share of the memory moves in a cycle: 1,555 GB/s for 108 of them at 1.41 GHz
-TILED = 1.25  # and of the implicit matrix product
+TILED = 1.2  # and of the implicit matrix product
+# Terms are split among blocks where that takes fewer cycles: at least so many slices for each, that what happens before and after
+# them stays small, in up to so many rounds of all multiprocessors. Another launch, which adds up, takes 2 us, it is assumed.
+LEAST_SLICES, MOST_ROUNDS, LAUNCH = 4, 4, 3_000
+RESIDENT = 4  # blocks of tiled_depthwise_weight_gradient that share a multiprocessor: 128 threads of up to 128 registers
 
 
 def tiles(capability: int, dtype: str) -> tuple[Tile, ...]:
@@ -59,7 +65,14 @@ def tiles(capability: int, dtype: str) -> tuple[Tile, ...]:
 
 def patch(problem: Any) -> Patch:
     """Of tiled_depthwise."""
-    return Patch(problem.kernel, problem.stride, ACROSS, DOWN, ROWS)
+    large = problem.dtype == "float64" and problem.kernel == (7, 7) and problem.stride == (2, 2)
+    return Patch(problem.kernel, problem.stride, ACROSS, DOWN, ROWS_OF_LARGE if large else ROWS)
+
+
+def patches(problem: Any) -> int:
+    """Of a plane of the result."""
+    rows, (height, width) = patch(problem).rows, problem.out_space
+    return -(-height // (DOWN * rows)) * -(-width // ACROSS)
 
 
 # Which problems --------------------------------------------------------------------------------------------------------
@@ -81,7 +94,18 @@ def _dense(problem: Any) -> str | None:
     last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
     if last.groups * -(-last.filters // last.groups // 64) > GRID_ROWS:
         return f"has a row of blocks for each group, and here are {last.groups:,}"
-    return _reachable(problem)
+    if last.operation == "transposed" and sum(-(-k // s) for k, s in zip(last.kernel, last.stride, strict=True)) > LINES:
+        return f"counts {LINES} lines of taps of a phase, this window is {last.kernel}, stride {last.stride}"
+    packed = _packed(problem)
+    return f"indexes by 32 bits, and packs a factor to {packed:,} numbers" if packed > INT32 else _reachable(problem)
+
+
+def _packed(problem: Any) -> int:
+    """Numbers of the factor that is packed, weights or a gradient, if the panels are those of the largest tile."""
+    groups, filters, _, terms = product_of(problem)
+    phases = math.prod(problem.stride) if problem.kind == "transposed" else 1
+    largest = max((tile for known in TILES.values() for tile in known[problem.dtype]), key=lambda tile: tile.filters)
+    return phases * groups * _padded(filters, largest.filters) * _padded(terms, largest.terms)  # type: ignore[no-any-return]
 
 
 def _windows_suit(problem: Any) -> str | None:
@@ -110,6 +134,8 @@ def _window(problem: Any) -> str | None:
         return "computes planes without dilation"
     if problem.kernel not in WINDOWS or problem.stride not in STRIDES:
         return f"has windows of {WINDOWS} and strides of {STRIDES}, this is {problem.kernel}, stride {problem.stride}"
+    if problem.channels != problem.groups:
+        return "computes depthwise layers"
     if problem.data_format == "channels_last" and problem.algorithm == "auto":
         return "reads neighbouring columns, and channels last they are not neighbours in memory"
     if problem.batch * problem.filters > GRID_ROWS:
@@ -120,26 +146,65 @@ def _window(problem: Any) -> str | None:
 # What they cost --------------------------------------------------------------------------------------------------------
 
 
-def blocks(problem: Any, tile: Tile) -> int:
-    """Of an implicit matrix product."""
+def product_of(problem: Any) -> tuple[int, int, int, int]:
+    """(groups, filters, pixels, terms) of the matrix product that a problem is; of weights, pixels and terms are exchanged."""
     last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
-    pixels = problem.batch * math.prod(problem.out_space)
-    return -(-pixels // tile.pixels) * last.groups * -(-last.filters // last.groups // tile.filters)
-
-
-def _tile_cycles(problem: Any, tile: Tile, multiprocessors: int) -> float:
-    """The busiest multiprocessor's: whole tiles, filled or not, of whole slices."""
-    last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
-    channels = -(-last.channels // last.groups // tile.channels) * tile.channels
-    depth = channels * math.prod(last.kernel)
+    pixels, terms = problem.batch * math.prod(problem.out_space), last.channels // last.groups * math.prod(last.kernel)
     if last.operation == "transposed":
-        depth /= math.prod(last.stride)
-    rounds = -(-blocks(problem, tile) // multiprocessors)
-    return rounds * tile.filters * tile.pixels * depth * TILED / LANES
+        terms = -(-terms // math.prod(last.stride))  # of a phase, on the average
+    if last.operation == "weights":
+        pixels, terms = terms, pixels
+    return last.groups, last.filters // last.groups, pixels, terms
 
 
-def _best_tile(problem: Any, here: Gpu) -> Tile:
-    return min(tiles(here.capability, problem.dtype), key=lambda tile: _tile_cycles(problem, tile, here.multiprocessors))
+def blocks(problem: Any, tile: Tile) -> int:
+    """Of an implicit matrix product whose terms are not split."""
+    groups, filters, pixels, _ = product_of(problem)
+    return -(-pixels // tile.pixels) * groups * -(-filters // tile.filters)
+
+
+def slices(problem: Any, tile: Tile, splits: int = 1) -> int:
+    """Of its terms, that a block computes."""
+    whole = -(-product_of(problem)[3] // tile.terms)
+    return -(-whole // splits)
+
+
+def _padded(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+def _tile_cycles(problem: Any, tiling: tuple[Tile, int], multiprocessors: int) -> float:
+    """The busiest multiprocessor's: whole tiles, filled or not, of whole slices; and what it takes to add up splits."""
+    tile, splits = tiling
+    rounds = -(-blocks(problem, tile) * splits // multiprocessors)
+    cycles = rounds * tile.filters * tile.pixels * slices(problem, tile, splits) * tile.terms * TILED / LANES
+    if splits == 1:
+        return cycles
+    return cycles + LAUNCH + 2 * splits * _sums(problem) * np.dtype(problem.dtype).itemsize / BYTES / multiprocessors
+
+
+def _sums(problem: Any) -> int:
+    groups, filters, pixels, _ = product_of(problem)
+    return groups * filters * pixels
+
+
+def _splits(problem: Any, tile: Tile, multiprocessors: int) -> Iterator[int]:
+    """None, and as many as give every multiprocessor one block, two, ..."""
+    most = min(slices(problem, tile) // LEAST_SLICES, INT32 // max(1, _sums(problem)), GRID_ROWS)
+    yield 1
+    for rounds in range(1, MOST_ROUNDS + 1):
+        splits = min(rounds * multiprocessors // max(1, blocks(problem, tile)), most)
+        if splits > 1:
+            yield splits
+
+
+def _best_tile(problem: Any, here: Gpu, whole: bool = False) -> tuple[Tile, int]:
+    """The tile, and the number of splits, of the fewest cycles; `whole` asks for one."""
+    return min(
+        ((tile, splits) for tile in tiles(here.capability, problem.dtype)
+         for splits in ((1,) if whole else _splits(problem, tile, here.multiprocessors))),
+        key=lambda tiling: _tile_cycles(problem, tiling, here.multiprocessors),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=16)
@@ -151,34 +216,55 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
             return problem.operations / 2 * DIRECT / (here.multiprocessors * LANES)
 
         def divide(problem: Any, multiprocessors: int) -> Division:
-            return Division(1, tile=SLAB if kind == "separable" else None)
+            outputs = math.prod(problem.weight_shape if kind == "weights" else problem.out_shape)
+            if kind == "separable":
+                return Division(-(-outputs // SLAB.threads), tile=SLAB, fields={"shared": SLAB.shared_numbers})
+            if kind == "weights":
+                return Division(outputs, fields={"shared": launch.REDUCERS})
+            return Division(-(-outputs // launch.THREADS))
 
         refuse = _reachable if kind == "separable" else _never
-        return Implementation(f"direct_{kind}", "direct", (kind,), run, _unpacked, divide, "outputs", refuse, cycles=cycles)
+        name = "direct_weight_gradient" if kind == "weights" else f"direct_{kind}"
+        return Implementation(name, "direct", (kind,), run, _unpacked, divide, "outputs", refuse, cycles=cycles)
 
     def tiled(kind: str, run: Any, refuse: Callable[[Any], str | None] = _dense) -> Implementation:
         def divide(problem: Any, multiprocessors: int) -> Division:
-            tile = _best_tile(problem, here)
-            return Division(blocks(problem, tile), tile=tile)
+            tile, splits = _best_tile(problem, here)
+            scratch = splits * _sums(problem) if splits > 1 else 0
+            fields = {"splits": splits, "shared": tile.shared_numbers}
+            return Division(blocks(problem, tile) * splits, scratch=scratch, tile=tile, fields=fields)
 
         def cycles(problem: Any) -> float:
             return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
 
-        return Implementation(
-            f"tiled_{kind}", "tiled", (kind,), run, _unpacked, divide, "pixels and filters", refuse, cycles=cycles
-        )
+        name = "tiled_weight_gradient" if kind == "weights" else f"tiled_{kind}"
+        return Implementation(name, "tiled", (kind,), run, _unpacked, divide, "pixels and filters", refuse, cycles=cycles)
 
     def divide_planes(problem: Any, multiprocessors: int) -> Division:
-        return Division(problem.batch * problem.filters, tile=patch(problem))
+        tile = patch(problem)
+        fields = {"shared": tile.shared_numbers}
+        return Division(problem.batch * problem.filters * patches(problem), tile=tile, fields=fields)
+
+    def divide_gradient(problem: Any, multiprocessors: int) -> Division:
+        """As many shares of the patches as fill every multiprocessor, if there are so many."""
+        splits = max(1, min(problem.batch * patches(problem), RESIDENT * multiprocessors // problem.filters))
+        scratch = splits * problem.filters * math.prod(problem.kernel) if splits > 1 else 0
+        tile = patch(problem)
+        fields = {"splits": splits, "shared": tile.shared_numbers + math.prod(tile.taps) * tile.threads // 2}
+        return Division(problem.filters * splits, scratch=scratch, tile=tile, fields=fields)
 
     def divide_windows(problem: Any, multiprocessors: int) -> Division:
-        return Division(1, tile=_best_tile(winograd_product(problem), here))
+        product = winograd_product(problem)
+        tile, _ = _best_tile(product, here, whole=True)
+        fields = {"shared": tile.shared_numbers}
+        return Division(blocks(product, tile), scratch=transformed(product), tile=tile, fields=fields)
 
     def window_cycles(problem: Any) -> float:
         """The product's, and the time of what passes through memory on its way, written and read."""
         product = winograd_product(problem)
         moved = 2 * transformed(product) * np.dtype(problem.dtype).itemsize
-        return _tile_cycles(product, _best_tile(product, here), here.multiprocessors) + moved / BYTES / here.multiprocessors
+        best = _best_tile(product, here, whole=True)
+        return _tile_cycles(product, best, here.multiprocessors) + moved / BYTES / here.multiprocessors
 
     return (
         Implementation(
@@ -194,12 +280,18 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
         tiled("atrous", launch.by_tile(atrous.tiled_atrous)),
         tiled("standard", launch.by_tile(standard.tiled_standard)),
         tiled("transposed", launch.by_phase(transposed.tiled_transposed)),
+        Implementation(
+            "tiled_depthwise_weight_gradient", "tiled", ("weights",), launch.by_plane, _unpacked, divide_gradient, "columns",
+            _window,
+        ),
+        tiled("weights", launch.by_term),
         direct("pointwise", launch.by_output(pointwise.direct_pointwise)),
         direct("depthwise", launch.by_output(depthwise.direct_depthwise)),
         direct("separable", launch.by_slab(separable.direct_separable)),
         direct("atrous", launch.by_output(atrous.direct_atrous)),
         direct("standard", launch.by_output(standard.direct_standard)),
         direct("transposed", launch.by_output(transposed.direct_transposed)),
+        direct("weights", launch.by_weight),
     )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ MICRO, SUMS = 8, 64  # a thread keeps the sums of so many filters by as many pix
 
 @dataclass(frozen=True)
 class Tile:
-    """A block's tile of an implicit matrix product: filters x pixels, `channels` at a time; at most `registers` a thread."""
+    """A block's tile of an implicit matrix product: filters x pixels, `terms` at a time; at most `registers` a thread."""
 
     filters: int
     pixels: int
-    channels: int
+    terms: int
     registers: int | None = None
 
     @property
@@ -35,8 +35,17 @@ class Tile:
     def warps_across(self) -> int:
         return self.pixels // MICRO // self.lanes_across
 
+    @property
+    def shared_numbers(self) -> int:
+        """In shared memory: two slices of both factors."""
+        return 2 * self.terms * (self.filters + self.pixels)
+
+    @property
+    def words(self) -> str:
+        return f"{self.filters} filters by {self.pixels} pixels, {self.terms} terms at a time, of {self.threads} threads"
+
     def __str__(self) -> str:
-        return f"{self.filters}x{self.pixels}x{self.channels}"
+        return f"{self.filters}x{self.pixels}x{self.terms}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,14 @@ class Patch:
             (self.across - 1) * self.stride[1] + self.taps[1],
         )
 
+    @property
+    def shared_numbers(self) -> int:
+        return self.halo[0] * self.halo[1]
+
+    @property
+    def words(self) -> str:
+        return f"{self.down * self.rows} rows by {self.across} columns of a plane, of {self.threads} threads"
+
     def __str__(self) -> str:
         kernel, step = "x".join(map(str, self.taps)), self.stride[0]
         return f"{self.down * self.rows}x{self.across} of {kernel}" + (f" stride {step}" if step > 1 else "")
@@ -81,6 +98,14 @@ class Slab:
     @property
     def threads(self) -> int:
         return self.filters * self.pixels
+
+    @property
+    def shared_numbers(self) -> int:
+        return self.channels * self.pixels
+
+    @property
+    def words(self) -> str:
+        return f"{self.filters} filters by {self.pixels} pixels, {self.channels} channels at a time, of {self.threads} threads"
 
     def __str__(self) -> str:
         return f"{self.filters}x{self.pixels}x{self.channels}"

@@ -74,7 +74,7 @@ def tile_of(job, t):
 @lru_cache(maxsize=4)
 def winograd_filters(dtype: str, tile: Tile) -> Any:
     """Filters to points, u = G w G', of one filter and channel a thread, to [point][panel][channel][filter]; zeros beyond."""
-    floats, zero, rows, depth = FLOATS[dtype], FLOATS[dtype](0), tile.filters, tile.channels
+    floats, zero, rows, depth = FLOATS[dtype], FLOATS[dtype](0), tile.filters, tile.terms
     _, _, from_taps = transforms(dtype)
 
     @kernel()

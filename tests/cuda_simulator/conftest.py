@@ -19,7 +19,7 @@ if cuda.is_available():
     EVERY = {"TILES": table.TILES, "ACROSS": table.ACROSS, "DOWN": table.DOWN, "SLAB": table.SLAB}
     # Two 4-pixel halves of a micro-tile, 8 rows of them: 8 threads. Slices of 4 channels, so that loops run over many of them.
     small = tiles.Tile(64, 8, 4)
-    FEW = {"TILES": {80: {"float32": (small,), "float64": (small,)}}, "ACROSS": 4, "DOWN": 2, "SLAB": tiles.Slab(4, 16, 3)}
+    FEW = {"TILES": {80: {"float32": (small,), "float64": (small,)}}, "ACROSS": 4, "DOWN": 2, "SLAB": tiles.Slab(8, 4, 3)}
     if cuda.simulated():
         launch.THREADS, launch.BLOCKS, launch.REDUCERS = 8, 2, 4
         launch.gpu = lambda index: launch.Gpu(80, 1)

@@ -10,7 +10,7 @@ from cases import arrays, call, parse
 
 import fastconv as fc
 from fastconv import cuda
-from fastconv.problem import Problem
+from fastconv.problem import Problem, SeparableProblem
 
 pytestmark = pytest.mark.skipif(not cuda.is_available(), reason=f"no CUDA: {cuda.why_not()}")
 if cuda.is_available():
@@ -45,11 +45,7 @@ def test_gradients(text):
     problem, given = made(text)
     x, w = given["x"], given["weight"]
     g = cases.whole_numbers(np.random.default_rng(1), problem.out_shape, problem.dtype)
-    name = f"{'conv_transpose' if problem.operation == 'transposed' else 'conv'}{problem.dimensions}d"
-    sizes = {"stride": problem.stride, "padding": problem.pads, "dilation": problem.dilation, "groups": problem.groups}
-    if problem.operation == "transposed":
-        sizes["output_padding"] = problem.output_padding
-    sizes["data_format"] = problem.data_format
+    name, sizes = geometry_of(problem)
     for what, arguments in (("input", (x.shape, w, g)), ("weight", (x, w.shape, g))):
         want = getattr(fc.reference, f"{name}_{what}")(*arguments, **sizes)
         moved = [there(a) if isinstance(a, np.ndarray) else a for a in arguments]
@@ -94,8 +90,42 @@ def test_layers_of_numpy_arrays(text):
     for _ in range(2):
         np.testing.assert_allclose(layer(there(x)).copy_to_host(), want, rtol=1e-12)
     assert len(layer._on_devices) == 1
-    for got, expected in zip(layer.backward(there(x), there(g)), layer.backward(x, g)):
-        np.testing.assert_allclose(got.copy_to_host(), expected, rtol=1e-12, atol=1e-12)
+    got = [gradient.copy_to_host() for gradient in layer.backward(there(x), there(g))]
+    for one, expected in zip(got, backwards(problem, given, g), strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-12, atol=1e-12)
+
+
+def backwards(problem, given, g):
+    """The gradients of a layer by the reference, in the order of its own."""
+    if not isinstance(problem, SeparableProblem):
+        return gradients_of(problem, given["x"], given["weight"], given["bias"], g)
+    arrays = [given[f"{part}_{what}"] for part in ("depthwise", "pointwise") for what in ("weight", "bias")]
+    inner, outer = cases.parts(problem)
+    between = call(fc.reference, inner, {"x": given["x"], "weight": arrays[0], "bias": arrays[1]})
+    above = gradients_of(outer, between, *arrays[2:], g)
+    below = gradients_of(inner, given["x"], *arrays[:2], above[0])
+    return below[0], below[1], above[1], below[2], above[2]
+
+
+def gradients_of(problem, x, weight, bias, g):
+    sums = call(fc.reference, cases.bare(problem), {"x": x, "weight": weight, "bias": bias})
+    g = g * problem.activation.derivative(sums)
+    name, sizes = geometry_of(problem)
+    per_pixel = g.sum(axis=0) if problem.bias == "pixel" else None
+    return (
+        getattr(fc.reference, f"{name}_input")(x.shape, weight, g, **sizes),
+        getattr(fc.reference, f"{name}_weight")(x, weight.shape, g, **sizes),
+        getattr(fc.reference, f"{name}_bias")(g, data_format=problem.data_format) if per_pixel is None else per_pixel,
+    )
+
+
+def geometry_of(problem):
+    """(name of a convolution, the arguments that its gradients share)."""
+    sizes = {"stride": problem.stride, "padding": problem.pads, "dilation": problem.dilation, "groups": problem.groups}
+    if problem.operation == "transposed":
+        sizes["output_padding"] = problem.output_padding
+    name = "conv_transpose" if problem.operation == "transposed" else "conv"
+    return f"{name}{problem.dimensions}d", sizes | {"data_format": problem.data_format}
 
 
 def test_layers_of_device_arrays():
@@ -111,7 +141,7 @@ def test_layers_of_device_arrays():
 
 @pytest.mark.parametrize("algorithm", ["direct", "tiled"])
 def test_views(algorithm):
-    problem, given = made("conv2d,n2c3i5x6f4k3p1,bias,residual")
+    problem, given = made("conv2d,n2c3i3x4f4k3p1,bias,residual")
     want = call(fc.reference, problem, given)
     moved = on_device(given)
 
@@ -124,9 +154,9 @@ def test_views(algorithm):
         return there(np.ascontiguousarray(array.T)).T
 
     for view in (gaps, turned):
-        for name in ("x", "weight", "residual"):
-            got = call(fc, problem, moved | {name: view(given[name])}, algorithm=algorithm)
-            np.testing.assert_array_equal(got.copy_to_host(), want)
+        views = {name: view(given[name]) for name in ("x", "weight", "residual")}
+        got = call(fc, problem, moved | views, algorithm=algorithm)
+        np.testing.assert_array_equal(got.copy_to_host(), want)
     got = call(fc, problem, moved | {"x": moved["x"][1], "residual": moved["residual"][1]}, algorithm=algorithm)
     np.testing.assert_array_equal(got.copy_to_host(), want[1])  # unbatched
 
@@ -163,7 +193,7 @@ def test_an_empty_batch():
 
 @pytest.mark.parametrize("name", ["weight", "bias", "residual", "out"])
 def test_mixed_arrays_are_refused(name):
-    problem, given = made("conv2d,n1c2i4x5f3k3p1,bias,residual")
+    problem, given = made("conv2d,n0c2i4x5f3k3p1,bias,residual")  # an empty batch, for which the host compiles no kernel
     moved = on_device(given) | {"out": there(np.zeros(problem.out_shape, "f4"))}
     with pytest.raises(TypeError, match=f"{name}: got a NumPy array, expected a device array as the others are"):
         call(fc, problem, moved | {name: np.zeros(moved[name].shape, "f4")})
@@ -180,6 +210,55 @@ def test_errors_name_the_argument():
         fc.conv2d(x, there(np.zeros((3, 2, 3, 3))))
     with pytest.raises(ValueError, match="algorithm: 'tiled' cannot compute"):
         fc.depthwise_conv2d(x, there(np.zeros((2, 1, 2, 2), "f4")), algorithm="tiled")
+
+
+# What is said ---------------------------------------------------------------------------------------------------------
+
+
+def zeros(*shape):
+    return there(np.zeros(shape, "f4"))
+
+
+DEPTHWISE_GRADIENT = (zeros(1, 8, 9, 9), (8, 1, 3, 3), zeros(1, 8, 7, 7), 1, 0, 1, 8) if cuda.is_available() else ()
+EXPLAINED = {
+    "winograd_4x4": lambda: (fc.conv2d, zeros(1, 64, 28, 28), zeros(64, 64, 3, 3)),
+    "tiled_standard": lambda: (fc.conv2d, zeros(1, 64, 28, 28), zeros(64, 64, 5, 5)),
+    "tiled_separable": lambda: (fc.separable_conv2d, zeros(1, 8, 9, 9), zeros(8, 1, 3, 3), zeros(64, 8)),
+    "tiled_depthwise": lambda: (fc.depthwise_conv2d, zeros(1, 8, 9, 9), zeros(8, 1, 3, 3)),
+    "direct_depthwise": lambda: (fc.depthwise_conv2d, zeros(1, 8, 9, 9), zeros(8, 1, 2, 2)),
+    "tiled_weight_gradient": lambda: (fc.grad.conv2d_weight, zeros(1, 8, 9, 9), (64, 8, 3, 3), zeros(1, 64, 7, 7)),
+    "tiled_depthwise_weight_gradient": lambda: (fc.grad.conv2d_weight, *DEPTHWISE_GRADIENT),
+}
+
+
+@pytest.mark.parametrize("kernel", EXPLAINED)
+def test_explain_tells_what_would_run_on_the_device(kernel, monkeypatch):
+    for name in ("compute", "weight_gradient"):
+        monkeypatch.delattr(launch, name)  # nothing is computed
+    said = fc.explain(*EXPLAINED[kernel]())
+    assert said.kernel == kernel and kernel not in dict(said.refused)
+    here, implementations, _ = launch.offers(zeros(1))
+    assert {kernel, *dict(said.refused)} == {i.name for i in implementations}
+    assert (said.capability, said.multiprocessors) == here
+    assert (said.shared_bytes > 0) == kernel.startswith(("tiled", "winograd"))
+    lines = str(said).splitlines()
+    for word in ("problem", "result", "kernel", "device", "tile", "work", "operations", "bytes", "limit", "workspace"):
+        assert sum(line.startswith(word + " ") for line in lines) == 1, word
+    assert f"{said.shared_bytes:,} bytes of shared memory" in str(said) or not said.shared_bytes
+    assert all(f"not         {name}: {reason}" in lines for name, reason in said.refused)
+    if kernel == "tiled_standard":
+        assert "cycles expected" in dict(said.refused)["direct_standard"]
+        assert "3x3" in dict(said.refused)["winograd_4x4"]
+
+
+def test_explain_of_text_is_of_the_host():
+    assert type(fc.explain("conv2d,n1c64i28f64k3p1")) is not type(fc.explain(fc.conv2d, zeros(4, 8, 8), zeros(4, 4, 3, 3)))
+
+
+def test_the_autoencoder_refuses():
+    said = "x: got a device array, expected a NumPy array: ConvAutoencoder learns and computes on the CPU"
+    with pytest.raises(TypeError, match=said):
+        fc.ConvAutoencoder().encode(zeros(1, 1, 8, 8))
 
 
 # Other libraries, which look as theirs do but keep their numbers on the host ------------------------------------------------

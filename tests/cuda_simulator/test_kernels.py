@@ -1,6 +1,9 @@
-"""Every CUDA kernel against the reference, on the tables of cases that the CPU's kernels share: exact on whole numbers."""
+"""Every CUDA kernel against the reference, on the tables of cases that the CPU's kernels share: exact on whole numbers.
 
-import math
+They see a barrier that is missing: of the eleven `syncthreads` of the kernels each was taken out once, alone, and tests of
+this file failed each time.
+"""
+
 import warnings
 
 import cases
@@ -12,7 +15,6 @@ import fastconv as fc
 from fastconv import cuda
 from fastconv.cpu.toom import F4
 from fastconv.cpu.winograd import error_bound
-from fastconv.problem import SeparableProblem
 
 pytestmark = pytest.mark.skipif(not cuda.is_available(), reason=f"no CUDA: {cuda.why_not()}")
 if cuda.is_available():
@@ -55,9 +57,8 @@ def simulated_work(text, algorithm):
     problem = parse(text)
     if algorithm == "direct" or problem.kind == "depthwise":
         return problem.operations / 2
-    last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
-    blocks = -(-problem.batch * math.prod(problem.out_space) // 8) * last.groups * -(-last.filters // last.groups // 64)
-    return blocks * 512 * -(-last.channels // last.groups // 4) * 4 * math.prod(last.kernel)
+    tile = table.tiles(80, problem.dtype)[0]
+    return table.blocks(problem, tile) * tile.filters * tile.pixels * table.slices(problem, tile) * tile.terms
 
 
 TEXTS = list(dict.fromkeys(text for text in cases.CASES))
@@ -103,6 +104,78 @@ def test_what_the_table_refuses():
     assert kernel_of("conv2d,n1c70000i9f70000k3g70000", "auto") == "direct_depthwise"
 
 
+WEIGHTS = [
+    "weights2d,n2c3i5x6f5k3p1,tiled",
+    "weights2d,n2c2i3x4f2k3p1,direct",
+    "weights2d,n1c4i6x5f6k2x3s2x1p1:0x0:2d1x2g2,channels_last,tiled",
+    "weights2d,n1c4i3x4f2k2x3s2x1p1:0x0:2d1x2g2,channels_last,direct",
+    "weights2d,n2c5i3x4f3k1,float64,tiled",
+    "weights2d,n1c2i4x4f3k3s2p4,tiled",
+    "weights2d,n2c3i6x9f3k3p1g3,tiled",
+    "weights2d,n1c2i9x7f4k5s2p2g2,float64,tiled",
+    "weights2d,n1c2i9x8f2k7p3g2,channels_last,tiled",
+    "weights1d,n2c2i9f3k3s2p1d2,float64,tiled",
+    "weights1d,n2c2i9f3k3s2p1d2,float64,direct",
+    "weights3d,n1c2i2x3x4f2k2p1,tiled",
+]
+
+
+@pytest.mark.parametrize("text", WEIGHTS)
+def test_gradients_of_weights(text):
+    problem = parse(text)
+    rng = np.random.default_rng(0)
+    x = cases.whole_numbers(rng, problem.x_shape, problem.dtype)
+    g = cases.whole_numbers(rng, problem.out_shape, problem.dtype)
+    got = launch.weight_gradient(problem, device.to_device(x), device.to_device(g)).copy_to_host()
+    np.testing.assert_array_equal(got, reference_gradient(problem, x, g), strict=True)
+
+
+def reference_gradient(problem, x, g):
+    return getattr(fc.reference, f"conv{problem.dimensions}d_weight")(
+        x, problem.weight_shape, g, problem.stride, problem.pads, problem.dilation, problem.groups, data_format=problem.data_format
+    )
+
+
+@pytest.fixture
+def many_multiprocessors(monkeypatch):
+    """More than these layers have tiles, and a second launch for nothing: their terms are split."""
+    monkeypatch.setattr(launch, "gpu", lambda index: launch.Gpu(80, 7))
+    monkeypatch.setattr(table, "LAUNCH", 0)
+
+
+def splits_of(problem):
+    return choose(problem, table.implementations(launch.gpu(0)), 7).division.fields["splits"]
+
+
+@pytest.mark.usefixtures("many_multiprocessors")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv2d,n1c9i2x3f5k3p1,pixelbias,residual,relu,tiled",
+        "conv2d,n1c70i2x3f5k1,bias,channels_last,float64,tiled",
+        "conv2d,n1c12i2x3f4k3p1g2,bias,tiled",
+        "transposed2d,n1c33i2x1f3k4s2p1,bias,tiled",
+        "conv2d,n1c40i3x2f40k1g40,bias,tiled+conv2d,n1c40i3x2f3k1,bias,relu,tiled",
+        "conv1d,n1c2i9f3k40p20,bias,tiled",  # more lines of taps than there are bits for
+    ],
+)
+def test_terms_that_are_split_among_blocks(text):
+    assert splits_of(parse(text)) > 1
+    check(text, "tiled")
+
+
+@pytest.mark.usefixtures("many_multiprocessors")
+@pytest.mark.parametrize("text", ["weights2d,n2c2i7x7f3k3p1,tiled", "weights2d,n2c2i9x9f2k3p1g2,tiled"])
+def test_pixels_that_are_split_among_blocks(text):
+    """Also that their sums, of numbers that round, are the same from run to run."""
+    problem, rng = parse(text), np.random.default_rng(0)
+    assert splits_of(problem) > 1
+    x, g = rng.standard_normal(problem.x_shape, "f4"), rng.standard_normal(problem.out_shape, "f4")
+    once, again = (launch.weight_gradient(problem, device.to_device(x), device.to_device(g)).copy_to_host() for _ in range(2))
+    np.testing.assert_allclose(once, reference_gradient(problem, x, g), rtol=1e-4, atol=1e-4)
+    assert once.tobytes() == again.tobytes()
+
+
 WINOGRAD = [
     "conv2d,n1c3i5x9f4k3p1,bias,relu",
     "conv2d,n2c2i4x7f3k3p1:0x0:2,residual,pixelbias",
@@ -137,15 +210,44 @@ def test_transforms_are_those_of_the_scheme(dtype):
             np.testing.assert_allclose(function(*unit), column, rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
 
 
+def test_training_steps_of_the_benchmarks():
+    """The gradient that comes out is that of the reference, layer by layer."""
+    from fastconv.bench.device import device_step
+    from fastconv.bench.training import Step
+
+    got = device_step(Step((2, 1), (1, 1, 4, 4)))().copy_to_host()
+    layers = fc.ConvAutoencoder(1, (2, 1), rng=0)._layers
+    passed = [np.random.default_rng(0).random((1, 1, 4, 4), "f4")]
+    two = {"stride": 2, "padding": 1}
+    for layer in layers:
+        function, more = (
+            (fc.reference.conv2d, {}) if layer in layers[:2] else (fc.reference.conv_transpose2d, {"output_padding": 1})
+        )
+        passed.append(function(passed[-1], layer.weight, layer.bias, activation=layer.activation, **two, **more))
+    g = passed[-1]
+    for layer, x, y in zip(layers[::-1], passed[-2::-1], passed[:0:-1]):
+        g = g * (y > 0) if layer.activation else g
+        if layer in layers[:2]:
+            g = fc.reference.conv2d_input(x.shape, layer.weight, g, **two)
+        else:
+            g = fc.reference.conv_transpose2d_input(x.shape, layer.weight, g, **two, output_padding=1)
+    assert g.any()
+    np.testing.assert_allclose(got, g, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("text", ["conv2d,n1c3i4x5f4k3p1,bias,residual", "weights2d,n1c2i4x5f3k3p1"])
 def test_cases_of_the_benchmarks(text):
     from fastconv.bench import segment
     from fastconv.bench.device import device_case, device_time
-    from fastconv.bench.layers import step
 
     problem = parse(text)
     filled, case = segment([problem]), device_case(problem)
-    np.testing.assert_allclose(case().copy_to_host(), step(filled.layers[0])(filled.x), rtol=1e-4, atol=1e-4)
+    [held] = filled.convolutions
+    if problem.kind == "weights":
+        want = reference_gradient(problem, filled.x, held.weight)
+    else:
+        want = call(fc.reference, problem, {"x": filled.x, "weight": held.weight, "bias": held.bias, "residual": held.residual})
+    np.testing.assert_allclose(case().copy_to_host(), want, rtol=1e-4, atol=1e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a simulated clock may say that it is none
         assert isinstance(device_time(lambda: None, repetitions=1), float)
