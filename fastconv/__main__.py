@@ -13,6 +13,8 @@ TABLES = ("tuned", "more", "other", "survey")
 CHAINS = ("resnet18", "mobilenet_v1", "mobilenet_v2")
 CAPABILITIES = (80, 90)
 KINDS = ("standard", "pointwise", "depthwise", "separable", "atrous", "transposed", "weights")
+EXPORTED = ("standard", "pointwise", "depthwise", "separable", "transposed")  # likewise of `export`
+CPUS = ("native", "x86-64-v3", "x86-64-v4")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     compiling = commands.add_parser("compile", help="compile every kernel now, so that no first call has to wait")
     compiling.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
     compiling.add_argument("--list", action="store_true", help="name the variants, and compile nothing")
+
+    exporting = commands.add_parser("export", help="write the kernels as a C library: shared object, header and pkg-config file")
+    exporting.add_argument("--out", required=True, metavar="DIR", help="where lib and include go")
+    exporting.add_argument("--kinds", nargs="+", choices=EXPORTED, default=EXPORTED, help="of layers (default: all)")
+    exporting.add_argument("--cpu", choices=CPUS, default="native", help="for processors like this one, or all of a level")
 
     cuda = commands.add_parser(
         "cuda-report", help="compile the CUDA kernels without a device, and count registers and instructions"
@@ -100,6 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             for name, value in gather():
                 print(f"{name:<13} {value}")
+        elif given.command == "export":
+            from fastconv.export import export
+
+            export(given.out, given.kinds, given.cpu)
         elif given.command == "cuda-report":
             from fastconv.cuda.report import report
 

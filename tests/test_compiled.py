@@ -121,7 +121,7 @@ def test_flags(dispatcher):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 instructions")
-@pytest.mark.skipif("+fma" not in machine._target_features().split(","), reason="the target has no fma")
+@pytest.mark.skipif("+fma" not in machine.target_features().split(","), reason="the target has no fma")
 @pytest.mark.parametrize("implementation", {i.kernel: i for i in IMPLEMENTATIONS}.values(), ids=lambda i: i.name)
 def test_kernels_are_packed_fmas(implementation):
     tile = None if implementation.algorithm == "direct" else TileShape(4, 2, machine.lanes("float32"))

@@ -25,7 +25,7 @@ def test_lanes_and_registers():
     ],
 )
 def test_targets(features, lanes, registers, monkeypatch):
-    monkeypatch.setattr(machine, "_target_features", lambda: features)
+    monkeypatch.setattr(machine, "target_features", lambda: features)
     monkeypatch.delenv("FASTCONV_LANES", raising=False)
     assert machine.target_vector() == (4 * lanes, registers)
     assert machine._vector.__wrapped__() == (4 * lanes, registers)
@@ -43,7 +43,7 @@ def test_targets(features, lanes, registers, monkeypatch):
     ],
 )
 def test_lanes_can_be_narrowed(features, asked, vector, monkeypatch):
-    monkeypatch.setattr(machine, "_target_features", lambda: features)
+    monkeypatch.setattr(machine, "target_features", lambda: features)
     monkeypatch.setenv("FASTCONV_LANES", asked)
     assert machine._vector.__wrapped__() == vector
 
@@ -57,7 +57,7 @@ def test_lanes_can_be_narrowed(features, asked, vector, monkeypatch):
     ],
 )
 def test_other_lanes_are_refused(features, asked, expected, monkeypatch):
-    monkeypatch.setattr(machine, "_target_features", lambda: features)
+    monkeypatch.setattr(machine, "target_features", lambda: features)
     monkeypatch.setenv("FASTCONV_LANES", asked)
     with pytest.raises(ValueError, match=f"FASTCONV_LANES: got '{asked}', expected {expected}: float32 lanes"):
         machine._vector.__wrapped__()

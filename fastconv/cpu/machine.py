@@ -25,7 +25,8 @@ DEFAULT_CACHES = {"L1d": 32 * 1024, "L2": 512 * 1024, "L3": 8 * 1024 * 1024}  # 
 PEAK_STEPS, PEAK_TIMES = 64, 64  # rank-1 updates of a product, 11 KB of operands that stay in L1; products a measurement
 
 
-def _target_features() -> str:
+def target_features() -> str:
+    """What the target has beyond its family's least, as LLVM writes it: +avx2,+fma,...,-avx512f."""
     from numba.core.registry import cpu_target
 
     return str(cpu_target.target_context.codegen().magic_tuple()[2])
@@ -33,7 +34,7 @@ def _target_features() -> str:
 
 def target_vector() -> tuple[int, int]:
     """Bytes of the target's widest vector, and how many registers there are."""
-    features = _target_features().split(",")
+    features = target_features().split(",")
     return next((size, registers) for feature, size, registers in VECTORS if not feature or feature in features)
 
 

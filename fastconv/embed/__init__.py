@@ -1,1 +1,1 @@
-"""The kernels in other people's compiled code: inside their `@numba.njit` functions (njit.py), and from C (clib.py)."""
+"""The kernels in other people's compiled code, inside their `@numba.njit` functions. For C see fastconv/export."""

@@ -1,0 +1,550 @@
+/* Which kernel computes a layer, with which tile, and how the work is divided: fastconv/cpu/divisions.py in C, where the reasons
+ * are. No result depends on what is decided here. Costs are multiply-adds of a vector. */
+#include "layer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t scratch_numbers(const struct geometry *g) { return L2 / 2 / g->number; } /* packed weights need the rest of L2 */
+static int64_t pixels(const struct geometry *g) { return g->out_space[0] * g->out_space[1] * g->out_space[2]; }
+
+/* The job's words ----------------------------------------------------------------------------------------------------------- */
+
+static void set_three(int64_t *job, int place, int64_t depth, int64_t height, int64_t width)
+{
+    job[place] = depth, job[place + 1] = height, job[place + 2] = width;
+}
+
+static void set_sizes(int64_t *job, int place, const int64_t sizes[3]) { memcpy(job + place, sizes, 3 * sizeof *sizes); }
+
+static void set_number(int64_t *job, int place, double number) { memcpy(job + place, &number, sizeof number); }
+
+static void describe(const struct geometry *g, int64_t *job)
+{
+    const int64_t *space = g->space, channels = g->groups * g->channels, size = space[0] * space[1] * space[2];
+    int64_t step = g->last ? channels : 1;
+    job[JOB_BATCH] = g->batch, job[JOB_GROUPS] = g->groups, job[JOB_CHANNELS] = g->channels, job[JOB_FILTERS] = g->filters;
+    set_sizes(job, JOB_SPACE, g->space), set_sizes(job, JOB_OUT_SPACE, g->out_space), set_sizes(job, JOB_KERNEL, g->kernel);
+    set_sizes(job, JOB_STRIDE, g->stride), set_sizes(job, JOB_DILATION, g->dilation), set_sizes(job, JOB_BEFORE, g->before);
+    job[JOB_X_IMAGE] = channels * size, job[JOB_X_CHANNEL] = g->last ? 1 : size, job[JOB_LAST] = g->last;
+    set_three(job, JOB_X_STEPS, space[1] * space[2] * step, space[2] * step, step);
+}
+
+/* Whether sums are finished late: in registers they are clipped only, and start with a bias a channel. */
+static int late(const struct geometry *g)
+{
+    return g->bias == FASTCONV_PIXEL_BIAS || (g->activation != IDENTITY && g->activation != CLIP);
+}
+
+static void finish(const struct geometry *g, int64_t *job)
+{
+    int clips = g->activation == CLIP && !late(g);
+    job[JOB_BIAS_KIND] = g->bias, job[JOB_ACTIVATION] = g->activation, job[JOB_LATE] = late(g);
+    set_number(job, JOB_LOW, g->low), set_number(job, JOB_HIGH, g->high);
+    set_number(job, JOB_LEAST, clips ? g->low : -INFINITY), set_number(job, JOB_MOST, clips ? g->high : INFINITY);
+    job[JOB_FINISH_CODE] = (intptr_t)finish_late[g->dtype];
+}
+
+static void finish_inner(const struct geometry *g, int64_t *job)
+{
+    int clips = g->activation == CLIP && !late(g);
+    job[JOB_INNER_BIAS_KIND] = g->bias, job[JOB_INNER_ACTIVATION] = g->activation, job[JOB_INNER_LATE] = late(g);
+    set_number(job, JOB_INNER_LOW, g->low), set_number(job, JOB_INNER_HIGH, g->high);
+    set_number(job, JOB_INNER_LEAST, clips ? g->low : -INFINITY), set_number(job, JOB_INNER_MOST, clips ? g->high : INFINITY);
+    job[JOB_INNER_FINISH_CODE] = (intptr_t)finish_inner_late[g->dtype];
+}
+
+/* `others` things apart, each of `rows` in bands and of `filters` in chunks; `scratch` numbers for each part. */
+void divide(
+    const struct geometry *g, fastconv_layer *layer, int64_t others, int64_t rows, int64_t band, int64_t filters, int64_t chunk,
+    int64_t scratch)
+{
+    int64_t bands = ceiling(rows, band), chunks = ceiling(filters, chunk);
+    layer->job[JOB_BANDS] = bands, layer->job[JOB_BAND] = band, layer->job[JOB_CHUNKS] = chunks, layer->job[JOB_CHUNK] = chunk;
+    layer->items = g->batch * others * bands * chunks, layer->scratch = scratch * g->number;
+}
+
+void use(fastconv_layer *layer, kernel *code, enum order order, int64_t unit)
+{
+    layer->code = code, layer->weights.order = order, layer->weights.unit = unit;
+}
+
+/* Direct kernels: bands as small as an item may be -------------------------------------------------------------------------- */
+
+static void directly(const struct geometry *g, fastconv_layer *layer, kernel *code, enum order order, int64_t others)
+{
+    int64_t rows = g->out_space[0] * g->out_space[1];
+    double all = 2.0 * pixels(g) * taps(g) * g->channels * g->filters * g->groups * at_least(g->batch, 1);
+    double share = ceil(ITEM_OPERATIONS / all * rows * others * at_least(g->batch, 1));
+    int64_t least = share < rows ? at_least(1, share) : rows;
+    divide(g, layer, others, rows, ceiling(rows, ceiling(rows, least)), 1, 1, 0);
+    use(layer, code, order, 1);
+}
+
+/* Tiled kernels ------------------------------------------------------------------------------------------------------------- */
+
+/* Of a rank-1 update; `streamed` vectors come from L2. */
+double update(int64_t rows, int64_t vectors, double streamed)
+{
+    return at_least(at_least(rows * vectors, rows + vectors), SUMS_IN_FLIGHT) + streamed / 2;
+}
+
+/* One update of so many pixels, in strips as long as the tile is tall and one shorter. */
+static double even_work(int64_t count, const struct tile *tile)
+{
+    int64_t strips = ceiling(count, tile->rows), tall = at_least(0, count - strips * (tile->rows - 1));
+    return tall * update(tile->rows, tile->vectors, tile->vectors) +
+           (strips - tall) * update(tile->rows - 1, tile->vectors, tile->vectors);
+}
+
+/* Of a row of the result with filters in lanes: the sums, and what it takes to put them in place. */
+static double lanes_cost(const struct geometry *g, const struct tile *tile)
+{
+    int64_t out_width = g->out_space[2], columns = out_width / (g->transposed ? g->stride[2] : 1);
+    double loop = taps(g) > 1 ? ceiling(columns, tile->rows) : 0, put = g->last ? COPY : TURN;
+    double work = g->channels * taps(g) * (even_work(columns, tile) + loop);
+    return ceiling(g->filters, width(g, tile)) * (work + ceiling(out_width, lanes(g)) * width(g, tile) * put);
+}
+
+typedef double cost_function(const struct geometry *g, const struct tile *tile);
+
+/* Tables of tiles end with one of no rows. */
+static const struct tile *cheapest(const struct geometry *g, const struct tile *tile, int64_t most_rows, cost_function *cost)
+{
+    const struct tile *best = NULL;
+    for (; tile->rows; tile++)
+        if (tile->rows <= most_rows && (!best || cost(g, tile) < cost(g, best))) best = tile;
+    return best;
+}
+
+/* Rows of a band, and filters of a chunk: at most so many rows, as even as may be, enough items for the parts. Where the weights
+ * pass L2 each band would have them streamed anew: then filters are cut first. */
+void spread_out(
+    const struct geometry *g, int64_t rows, int64_t unit, int64_t others, int64_t most, int64_t weights, int64_t *band,
+    int64_t *chunk)
+{
+    int64_t parts = g->parts, panels = ceiling(g->filters, unit), bands = ceiling(rows, at_least(1, most)), chunks = 1;
+    *band = ceiling(rows, bands);
+    if (weights > L2) {
+        if (parts > 1) chunks = ceiling(bands * others <= parts ? parts : 2 * parts, bands * others);
+    } else if (parts > 1) {
+        int64_t wanted = at_least(bands, at_most(rows, ceiling(ITEMS_A_PART * parts, others)));
+        int64_t largest = *band, least = ceiling(rows, wanted), busiest = INT64_MAX;
+        for (int64_t b = largest; b >= least; b--) {
+            int64_t load = ceiling(ceiling(rows, b) * others, parts) * b;
+            if (load < busiest) busiest = load, *band = b;
+        }
+        if (ceiling(rows, *band) * others < 2 * parts) chunks = ceiling(2 * parts, ceiling(rows, *band) * others);
+    }
+    *chunk = unit * ceiling(panels, at_most(panels, chunks));
+}
+
+/* Sheets: fastconv/cpu/sheets.py. `of_rows` and `of_columns` are the phases that any tap meets. */
+struct sheets {
+    int64_t of_rows, of_columns, pitch, rows, phase, sheet;
+    int apart; /* each row of taps is a phase of its own */
+};
+
+/* The different phases in which the taps of an axis lie, in ascending order; `phases` has room for as many as taps. */
+static int64_t phases_of(const struct geometry *g, int axis, int64_t *phases)
+{
+    int64_t count = 0;
+    for (int64_t a = 0; a < g->kernel[axis]; a++) {
+        int64_t phase = a * g->dilation[axis] % g->stride[axis], k = 0;
+        while (k < count && phases[k] < phase) k++;
+        if (k < count && phases[k] == phase) continue;
+        memmove(phases + k + 1, phases + k, (count - k) * sizeof *phases);
+        phases[k] = phase, count++;
+    }
+    return count;
+}
+
+static struct sheets sheets_of(const struct geometry *g, int64_t of_rows, int64_t of_columns, int64_t band)
+{
+    struct sheets s = {.of_rows = of_rows, .of_columns = of_columns};
+    s.pitch = g->out_space[2] + (g->kernel[2] - 1) * g->dilation[2] / g->stride[2];
+    s.rows = band + (g->kernel[1] - 1) * g->dilation[1] / g->stride[1];
+    s.apart = g->kernel[1] * band < of_rows * s.rows;
+    if (s.apart) s.of_rows = g->kernel[1], s.rows = band;
+    s.phase = s.pitch * s.rows;
+    s.sheet = LINE * (ceiling(g->kernel[0] * s.phase * s.of_rows * s.of_columns + LINE, LINE) | 1);
+    return s;
+}
+
+static int64_t index_of(const int64_t *phases, int64_t phase)
+{
+    int64_t k = 0;
+    while (phases[k] != phase) k++;
+    return k;
+}
+
+/* Where each tap lies, then the phases; gives how many numbers. */
+static int64_t fill_table(
+    const struct geometry *g, const struct sheets *s, const int64_t *rows, const int64_t *columns, int64_t *table)
+{
+    int64_t count = 0;
+    for (int64_t e = 0; e < g->kernel[0]; e++)
+        for (int64_t a = 0; a < g->kernel[1]; a++)
+            for (int64_t b = 0; b < g->kernel[2]; b++) {
+                int64_t y = a * g->dilation[1], u = b * g->dilation[2];
+                int64_t slot_i = s->apart ? a : index_of(rows, y % g->stride[1]), row = s->apart ? 0 : y / g->stride[1];
+                int64_t slot = (e * s->of_rows + slot_i) * s->of_columns + index_of(columns, u % g->stride[2]);
+                table[count++] = slot * s->phase + row * s->pitch + u / g->stride[2];
+            }
+    for (int64_t k = 0; k < s->of_rows; k++) table[count++] = s->apart ? k * g->dilation[1] : rows[k];
+    for (int64_t k = 0; k < s->of_columns; k++) table[count++] = columns[k];
+    return count;
+}
+
+/* Strips of a row: where each begins, whether it is tall, which taps it sees. As fastconv/cpu/strips.py cuts a whole row. */
+static int64_t fill_strips(const struct geometry *g, const struct tile *tile, int64_t *table)
+{
+    int64_t out_width = g->out_space[2], strips = ceiling(out_width, tile->rows), at = 0;
+    int64_t tall = at_least(0, out_width - strips * (tile->rows - 1));
+    for (int64_t k = 0; k < strips; k++, table += 4) {
+        int64_t rows = tile->rows - (k >= tall), first = at_least(0, at_most(at, out_width - rows)), begin = 0, end = 0;
+        for (int64_t b = 0; b < g->kernel[2]; b++) {
+            int64_t u = b * g->dilation[2] - g->before[2];
+            int64_t enters = -below(u, g->stride[2]), leaves = -below(u - g->space[2], g->stride[2]);
+            if (enters >= first + rows || leaves <= first) continue;
+            if (begin == end) begin = b;
+            end = b + 1;
+        }
+        table[0] = first, table[1] = k < tall, table[2] = begin, table[3] = end;
+        at += rows;
+    }
+    return strips;
+}
+
+/* tiled_standard, filters in lanes, or tiled_standard_pixels: bands of rows whose sheets and sums fit a part's scratch. */
+static int over_sheets(const struct geometry *g, fastconv_layer *layer, const struct tile *tile, int pixels_in_lanes)
+{
+    int64_t *job = layer->job, rows = g->out_space[1], out_width = g->out_space[2], others = g->groups * g->out_space[0];
+    int64_t unit = pixels_in_lanes ? tile->rows : width(g, tile), strips = pixels_in_lanes ? 0 : ceiling(out_width, tile->rows);
+    int64_t most_numbers = taps(g) + g->kernel[1] + g->kernel[2] + 4 * strips;
+    if (!(layer->table = calloc(most_numbers + g->kernel[1] + g->kernel[2], sizeof *layer->table))) return FASTCONV_NO_MEMORY;
+    int64_t *phases_i = layer->table + most_numbers, *phases_j = phases_i + g->kernel[1];
+    int64_t of_rows = phases_of(g, 1, phases_i), of_columns = phases_of(g, 2, phases_j);
+
+    int64_t pitch = sheets_of(g, of_rows, of_columns, 1).pitch, run = at_least(1, RUN / out_width);
+    int64_t fixed = pixels_in_lanes ? tile->rows * width(g, tile)
+                                    : (run * out_width + at_least(lanes(g), tile->rows)) * width(g, tile);
+    int64_t a_row = pixels_in_lanes ? tile->rows * pitch : 0, most = 1, band, chunk;
+    while (most < rows && g->channels * sheets_of(g, of_rows, of_columns, most + 1).sheet + (most + 1) * a_row <=
+                              scratch_numbers(g) - fixed) most++;
+    spread_out(g, rows, unit, at_least(g->batch, 1) * others, most, weight_bytes(g), &band, &chunk);
+
+    struct sheets s = sheets_of(g, of_rows, of_columns, band);
+    int64_t slack = pixels_in_lanes ? width(g, tile) : LINE, sums_at = ceiling(g->channels * s.sheet + slack, LINE) * LINE;
+    int64_t flat = ceiling(band * pitch, width(g, tile)) * width(g, tile);
+    int64_t sums = pixels_in_lanes ? tile->rows * flat + lanes(g) : fixed;
+    job[JOB_STRIPS_AT] = fill_table(g, &s, phases_i, phases_j, layer->table);
+    if (!pixels_in_lanes) job[JOB_STRIPS] = fill_strips(g, tile, layer->table + job[JOB_STRIPS_AT]);
+    set_three(job, JOB_PHASES, g->kernel[0], s.of_rows, s.of_columns);
+    job[JOB_PITCH] = s.pitch, job[JOB_PHASE_SIZE] = s.phase, job[JOB_SHEET] = s.sheet, job[JOB_SUMS_AT] = sums_at;
+    job[JOB_RUN] = run, job[JOB_SUMS_PITCH] = flat, job[JOB_PANELS] = ceiling(g->filters, unit);
+    job[JOB_PANEL] = unit * (1 + g->channels * taps(g)), job[JOB_FILL_CODE] = (intptr_t)fill_sheets[g->dtype];
+    divide(g, layer, others, rows, band, g->filters, chunk, sums_at + sums);
+    use(layer, tile->code, pixels_in_lanes ? ROW_PANELS : LANE_PANELS, unit);
+    return FASTCONV_OK;
+}
+
+/* Of a row with pixels in lanes, over planes of sheets; the phases count for nothing here. */
+static double pixels_cost(const struct geometry *g, const struct tile *tile)
+{
+    int64_t pitch = sheets_of(g, 1, 1, 1).pitch;
+    double strips = (double)pitch / width(g, tile) + 0.5 / g->out_space[1];
+    double put = COPY * g->filters * ceiling(g->out_space[2], lanes(g));
+    double updates = g->channels * taps(g) * update(tile->rows, tile->vectors, tile->vectors);
+    return ceiling(g->filters, tile->rows) * strips * updates + put;
+}
+
+static int standard(const struct geometry *g, fastconv_layer *layer)
+{
+    const struct tile *in_lanes = cheapest(g, tiled_standard[g->dtype], g->out_space[2] + 1, lanes_cost), *pixel = NULL;
+    if (!g->last) pixel = cheapest(g, tiled_standard_pixels[g->dtype], INT64_MAX, pixels_cost);
+    if (!in_lanes && !pixel) return FASTCONV_NOT_EXPORTED;
+    int in_pixels = !in_lanes || (pixel && pixels_cost(g, pixel) <= lanes_cost(g, in_lanes));
+    double a_row = in_pixels ? pixels_cost(g, pixel) : lanes_cost(g, in_lanes);
+    double rows = (double)at_least(g->batch, 1) * g->groups * g->out_space[0] * g->out_space[1];
+    if (winograd_suits(g) && winograd_cost(g) < rows * a_row) {
+        plan_winograd(g, layer);
+        return FASTCONV_OK;
+    }
+    return over_sheets(g, layer, in_pixels ? pixel : in_lanes, in_pixels);
+}
+
+/* Pointwise: the pixels of an image are one row, read where they lie -------------------------------------------------------- */
+
+static double in_place_cost(const struct geometry *g, const struct tile *tile)
+{
+    double updates = (double)g->channels * update(tile->rows, tile->vectors, tile->vectors);
+    return ceiling(g->out_space[2], width(g, tile)) * ceiling(g->filters, tile->rows) * updates;
+}
+
+/* Bands of whole strips of `strip` pixels, the last band takes what is left over; chunks of panels of `unit` filters. */
+static void over_pixels(
+    const struct geometry *g, fastconv_layer *layer, int64_t strip, int64_t unit, int64_t least_bands, int64_t *longest)
+{
+    int64_t count = at_least(1, g->out_space[2] / strip), images = at_least(g->batch, 1), panels = ceiling(g->filters, unit);
+    int64_t parts = g->parts, chunks = 1, wanted = least_bands;
+    int heavy = weight_bytes(g) > L2;
+    if (!heavy && parts > 1) wanted = at_least(least_bands, ceiling(ITEMS_A_PART * parts, images));
+    int64_t band = at_least(1, count / at_least(1, at_most(count, wanted))), bands = count / band, items = bands * images;
+    if (heavy && parts > 1) chunks = ceiling(items <= parts ? parts : 2 * parts, items);
+    else if (parts > 1 && items < 2 * parts) chunks = ceiling(2 * parts, items);
+    int64_t chunk = unit * ceiling(panels, at_most(panels, chunks));
+    divide(g, layer, 1, bands, 1, g->filters, chunk, 0);
+    layer->job[JOB_BAND] = band * strip, layer->job[JOB_PANEL] = unit * (1 + g->channels);
+    *longest = band * strip + g->out_space[2] - band * strip * bands;
+}
+
+static int pointwise(const struct geometry *g, fastconv_layer *layer)
+{
+    const struct tile *in_lanes = cheapest(g, tiled_pointwise[g->dtype], g->out_space[2] + 1, lanes_cost), *pixel = NULL;
+    for (const struct tile *tile = tiled_pointwise_pixels[g->dtype]; !g->last && tile->rows; tile++)
+        if (width(g, tile) <= g->out_space[2] && (!pixel || in_place_cost(g, tile) < in_place_cost(g, pixel))) pixel = tile;
+    int64_t longest;
+    if (pixel && (!in_lanes || in_place_cost(g, pixel) <= lanes_cost(g, in_lanes))) {
+        int64_t bands = ceiling(g->out_space[2] * g->filters, scratch_numbers(g)); /* what is finished late still lies in L2 */
+        over_pixels(g, layer, width(g, pixel), pixel->rows, bands, &longest);
+        use(layer, pixel->code, ROW_PANELS, pixel->rows);
+        return FASTCONV_OK;
+    }
+    if (!in_lanes) return FASTCONV_NOT_EXPORTED;
+    int64_t unit = width(g, in_lanes), most = at_least(1, L1 / 2 / (unit * g->number) / in_lanes->rows); /* sums stay in L1 */
+    over_pixels(g, layer, in_lanes->rows, unit, ceiling(g->out_space[2] / in_lanes->rows, most), &longest);
+    layer->scratch = (longest + in_lanes->rows + lanes(g)) * unit * g->number;
+    use(layer, in_lanes->code, LANE_PANELS, unit);
+    return FASTCONV_OK;
+}
+
+/* Depthwise: windows that slide down a plane, or along a row where channels come last --------------------------------------- */
+
+static int slides(const struct geometry *g)
+{
+    const int64_t *stride = g->stride, *apart = g->dilation;
+    int step = stride[1] == stride[2] && (stride[1] == 1 || (stride[1] == 2 && apart[1] == 1 && apart[2] == 1));
+    return g->dimensions == 2 && step && g->kernel[1] == g->kernel[2];
+}
+
+static const struct tile *window_of(const struct geometry *g, const struct tile *tile)
+{
+    for (; slides(g) && tile->rows; tile++)
+        if (tile->window == g->kernel[1] && tile->step == g->stride[1]) return tile;
+    return NULL;
+}
+
+/* Chunks of whole units of channels, and bands of rows where those are too few. */
+static void over_channels(const struct geometry *g, fastconv_layer *layer, const struct tile *tile, int64_t unit)
+{
+    int64_t rows = g->out_space[1], filters = g->groups * g->filters, units = ceiling(filters, unit);
+    int64_t images = at_least(g->batch, 1), wanted = g->parts > 1 ? ITEMS_A_PART * g->parts : 1;
+    int64_t chunk = ceiling(units, at_most(units, ceiling(wanted, images)));
+    int64_t band = ceiling(rows, at_most(rows, ceiling(wanted, ceiling(units, chunk) * images)));
+    divide(g, layer, 1, rows, band, filters, chunk * unit, 0);
+    layer->job[JOB_PANEL] = 1 + taps(g);
+    use(layer, tile->code, ROW_PANELS, 1);
+}
+
+/* Bands of rows, which cost nothing, and chunks of channels only where rows are few; the last takes what is left over. */
+static void over_rows(const struct geometry *g, fastconv_layer *layer, const struct tile *tile)
+{
+    int64_t rows = g->out_space[1], units = at_least(1, g->groups / lanes(g));
+    int64_t images = at_least(g->batch, 1), wanted = g->parts > 1 ? ITEMS_A_PART * g->parts : 1;
+    int64_t band = ceiling(rows, at_most(rows, ceiling(wanted, images)));
+    int64_t chunk = ceiling(units, at_most(units, ceiling(wanted, ceiling(rows, band) * images)));
+    divide(g, layer, 1, rows, band, units, chunk, 0);
+    layer->job[JOB_CHUNK] = chunk * lanes(g), layer->job[JOB_PANEL] = lanes(g) * (1 + taps(g));
+    use(layer, tile->code, CHANNEL_PANELS, lanes(g));
+}
+
+static int depthwise(const struct geometry *g, fastconv_layer *layer)
+{
+    const struct tile *tile;
+    if (g->last) {
+        if (g->filters != 1 || !(tile = window_of(g, tiled_depthwise_last[g->dtype]))) return FASTCONV_NOT_EXPORTED;
+        over_rows(g, layer, tile);
+        return FASTCONV_OK;
+    }
+    int narrow = g->out_space[2] <= lanes(g) / 2 && g->dilation[1] == 1 && g->dilation[2] == 1;
+    if (narrow && (tile = window_of(g, tiled_depthwise_two[g->dtype]))) over_channels(g, layer, tile, 2);
+    else if ((tile = window_of(g, tiled_depthwise[g->dtype]))) over_channels(g, layer, tile, 1);
+    else return g->stride[2] <= 2 ? standard(g, layer) : FASTCONV_NOT_EXPORTED;
+    return FASTCONV_OK;
+}
+
+/* Transposed: rows fall into phases, each a small convolution --------------------------------------------------------------- */
+
+static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
+
+/* Numbers of a channel's part of the image for a band of rows. */
+static int64_t spread_sheet(const struct geometry *g, int64_t band, int64_t depth, int64_t pitch, int64_t *phase)
+{
+    *phase = ((band - 1 + g->dilation[1] * (g->kernel[1] - 1)) / g->stride[1] + 1) * pitch;
+    return LINE * (ceiling(depth * *phase + LINE, LINE) | 1);
+}
+
+static int transposed(const struct geometry *g, fastconv_layer *layer)
+{
+    int64_t *job = layer->job, rows = g->out_space[1], out_width = g->out_space[2], columns = out_width / g->stride[2];
+    const struct tile *tile = cheapest(g, tiled_transposed[g->dtype], at_least(1, columns) + 1, lanes_cost);
+    if (!tile) return FASTCONV_NOT_EXPORTED;
+    int64_t first = -below(g->dilation[2] * (g->kernel[2] - 1) - g->before[2], g->stride[2]);
+    int64_t pitch = (out_width - 1 + g->before[2]) / g->stride[2] - first + 1, phase;
+    int64_t depth = g->dilation[0] * (g->kernel[0] - 1) / g->stride[0] + 1, run = at_least(1, RUN / out_width);
+    int64_t sums = (run * out_width + at_least(lanes(g), tile->rows * g->stride[2])) * width(g, tile);
+    int64_t a_row = ceiling(g->channels * spread_sheet(g, rows, depth, pitch, &phase), rows), band, chunk;
+    int64_t most = at_most(rows, at_least(1, (scratch_numbers(g) - sums) / a_row)), others = g->groups * g->out_space[0];
+    spread_out(g, rows, width(g, tile), at_least(g->batch, 1) * others, most, weight_bytes(g), &band, &chunk);
+    int64_t sheet = spread_sheet(g, band, depth, pitch, &phase);
+    if (!(layer->table = calloc(taps(g) + 2, sizeof *layer->table))) return FASTCONV_NO_MEMORY;
+    job[JOB_SUMS_AT] = ceiling(g->channels * sheet + tile->rows + LINE, LINE) * LINE, job[JOB_RUN] = run;
+    set_sizes(job, JOB_SPREAD, g->stride), set_sizes(job, JOB_APART, g->dilation), set_sizes(job, JOB_CROP, g->before);
+    for (int d = 0; d < 3; d++) {
+        int64_t common = common_divisor(g->stride[d], g->dilation[d]);
+        job[JOB_HOP + d] = g->stride[d] / common, job[JOB_BACK + d] = g->dilation[d] / common;
+    }
+    set_three(job, JOB_STRIDE, 1, 1, 1), set_three(job, JOB_DILATION, 1, 1, 1), set_three(job, JOB_BEFORE, 0, 0, -first);
+    set_three(job, JOB_PHASES, depth, 1, 1);
+    job[JOB_PITCH] = pitch, job[JOB_PHASE_SIZE] = phase, job[JOB_SHEET] = sheet;
+    job[JOB_PANELS] = ceiling(g->filters, width(g, tile)), job[JOB_PANEL] = width(g, tile) * (1 + g->channels * taps(g));
+    job[JOB_FILL_CODE] = (intptr_t)fill_sheets[g->dtype];
+    divide(g, layer, others, rows, band, g->filters, chunk, job[JOB_SUMS_AT] + sums);
+    use(layer, tile->code, LANE_PANELS, width(g, tile));
+    return FASTCONV_OK;
+}
+
+/* The choice ---------------------------------------------------------------------------------------------------------------- */
+
+/* Whether all windows are single pixels of the image. */
+static int is_pointwise(const struct geometry *g)
+{
+    int single = g->groups == 1 && taps(g) == 1;
+    for (int d = 0; d < 3; d++) single &= g->before[d] == 0 && (g->out_space[d] - 1) * g->stride[d] < g->space[d];
+    return single;
+}
+
+/* With steps of 1 a pointwise layer does not know where a row of pixels ends. */
+static struct geometry flattened(const struct geometry *g)
+{
+    struct geometry flat = *g;
+    if (memcmp(g->space, g->out_space, sizeof g->space)) return flat;
+    for (int d = 0; d < 3; d++) flat.space[d] = flat.out_space[d] = flat.stride[d] = flat.dilation[d] = 1;
+    flat.space[2] = flat.out_space[2] = pixels(g);
+    return flat;
+}
+
+/* The most special kind that the problem is of and the library holds. */
+static enum kind kind_of(const struct geometry *g)
+{
+    if (g->transposed) return TRANSPOSED;
+    if (g->channels == 1 && direct[DEPTHWISE][0][0]) return DEPTHWISE;
+    return is_pointwise(g) && direct[POINTWISE][0][0] ? POINTWISE : STANDARD;
+}
+
+int plan(const struct geometry *given, fastconv_layer *layer)
+{
+    enum kind kind = kind_of(given);
+    struct geometry flat = kind == POINTWISE ? flattened(given) : *given;
+    const struct geometry *g = &flat;
+    kernel *plain = direct[kind][g->dtype][g->last];
+    if (!plain) return FASTCONV_NOT_EXPORTED;
+    describe(g, layer->job), finish(g, layer->job);
+    int error = FASTCONV_NOT_EXPORTED;
+    if (!g->direct) {
+        if (kind == TRANSPOSED) error = transposed(g, layer);
+        else if (kind == DEPTHWISE) error = depthwise(g, layer);
+        else if (kind == POINTWISE && !memcmp(g->space, g->out_space, sizeof g->space)) error = pointwise(g, layer);
+        else error = standard(g, layer);
+    }
+    if (error != FASTCONV_NOT_EXPORTED) return error;
+    if (!g->last) directly(g, layer, plain, AS_THEY_COME, g->groups * g->filters);
+    else if (kind == DEPTHWISE) directly(g, layer, plain, TAPS_FIRST, 1);
+    else directly(g, layer, plain, FILTERS_LAST, g->groups);
+    return FASTCONV_OK;
+}
+
+/* Depthwise separable ------------------------------------------------------------------------------------------------------- */
+
+/* Bands of rows and chunks of filters by which the busiest part should be done first: a band streams the weights of its chunk, and
+ * leaves pixels over from strips of `strip`; a chunk has the depthwise part computed anew. `sums`: numbers kept of each pixel. */
+static void over_bands(
+    const struct geometry *g, const struct geometry *outer, fastconv_layer *layer, const struct tile *tile, int64_t unit,
+    int64_t strip, int64_t sums)
+{
+    int64_t channels = outer->channels, filters = outer->filters, out_width = g->out_space[2], rows = g->out_space[1];
+    int64_t images = at_least(g->batch, 1), units = ceiling(filters, unit), weights = unit * channels * g->number;
+    int64_t most = at_least(1, at_most(rows, scratch_numbers(g) / (out_width * (channels + sums)))), band = 1, chunks = 1;
+    double speed = units * weights > L2 ? FROM_L3 : FROM_L2, least = INFINITY;
+    double a_row = DEPTHWISE_UPDATES * taps(g) * out_width * channels / lanes(g);
+    for (int64_t c = 1; c <= at_most(units, g->parts); c++)
+        for (int64_t b = most; b > 0; b--) {
+            double products = (double)ceiling(b * out_width, strip) * strip * unit * channels / lanes(g);
+            double item = ceiling(units, c) * (products + weights / speed) + b * a_row;
+            double busiest = ceiling(images * ceiling(rows, b) * c, g->parts) * item;
+            if (busiest < least) least = busiest, band = b, chunks = c;
+        }
+    int64_t pitch = LINE * (ceiling(at_least(band * out_width, strip) + lanes(g), LINE) | 1);
+    int64_t most_pixels = at_least(at_least(band * out_width, strip), lanes(g));
+    int64_t sums_at = g->last ? most_pixels * channels : channels * pitch;
+    layer->job[JOB_PITCH] = pitch, layer->job[JOB_SUMS_AT] = sums_at, layer->job[JOB_OUTER_PANEL] = unit * (1 + channels);
+    layer->job[JOB_PANEL] = (g->last ? lanes(g) : 1) * (1 + taps(g));
+    divide(g, layer, 1, rows, band, filters, ceiling(units, chunks) * unit, sums_at + sums * most_pixels);
+    layer->code = tile->code, layer->outer.unit = unit;
+}
+
+static const struct tile *cheapest_of_window(
+    const struct geometry *outer, const struct tile *tile, int64_t window, int64_t step, cost_function *cost)
+{
+    const struct tile *best = NULL;
+    for (; tile->rows; tile++)
+        if (tile->window == window && tile->step == step && (!best || cost(outer, tile) < cost(outer, best))) best = tile;
+    return best;
+}
+
+/* Strips all as long as the tile is tall. */
+static double strips_cost(const struct geometry *g, const struct tile *tile)
+{
+    int64_t out_width = g->out_space[2];
+    double work = (double)ceiling(out_width, tile->rows) * g->channels * update(tile->rows, tile->vectors, tile->vectors);
+    return ceiling(g->filters, width(g, tile)) * (work + ceiling(out_width, lanes(g)) * width(g, tile) * TURN);
+}
+
+static int tiled_separably(const struct geometry *g, const struct geometry *outer, fastconv_layer *layer)
+{
+    const struct geometry flat = flattened(outer);
+    const struct tile *pixel = NULL, *in_lanes = g->last ? tiled_separable_last[g->dtype] : tiled_separable[g->dtype];
+    int has_code = (!g->last || g->filters == 1) && window_of(g, in_lanes);
+    int64_t window = has_code ? g->kernel[1] : 0, step = has_code ? g->stride[1] : 0;
+    in_lanes = cheapest_of_window(&flat, in_lanes, window, step, strips_cost);
+    if (!g->last) pixel = cheapest_of_window(&flat, tiled_separable_pixels[g->dtype], window, step, in_place_cost);
+    if (!in_lanes) return FASTCONV_NOT_EXPORTED;
+    if (pixel && in_place_cost(&flat, pixel) <= strips_cost(&flat, in_lanes)) {
+        over_bands(g, outer, layer, pixel, pixel->rows, width(g, pixel), 0);
+        layer->outer.order = ROW_PANELS;
+    } else {
+        over_bands(g, outer, layer, in_lanes, width(g, in_lanes), in_lanes->rows, g->last ? 0 : width(g, in_lanes));
+        layer->outer.order = LANE_PANELS;
+    }
+    layer->weights.order = !has_code ? (g->last ? TAPS_FIRST : AS_THEY_COME) : g->last ? CHANNEL_PANELS : ROW_PANELS;
+    layer->weights.unit = has_code && g->last ? lanes(g) : 1;
+    return FASTCONV_OK;
+}
+
+int plan_separable(const struct geometry *g, const struct geometry *outer, fastconv_layer *layer)
+{
+    kernel *plain = direct[SEPARABLE][g->dtype][g->last];
+    if (!plain) return FASTCONV_NOT_EXPORTED;
+    describe(g, layer->job), finish_inner(g, layer->job), finish(outer, layer->job);
+    layer->job[JOB_OUTER_FILTERS] = outer->filters;
+    int error = g->direct ? FASTCONV_NOT_EXPORTED : tiled_separably(g, outer, layer);
+    if (error != FASTCONV_NOT_EXPORTED) return error;
+    int64_t rows = g->out_space[1], numbers = g->out_space[2] * outer->channels; /* of a row of the depthwise result */
+    int64_t band = at_least(1, at_most(rows, scratch_numbers(g) / numbers));
+    divide(g, layer, 1, rows, g->last ? 1 : band, 1, 1, g->last ? outer->channels : band * numbers);
+    use(layer, plain, g->last ? TAPS_FIRST : AS_THEY_COME, 1);
+    layer->outer.order = g->last ? FILTERS_LAST : AS_THEY_COME, layer->outer.unit = 1;
+    return FASTCONV_OK;
+}
