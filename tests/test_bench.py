@@ -1,6 +1,7 @@
 """The table of layers, how they are called, and what is reported."""
 
 import io
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -223,6 +224,14 @@ def test_the_picture(peers, tmp_path):
     texts = ["conv2d,n1c4i9f8k1,bias", "conv2d,n1c4i9f4k3g4,float64"]
     bench(texts, peers=peers, threads=1, quick=True, plot=str(file), console=Console(io.StringIO()))
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_without_matplotlib_is_refused_before_anything_is_timed(monkeypatch):
+    monkeypatch.delitem(sys.modules, "fastconv.bench.plot", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr("fastconv.bench.report.measure", None)
+    with pytest.raises(ImportError, match=r"a plot needs matplotlib: .*fastconv\[bench\]"):
+        bench(["conv2d,n1c4i9f8k1"], plot="never.png")
 
 
 def test_tune_times_every_algorithm_that_accepts_a_problem():

@@ -12,6 +12,15 @@ from fastconv.bench.compare import Comparison
 from fastconv.bench.timing import Measurement, memory_bandwidth
 from fastconv.cpu.machine import cpu_name
 
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogLocator
+    from matplotlib.transforms import Bbox
+except ImportError as error:
+    raise ImportError("a plot needs matplotlib: python -m pip install 'fastconv[bench]'") from error
+
 COLUMN = 20  # layers in one column of bars at most, so that names stay readable however many layers there are
 WIDTH, ROOF, BAR = 8, 7.5, 0.55  # inches: of a column, of the roofline's height, of a layer's bars
 MARKERS = "osD^vP*X"  # of kinds, whose colours are not those of the peers
@@ -28,9 +37,6 @@ def draw(measured: Sequence[Measurement], file: str) -> None:
     file : str
         Name of the picture; its ending says the format.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     beside = [m for m in measured if isinstance(m, Comparison) and m.peers]
     count = -(-len(beside) // COLUMN)
     columns = [list(part) for part in np.array_split(np.array(beside, object), count)] if count else []
@@ -55,8 +61,6 @@ def draw(measured: Sequence[Measurement], file: str) -> None:
 
 def _roofline(axes: Any, measured: Sequence[Measurement]) -> None:
     """GFLOP/s over arithmetic intensity: no layer can do better than the lower of the two limits."""
-    from matplotlib.ticker import LogLocator
-
     bandwidth = memory_bandwidth(measured[0].threads)
     peaks = sorted({m.problem.dtype: m.peak for m in measured}.items())
     intensities = [_intensity(m) for m in measured]
@@ -90,9 +94,6 @@ def _intensity(m: Measurement) -> float:
 
 def _name_points(axes: Any, measured: Sequence[Measurement]) -> None:
     """Every point's name beside it, where no other name or point is; a thin line leads to one that has to stand apart."""
-    from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
-
     line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
     points = axes.transData.transform([(_intensity(m), m.gflops) for m in measured])
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]

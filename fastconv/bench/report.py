@@ -179,6 +179,8 @@ def bench(
     console : Console, optional
         Where to; standard output if not given.
     """
+    if plot:
+        from fastconv.bench.plot import draw  # says what is missing now, not when everything has been timed
     console = console or Console()
     found: list[tuple[str, Timed]] = [(c, CHAINS[c]) for c in chains] or list(selected(texts, table, kind))
     peak = lru_cache(fma_peak)  # of one core, once a dtype
@@ -191,8 +193,6 @@ def bench(
             else:
                 measured.append(measure(name, problem, seconds, peak(problem.dtype)))
         if plot:
-            from fastconv.bench.plot import draw
-
             draw(measured, plot)
         if json:
             write(json, everything(measured, peers, command))
