@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A small history and its site, in a quarter of an hour: a few layers at five commits whose effect can be seen, or at those
-# given. What was measured before is kept.
+# A small history and its site, in five to ten minutes: a few layers at five commits whose effect can be seen, or at those given.
+# What was measured before is kept.
 #     benchmarks/history.sh [COMMIT ...] && asv preview --config benchmarks/asv.conf.json
 set -euo pipefail
 cd "$(dirname "$0")"
