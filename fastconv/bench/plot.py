@@ -103,7 +103,7 @@ def _name_points(axes: Any, measured: Sequence[Measurement]) -> None:
             name = axes.annotate(m.name, (_intensity(m), m.gflops), fontsize=7, arrowprops=line if abs(up) > 9 else None, **place)
             name.update_positions(axes.figure.canvas.get_renderer())
             box = Text.get_window_extent(name)  # without the line
-            if i == len(NAME_PLACES) or not any(map(box.overlaps, taken)):
+            if i == len(NAME_PLACES) or (box.x1 < axes.bbox.x1 and not any(map(box.overlaps, taken))):
                 taken.append(box)
                 break
             name.remove()
