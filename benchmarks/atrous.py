@@ -1,7 +1,11 @@
 """Atrous (dilated) convolutions."""
 
-from .common import Layers, of_kind
+from .common import BesidePeers, Layers, of_kind
 
 
 class Atrous(Layers):
-    params = of_kind("atrous")
+    layers = of_kind("atrous")
+
+
+class AtrousBesidePeers(BesidePeers):
+    layers = Atrous.layers

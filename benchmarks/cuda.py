@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 
 import fastconv as fc
-from fastconv.bench import find
-from fastconv.bench.device import cudnn_case, cudnn_why_not, device_case, device_step, device_time
-from fastconv.bench.training import STEPS
 
-from .common import of_kind
+from .common import find, of_kind
+
+# After common, which says whose fastconv.bench.
+from fastconv.bench.device import cudnn_case, cudnn_why_not, device_case, device_step, device_time  # isort: skip
+from fastconv.bench.training import STEPS  # isort: skip
 
 
 class OnDevice(ABC):
@@ -23,21 +24,20 @@ class OnDevice(ABC):
     def setup(self, name):
         if not fc.cuda.is_available():
             raise NotImplementedError(f"not available: {fc.cuda.why_not()}")
-        _, self.problem = find(name)
+        self.problem = find(name)[1]
         self.case = device_case(self.problem)
 
-    def track_gflops(self, name):
-        return self.problem.operations / device_time(self.case) / 1e9
+    def track_seconds(self, name):
+        return device_time(self.case)
 
-    track_gflops.unit = "GFLOP/s"
+    track_seconds.unit = "s"
 
-    def track_ratio_to_cudnn(self, name):
-        reason = cudnn_why_not(self.problem)
-        if reason:
+    def track_time_over_cudnn(self, name):
+        if cudnn_why_not(self.problem):
             return float("nan")
-        return device_time(cudnn_case(self.problem)) / device_time(self.case)
+        return round(device_time(self.case) / device_time(cudnn_case(self.problem)), 4)
 
-    track_ratio_to_cudnn.unit = "cuDNN's time over fastconv's"
+    track_time_over_cudnn.unit = "x cuDNN's time"
 
 
 class StandardOnDevice(OnDevice):
@@ -61,11 +61,11 @@ class AtrousOnDevice(OnDevice):
 
 
 class TransposedOnDevice(OnDevice):
-    params = [name for name in of_kind("transposed") if not name.startswith("grad")]
+    params = of_kind("transposed")
 
 
 class GradientsOnDevice(OnDevice):
-    params = [name for name in of_kind("transposed", "weights") if name.startswith("grad")]
+    params = of_kind("gradient")
 
 
 class TrainingOnDevice:

@@ -1,7 +1,11 @@
 """Depthwise convolutions."""
 
-from .common import Layers, of_kind
+from .common import BesidePeers, Layers, of_kind
 
 
 class Depthwise(Layers):
-    params = of_kind("depthwise")
+    layers = of_kind("depthwise")
+
+
+class DepthwiseBesidePeers(BesidePeers):
+    layers = Depthwise.layers

@@ -1,7 +1,11 @@
 """Pointwise (1x1) convolutions."""
 
-from .common import Layers, of_kind
+from .common import BesidePeers, Layers, of_kind
 
 
 class Pointwise(Layers):
-    params = of_kind("pointwise")
+    layers = of_kind("pointwise")
+
+
+class PointwiseBesidePeers(BesidePeers):
+    layers = Pointwise.layers

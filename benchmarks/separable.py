@@ -1,7 +1,11 @@
 """Depthwise separable convolutions, in one pass."""
 
-from .common import Layers, of_kind
+from .common import BesidePeers, Layers, of_kind
 
 
 class Separable(Layers):
-    params = of_kind("separable")
+    layers = of_kind("separable")
+
+
+class SeparableBesidePeers(BesidePeers):
+    layers = Separable.layers

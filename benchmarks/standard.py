@@ -1,7 +1,11 @@
 """Standard convolutions, grouped ones among them."""
 
-from .common import Layers, of_kind
+from .common import BesidePeers, Layers, of_kind
 
 
 class Standard(Layers):
-    params = of_kind("standard")
+    layers = of_kind("standard")
+
+
+class StandardBesidePeers(BesidePeers):
+    layers = Standard.layers

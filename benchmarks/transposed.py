@@ -1,7 +1,11 @@
 """Transposed convolutions, as decoders have them."""
 
-from .common import Layers, of_kind
+from .common import BesidePeers, Layers, of_kind
 
 
 class Transposed(Layers):
-    params = [name for name in of_kind("transposed") if not name.startswith("grad")]
+    layers = of_kind("transposed")
+
+
+class TransposedBesidePeers(BesidePeers):
+    layers = Transposed.layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -31,11 +32,11 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("info", help="say what this installation has to work with")
 
     bench = commands.add_parser("bench", help="time layers and compare them with the processor's peak")
-    bench.add_argument("layer", nargs="*", help="a layer's name, or a problem such as conv2d,n1c64i56x56f64k3p1,bias,relu")
+    bench.add_argument("layer", nargs="*", help="a name, a pattern such as 'pw_*', or a problem: conv2d,n1c64i56f64k3p1,bias,relu")
     bench.add_argument("--threads", type=int, metavar="N", help="threads a call may use (default: all)")
     bench.add_argument("--seconds", type=_positive, default=0.5, metavar="S", help="time a layer (default: %(default)s)")
     bench.add_argument("--quick", action="store_true", help="time each layer for a moment only")
-    bench.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    bench.add_argument("--json", metavar="FILE", help="write machine, versions and all results as JSON; - prints it, and no table")
     bench.add_argument("--peers", action="store_true", help="measure other libraries in turn with each layer")
     bench.add_argument("--plot", metavar="FILE.png", help="draw a roofline, and bars beside the peers")
     bench.add_argument("--table", choices=TABLES, help="which layers, if none are named (default: tuned and more)")
@@ -82,13 +83,14 @@ def _bench(given: argparse.Namespace) -> None:
         return
     bench.bench(
         given.layer, table=given.table, kind=given.kind, chains=given.chain, peers=bench.PEERS if given.peers else (),
-        threads=given.threads, seconds=given.seconds, quick=given.quick, plot=given.plot, as_json=given.json,
+        threads=given.threads, seconds=given.seconds, quick=given.quick, plot=given.plot, json=given.json, command=given.typed,
     )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it worked, 1 if it said why not."""
     given = parser().parse_args(arguments)
+    given.typed = shlex.join(["fastconv", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         if given.command == "compile":
             from fastconv.ahead import compile_all, variants

@@ -1,7 +1,8 @@
 """The table of layers, how they are called, and what is reported."""
 
 import io
-import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fastconv.bench import (
     Console,
     Measurement,
     Peer,
+    asking,
     bench,
     best_time,
     case,
@@ -26,6 +28,7 @@ from fastconv.bench import (
     tune,
 )
 from fastconv.bench.compare import ours
+from fastconv.bench.layers import parts
 from fastconv.bench.report import algorithms, progress
 from fastconv.bench.timing import memory_bandwidth
 from fastconv.problem import Problem
@@ -150,19 +153,13 @@ def test_measurement():
     assert measured.seconds > 0
 
 
-def test_the_report_in_plain_text_and_in_json():
-    texts = ["conv2d,n1c4i9f8k1,bias", "conv2d,n1c4i9f4k3g4,float64"]
-    plain, as_json = io.StringIO(), io.StringIO()
+def test_the_report_in_plain_text():
+    texts, plain = ["conv2d,n1c4i9f8k1,bias", "conv2d,n1c4i9f4k3g4,float64"], io.StringIO()
     bench(texts, threads=1, quick=True, console=Console(plain))
     lines = plain.getvalue().splitlines()
     assert "threads: 1" in lines[0]
     assert lines[1].split()[:2] == ["layer", "kind"]
     assert [line.split()[1] for line in lines[3:]] == ["pointwise", "depthwise"]
-    bench(texts[:1], threads=1, quick=True, as_json=True, console=Console(as_json))
-    [entry] = json.loads(as_json.getvalue())
-    assert entry["problem"] == str(Problem.parse(texts[0]))
-    assert entry["gflops"] > 0
-    assert entry["threads"] == 1
 
 
 class Terminal(io.StringIO):
@@ -191,6 +188,11 @@ def test_selected():
     assert [name for name, _ in selected([])] == [*LAYERS, *MORE_LAYERS]
     assert [name for name, _ in selected([], "other")] == list(OTHER_LAYERS)
     assert [name for name, _ in selected(["pw_14_512", "dw_112_32"], kind="depthwise")] == ["dw_112_32"]
+    assert [name for name, _ in selected(["resnet_3x3_*", "seed_128_rgb"], kind="standard")] == [
+        "resnet_3x3_56", "resnet_3x3_28", "resnet_3x3_14", "resnet_3x3_7", "resnet_3x3_s2", "seed_128_rgb",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="'vgg19_"):
+        selected(["vgg19_*"])
     with pytest.raises(ValueError, match="'atrous'.*dw_112_32"):
         selected(["dw_112_32"], kind="atrous")
 
@@ -205,15 +207,6 @@ def test_the_report_beside_peers():
     assert float(lines[3].split()[-1]) > 0
     assert "absent: not installed; pip install no_such_library" in lines
     assert "picky: wants float64: conv2d,n1c4i9x9f8k1x1,bias" in lines
-
-
-def test_the_report_beside_peers_in_json():
-    as_json = io.StringIO()
-    bench(["conv2d,n1c4i9f8k1"], peers=[COPYCAT, PICKY], threads=1, quick=True, as_json=True, console=Console(as_json))
-    [entry] = json.loads(as_json.getvalue())
-    assert set(entry["peers"]) == {"copycat"}
-    assert entry["refused"] == {"picky": "wants float64"}
-    assert entry["best_peer_over_fastconv"] == entry["peers"]["copycat"]["seconds"] / entry["seconds"]
 
 
 def test_the_report_of_a_chain():
@@ -233,6 +226,14 @@ def test_the_picture(peers, tmp_path):
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_without_matplotlib_is_refused_before_anything_is_timed(monkeypatch):
+    monkeypatch.delitem(sys.modules, "fastconv.bench.plot", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr("fastconv.bench.report.measure", None)
+    with pytest.raises(ImportError, match=r"a plot needs matplotlib: .*fastconv\[bench\]"):
+        bench(["conv2d,n1c4i9f8k1"], plot="never.png")
+
+
 def test_tune_times_every_algorithm_that_accepts_a_problem():
     plain = io.StringIO()
     tune([find("conv2d,n1c4i9f8k1,bias")], threads=1, seconds=0.01, console=Console(plain))
@@ -249,6 +250,19 @@ def test_algorithms(name):
         assert problem.algorithm == algorithm
         assert problem.out_shape == ALL[name].out_shape
     assert list(algorithms(find("conv2d,n1c4i9f8k1,direct")[1])) == ["direct"]
+
+
+def test_gradients_of_weights_let_nobody_choose():
+    problem = ALL["gradw_28_128"]
+    assert algorithms(problem) == {"tiled": problem}
+    with pytest.raises(ValueError, match="'direct'.*nobody choose"):
+        asking(problem, "direct")
+
+
+def test_asking_for_an_algorithm():
+    for problem in (ALL["pw_14_512"], ALL["sep_14_512"], ALL["up_28_64_32"]):
+        for part, asked in zip(parts(problem), parts(asking(problem, "direct"))):
+            assert asked == replace(part, algorithm="direct")
 
 
 def test_memory_bandwidth():

@@ -20,9 +20,17 @@ def test_info(capsys):
 
 
 def test_bench(capsys):
-    assert main(["bench", "conv2d,n1c4i9f8k1", "--threads", "1", "--quick", "--json"]) == 0
-    [entry] = json.loads(capsys.readouterr().out)
-    assert entry["layer"] == "conv2d,n1c4i9x9f8k1x1"
+    assert main(["bench", "conv2d,n1c4i9f8k1", "--threads", "1", "--quick", "--json", "-"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["command"] == "fastconv bench conv2d,n1c4i9f8k1 --threads 1 --quick --json -"
+    assert [row["layer"] for row in said["rows"]] == ["conv2d,n1c4i9x9f8k1x1"]
+
+
+def test_bench_into_a_file(capsys, tmp_path):
+    file = tmp_path / "results.json"
+    assert main(["bench", "conv2d,n1c4i9f8k1", "--threads", "1", "--quick", "--json", str(file)]) == 0
+    assert len(json.loads(file.read_text())["rows"]) == 1
+    assert "pointwise" in capsys.readouterr().out
 
 
 def test_bench_beside_whatever_peers_there_are(capsys):
@@ -49,6 +57,7 @@ def test_the_choices_of_bench_are_those_that_exist():
         (["bench", "conv2d,n1c4i2f8k3"], "weight"),
         (["bench", "pw_28_192_32", "--threads", "0"], "num_threads"),
         (["bench", "pw_28_192_32", "--kind", "atrous"], "atrous"),
+        (["bench", "vgg19_*"], "vgg19_*"),
         (["demo", "--image", "no/such/file.jpg"], "no/such/file.jpg"),
     ],
 )

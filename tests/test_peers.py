@@ -32,6 +32,9 @@ COMPUTED = [
     "transposed2d,n2c4i5f6k3s2p1g2o1,bias,relu",
     "transposed3d,n1c2i3f3k2s2",
     "conv2d,n1c4i9f4k3s2p1g4,bias,relu+conv2d,n1c4i5f6k1,bias,relu",
+    "conv2d,n1c4i9f4k3p1g4,bias,relu6+conv2d,n1c4i9f6k1,bias,residual",
+    "conv2d,n2c4i9x8f6k3,residual,relu",
+    "conv2d,n2c3i8f4k3p1,bias,residual,relu,channels_last",
 ]
 SMOOTH = ["sigmoid", "tanh", "silu", "hardswish", "gelu"]
 
@@ -43,8 +46,10 @@ def whole_numbers(problem):
     def numbers(shape):
         return None if shape is None else rng.integers(-3, 4, shape).astype(problem.dtype)
 
-    layer = tuple(Convolution(p, numbers(p.weight_shape), numbers(p.bias_shape), None) for p in parts(problem))
-    return Segment(numbers(problem.x_shape), (layer,))
+    def convolution(p):
+        return Convolution(p, numbers(p.weight_shape), numbers(p.bias_shape), numbers(p.out_shape if p.residual else None))
+
+    return Segment(numbers(problem.x_shape), (tuple(map(convolution, parts(problem))),))
 
 
 def expected(filled):
@@ -56,7 +61,8 @@ def expected(filled):
             function, options["output_padding"] = getattr(fc.reference, f"conv_transpose{p.dimensions}d"), p.output_padding
         else:
             function, options["padding_mode"] = getattr(fc.reference, f"conv{p.dimensions}d"), p.padding_mode
-        y = function(y, c.weight, c.bias, activation=p.activation, data_format=p.data_format, **options)
+        options |= {"activation": p.activation, "residual": c.residual, "data_format": p.data_format}
+        y = function(y, c.weight, c.bias, **options)
     return y
 
 
@@ -120,7 +126,6 @@ TORCHES = ("torch", "torch channels_last")
 @pytest.mark.parametrize(
     ("names", "text", "reason"),
     [
-        (BY_NAME, "conv2d,n1c4i9f6k3,residual", "residual"),
         (BY_NAME, "conv2d,n1c4i9f6k3,pixelbias", "each pixel"),
         (GRAPHS, "weights2d,n1c4i9f6k3", "gradients"),
         (TORCHES, "weights2d,n1c4i9f6k3,channels_last", "channels first"),
@@ -130,7 +135,7 @@ TORCHES = ("torch", "torch channels_last")
         (GRAPHS, "conv2d,n1c4i9f6k3p1,reflect", "reflect"),
         (TORCHES, "transposed2d,n1c4i9f6k3p1:0", "as much before as after"),
         (["torch channels_last"], "conv1d,n1c4i9f6k3", "signals"),
-        (BY_NAME, "conv2d,n1c4i9f4k3g4+conv2d,n1c4i7f6k1,residual", "residual"),
+        (BY_NAME, "conv2d,n1c4i9f4k3g4+conv2d,n1c4i7f6k1,pixelbias", "each pixel"),
     ],
 )
 def test_refusals(names, text, reason):

@@ -55,12 +55,6 @@ class Comparison(Measurement):
         """A peer's billions of operations a second."""
         return self.problem.operations / self.peers[peer] / 1e9
 
-    def as_dict(self) -> dict[str, object]:
-        """What `--json` prints."""
-        peers = {name: {"seconds": seconds, "gflops": self.gflops_of(name)} for name, seconds in self.peers.items()}
-        ratio = self.ratio if self.peers else None
-        return super().as_dict() | {"peers": peers, "refused": self.refused, "best_peer_over_fastconv": ratio}
-
 
 def compare(
     problem: Timed, seconds: float = 0.5, threads: int | None = None, peers: Sequence[Peer] = PEERS, *,

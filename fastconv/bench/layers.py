@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -270,6 +270,26 @@ def find(text: str) -> tuple[str, AnyProblem]:
         raise ValueError(f"layer: got {text!r}, expected a problem's text or one of {', '.join(known)}")
     problem = Problem.parse(text)
     return str(problem), problem
+
+
+def asking(problem: AnyProblem, algorithm: str) -> AnyProblem:
+    """The same problem, computed by an algorithm.
+
+    Raises
+    ------
+    ValueError
+        For a gradient with respect to weights, whose functions let nobody choose.
+
+    Examples
+    --------
+    >>> print(asking(LAYERS["pw_28_192_32"], "tiled"))
+    conv2d,n1c192i28x28f32k1x1,bias,relu,tiled
+    """
+    if isinstance(problem, SeparableProblem):
+        return SeparableProblem(*(replace(part, algorithm=algorithm) for part in parts(problem)))
+    if problem.operation == "weights" and algorithm != problem.algorithm:
+        raise ValueError(f"algorithm: got {algorithm!r}, and gradients with respect to weights let nobody choose")
+    return replace(problem, algorithm=algorithm)
 
 
 def layer(problem: AnyProblem, *arrays: Array | None) -> Any:

@@ -70,8 +70,8 @@ def _imported(name: str) -> Any:
 
 def _common(problem: Problem) -> str | None:
     """Why no peer is asked."""
-    if problem.residual or problem.bias == "pixel":
-        return "a residual or a bias for each pixel is not compared"
+    if problem.bias == "pixel":
+        return "a bias for each pixel is not compared"
     if min(map(min, problem.pads)) < 0:
         return "has no negative padding"
     return None
@@ -133,13 +133,16 @@ def _torch_mode() -> AbstractContextManager[Any]:
 
 
 def _torch_step(torch: Any, convolution: Convolution, placed: Callable[[Array], Any]) -> Callable[[Any], Any]:
-    """From a tensor to the convolved one, its activation computed in place."""
+    """From a tensor to the convolved one, its residual and its activation computed in place."""
     problem, functional = convolution.problem, torch.nn.functional
     if problem.operation == "weights":
         return _torch_weight_gradient(torch, problem, placed(convolution.weight))
     weight = placed(convolution.weight)
     bias = None if convolution.bias is None else placed(convolution.bias)
-    activate = _torch_activation(torch, problem.activation)
+    activate, residual = _torch_activation(torch, problem.activation), _channels_first(convolution)
+    if residual is not None:
+        more, only_activate = placed(residual), activate
+        activate = lambda y: only_activate(y.add_(more))  # noqa: E731
     stride, dilation, groups = problem.stride, problem.dilation, problem.groups
     evenly = [before for before, _ in problem.pads]
     if problem.operation == "transposed":
@@ -151,6 +154,14 @@ def _torch_step(torch: Any, convolution: Convolution, placed: Callable[[Array], 
         return lambda x: activate(convolve(x, weight, bias, stride, evenly, dilation, groups))
     border, mode = sum(reversed(problem.pads), ()), TORCH_MODES[problem.padding_mode]
     return lambda x: activate(convolve(functional.pad(x, border, mode), weight, bias, stride, 0, dilation, groups))
+
+
+def _channels_first(convolution: Convolution) -> Array | None:
+    """The residual, if there is one, as all peers order it: channels first; a view."""
+    residual = convolution.residual
+    if residual is None or convolution.problem.data_format == "channels_first":
+        return residual
+    return np.moveaxis(residual, -1, 1)
 
 
 def _torch_weight_gradient(torch: Any, problem: Problem, above: Any) -> Callable[[Any], Any]:
@@ -234,7 +245,11 @@ def _onnx_model(segments: Sequence[Segment]) -> bytes:
         if first.data_format == "channels_last":  # ONNX knows no other order than channels first
             value = graph.node("Transpose", value, perm=to_front)
         for convolution in segment.convolutions:
-            value = _onnx_activation(graph, _onnx_convolution(graph, value, convolution), convolution.problem.activation)
+            value = _onnx_convolution(graph, value, convolution)
+            residual = _channels_first(convolution)
+            if residual is not None:
+                value = graph.node("Add", value, residual)
+            value = _onnx_activation(graph, value, convolution.problem.activation)
         if last.data_format == "channels_last":
             value = graph.node("Transpose", value, perm=to_back)
         outputs[value] = last.out_shape

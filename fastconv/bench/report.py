@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import fnmatch
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TextIO, TypeVar
 
 from fastconv.bench.chains import CHAINS, Chain, Timed
 from fastconv.bench.compare import Comparison, best_in_turn, compare
-from fastconv.bench.layers import LAYERS, MORE_LAYERS, TABLES, AnyProblem, case, find, parts
+from fastconv.bench.layers import LAYERS, MORE_LAYERS, TABLES, AnyProblem, asking, case, find
 from fastconv.bench.peers import Peer
+from fastconv.bench.results import everything, write
 from fastconv.bench.timing import Measurement, measure
 from fastconv.cpu.machine import cpu_name, fma_peak
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import get_num_threads, num_threads
 from fastconv.plan import choose, simplified
-from fastconv.problem import ALGORITHMS, SeparableProblem
+from fastconv.problem import ALGORITHMS
 
 Item = TypeVar("Item")
 
@@ -118,6 +118,8 @@ def progress(items: Sequence[Item], words: str) -> Iterable[Item]:
 def selected(texts: Sequence[str], table: str | None = None, kind: str | None = None) -> list[tuple[str, AnyProblem]]:
     """Names and problems: those of the texts, or else of a table, or else of the first two; only one kind's if it is given.
 
+    A text is a name, a pattern of names such as `resnet_*`, or a problem's text.
+
     Raises
     ------
     ValueError
@@ -127,25 +129,32 @@ def selected(texts: Sequence[str], table: str | None = None, kind: str | None = 
     --------
     >>> [name for name, problem in selected([], "tuned", "atrous")]
     ['atrous_r2_28_256', 'atrous_r12_33']
+    >>> [name for name, problem in selected(["pw_*_1024", "vgg16_14*", "conv1d,n1c4i20f6k3"])]
+    ['pw_7_1024', 'vgg16_14_512', 'conv1d,n1c4i20f6k3']
     """
-    names = texts or (TABLES[table] if table else [*LAYERS, *MORE_LAYERS])
+    names = [name for text in texts for name in _matching(text)] or (TABLES[table] if table else [*LAYERS, *MORE_LAYERS])
     found = [(name, problem) for name, problem in map(find, names) if kind in (None, problem.kind)]
     if not found:
         raise ValueError(f"kind: got {kind!r}, of which there is no layer among {', '.join(names)}")
     return found
 
 
+def _matching(text: str) -> list[str]:
+    """The names that a pattern stands for; any other text stands for itself, and so does a pattern without any name."""
+    return fnmatch.filter([name for table in TABLES.values() for name in table], text) or [text]
+
+
 def bench(
     texts: Sequence[str] = (), *, table: str | None = None, kind: str | None = None, chains: Sequence[str] = (),
     peers: Sequence[Peer] = (), threads: int | None = None, seconds: float = 0.5, quick: bool = False,
-    plot: str | None = None, as_json: bool = False, console: Console | None = None,
+    plot: str | None = None, json: str | None = None, command: str = "", console: Console | None = None,
 ) -> None:  # fmt: skip
     """Time layers or chains of layers, beside other libraries if asked for, and report them.
 
     Parameters
     ----------
     texts : sequence of str
-        Names in the tables of layers, or problems' texts.
+        Names in the tables of layers, patterns of names such as `resnet_*`, or problems' texts.
     table : {"tuned", "more", "other"}, optional
         Whose layers are timed if there are no texts; those of the first two if not given.
     kind : str, optional
@@ -163,11 +172,15 @@ def bench(
         Time each for a moment only.
     plot : str, optional
         Name of a picture to draw: a roofline, and bars beside the peers.
-    as_json : bool
-        Write one JSON list instead of a table.
+    json : str, optional
+        Name of a file for the results, as `fastconv.bench.results` describes it; "-" is the standard output, instead of a table.
+    command : str
+        What to type to measure it again; for that file.
     console : Console, optional
         Where to; standard output if not given.
     """
+    if plot:
+        from fastconv.bench.plot import draw  # says what is missing now, not when everything has been timed
     console = console or Console()
     found: list[tuple[str, Timed]] = [(c, CHAINS[c]) for c in chains] or list(selected(texts, table, kind))
     peak = lru_cache(fma_peak)  # of one core, once a dtype
@@ -180,11 +193,10 @@ def bench(
             else:
                 measured.append(measure(name, problem, seconds, peak(problem.dtype)))
         if plot:
-            from fastconv.bench.plot import draw
-
             draw(measured, plot)
-    if as_json:
-        console.line(json.dumps([m.as_dict() for m in measured], indent=2))
+        if json:
+            write(json, everything(measured, peers, command))
+    if json == "-":
         return
     peaks = ", ".join(f"{peak(dtype):.0f} GFLOP/s a core ({dtype})" for dtype in sorted({p.dtype for _, p in found}))
     title = f"{cpu_name()}, threads: {measured[0].threads}, multiply-add peak: {peaks}"
@@ -280,11 +292,7 @@ def algorithms(problem: AnyProblem) -> dict[str, AnyProblem]:
     >>> list(algorithms(LAYERS["pw_14_512"]))[0]
     'direct'
     """
-
-    def asking(algorithm: str) -> AnyProblem:
-        if isinstance(problem, SeparableProblem):
-            return SeparableProblem(*(replace(part, algorithm=algorithm) for part in parts(problem)))
-        return replace(problem, algorithm=algorithm)
-
-    asked = {algorithm: asking(algorithm) for algorithm in ALGORITHMS[1:] if problem.algorithm in ("auto", algorithm)}
+    if problem.kind == "weights":  # whose functions let nobody choose
+        return {choose(problem, IMPLEMENTATIONS, get_num_threads()).implementation.algorithm: problem}
+    asked = {algorithm: asking(problem, algorithm) for algorithm in ALGORITHMS[1:] if problem.algorithm in ("auto", algorithm)}
     return {a: p for a, p in asked.items() if any(i.accepts(simplified(p), "any") is None for i in IMPLEMENTATIONS)}

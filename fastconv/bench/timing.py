@@ -80,18 +80,6 @@ class Measurement:
         """Least memory traffic a second, in GB/s."""
         return self.problem.bytes / self.seconds / 1e9
 
-    def as_dict(self) -> dict[str, object]:
-        """What `--json` prints."""
-        return {
-            "layer": self.name,
-            "problem": str(self.problem),
-            "seconds": self.seconds,
-            "gflops": self.gflops,
-            "share_of_peak": self.share,
-            "gbytes_per_second": self.bandwidth,
-            "threads": self.threads,
-        }
-
 
 def measure(name: str, problem: AnyProblem, seconds: float = 0.5, peak: float | None = None) -> Measurement:
     """Time a problem on random numbers, at the present number of threads.
