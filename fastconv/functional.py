@@ -725,6 +725,8 @@ def run(call: Call, x: Array, weights: list[Array], biases: list[Array | None], 
         packed = launch.pack(call.choice, weights, biases)
         if not call.bound(x, added, out, packed):
             run_apart(call.bound, call.problem, x, added, out, packed)
+        for weight, _ in packed:
+            packing.recycle(weight)
     return out
 
 

@@ -69,7 +69,8 @@ class Implementation:
     kernel : object
         The compiled function `kernel(item, seat, job)`.
     pack : callable
-        From a problem, a panel's number of filters, the weights and the biases to the arrays that the kernel reads.
+        From a problem, a panel's number of filters, the weights by group (packing.py) and the biases to the arrays that the
+        kernel reads.
     divide : callable
         From a problem and a number of threads to its `Division`.
     vectorised : str

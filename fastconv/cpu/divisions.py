@@ -22,7 +22,7 @@ from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_pla
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.strips import Strip
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
-from fastconv.cpu.winograd import lines_of_lanes
+from fastconv.cpu.winograd import APART, lines_of_lanes
 from fastconv.cpu.winograd import multiply as winograd_products
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem, three
@@ -639,7 +639,7 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
         fields = {
             "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across, "beyond": (*beyond, 0),
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
-            "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + matrices * padded),
+            "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + matrices * (padded + APART)),
             "points": scheme.count, "matrices": scheme.matrices,
         }  # fmt: skip
         if scheme.transposed:
