@@ -81,6 +81,8 @@ class Implementation:
         Images in which these are neighbours in memory; others are copied first.
     cycles : callable
         From a problem to what it should cost, in multiply-adds of a vector; infinite for a last resort, 0 without a rival.
+    packing : callable
+        From a problem to what it should cost to pack its weights, likewise.
     error : callable
         From a problem to a bound of its error, as a share of conv(|x|, |weight|); 0 where it rounds like the direct loop.
     tiles : callable
@@ -102,6 +104,11 @@ class Implementation:
     scheme: Any = None
     cycles: Callable[[Any], float] = lambda problem: 0.0
     error: Callable[[Any], float] = lambda problem: 0.0
+    packing: Callable[[Any], float] = lambda problem: 0.0
+
+    def cost(self, problem: AnyProblem, fresh: bool) -> float:
+        """Of a call; if its weights are fresh, of packing them too."""
+        return self.cycles(problem) + (self.packing(problem) if fresh else 0.0)
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
         """None, or the reason why this implementation does not compute the problem; see `choose` for `neighbours`."""
@@ -155,11 +162,13 @@ def simplified(problem: AnyProblem) -> AnyProblem:
 
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
-def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], threads: int, neighbours: str = "any") -> Choice:
+def choose(
+    problem: AnyProblem, implementations: tuple[Implementation, ...], threads: int, neighbours: str = "any", fresh: bool = False
+) -> Choice:  # fmt: skip
     """Of the implementations that accept the problem the one of the fewest cycles, and its division among that many threads.
 
     `neighbours` says what lies side by side in the image's memory: "columns", "channels", or "any" if neither does, or nothing
-    is known; then an image is copied.
+    is known; then an image is copied. `fresh` weights differ from call to call, as a gradient's do, and packing them counts.
 
     Raises
     ------
@@ -170,18 +179,20 @@ def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], thr
     mirrored = isinstance(asked, Problem) and asked.operation != problem.operation  # type: ignore[union-attr]
     accepting = [i for i in implementations if i.accepts(problem, neighbours) is None]
     if accepting:
-        best = min(accepting, key=lambda i: i.cycles(problem))
+        best = min(accepting, key=lambda i: i.cost(problem, fresh))
         return Choice(problem, best, best.divide(problem, threads), mirrored)
     able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
     why = "; ".join(f"{i.name}: {i.refuse(problem)}" for i in able) or f"no kernel of that sort for {problem.kind} layers"
     raise ValueError(f"algorithm: {problem.algorithm!r} cannot compute {problem}: {why}; expected auto or direct")
 
 
-def refusals(problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any") -> list[tuple[str, str]]:
+def refusals(
+    problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any", fresh: bool = False
+) -> list[tuple[str, str]]:  # fmt: skip
     """(name, reason) of every implementation that does not compute the problem."""
     problem = simplified(problem)
     reasons = {i.name: i.accepts(problem, neighbours) for i in implementations}
-    cycles = {i.name: i.cycles(problem) for i in implementations if reasons[i.name] is None}
+    cycles = {i.name: i.cost(problem, fresh) for i in implementations if reasons[i.name] is None}
     best = min(cycles, key=lambda name: cycles[name], default="")
     for name, own in cycles.items():
         if name != best:

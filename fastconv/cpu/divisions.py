@@ -771,10 +771,36 @@ TRANSFORMS = {
     F2: (120.0, 90.0), F4: (300.0, 220.0), F2_3_2: (250.0, 150.0), F4_3_2: (750.0, 350.0),
     F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0), F8_3_UP: (450.0, 700.0), F8_4_UP: (500.0, 800.0),
 }  # fmt: skip
+# To pack a vector of numbers; to transform one channel's taps of a vector of filters.
+PACK, TRANSFORM_TAPS = 30.0, 150.0
+# Bytes of packed weights that a core puts out, if they will stay in L3, and if not.
+PUT_STREAM = (7.0, 3.0)
 # A depthwise vector's multiply-adds take so many times those of a register tile: what is done once a line and once a walk.
 DEPTHWISE_UPDATES = 1.5
 # Bytes of weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
 STREAM = (32.0, 12.0, 4.0)
+
+
+def panels_packing(problem: Problem) -> float:
+    """Of the weights of a kernel that takes them as they are."""
+    return PACK * problem.parameters / machine.lanes(problem.dtype)
+
+
+def columns_packing(scheme: Scheme) -> Callable[[Problem], float]:
+    """Of transformed columns, a vector for each number made."""
+    return lambda problem: panels_packing(problem) * scheme.count / scheme.taps
+
+
+def winograd_packing(scheme: Scheme) -> Callable[[Problem], float]:
+    """Of transformed filters: to make them, and to put out what they grow to."""
+
+    def cycles(problem: Problem) -> float:
+        lanes, size = machine.lanes(problem.dtype), np.dtype(problem.dtype).itemsize
+        vectors = problem.groups * _ceil(problem.filters // problem.groups, lanes) * problem.channels // problem.groups
+        put = vectors * _deep(problem) * scheme.matrices**2 * lanes * size
+        return vectors * _deep(problem) * TRANSFORM_TAPS + put / PUT_STREAM[put > machine.caches()["L3"] / 2]
+
+    return cycles
 
 
 def winograd_cycles(scheme: Scheme) -> Callable[[Problem], float]:

@@ -211,6 +211,7 @@ def channel_panels(weight: Array, bias: Array | None, width: int) -> Array:
 
 ITEMS, LEAST_CHANNELS = 16, 16  # of all items, and channels of one: enough for the threads, and worth claiming
 OPERATIONS_A_BYTE = 3  # see launch.py
+LEAST_LANES = 4
 X, BIAS, OUT, SCRATCH = (job.PLACES[name] for name in ("x", "bias", "out", "scratch"))
 
 
@@ -264,6 +265,8 @@ def _task(
     depth: int, filled: int, order: int, phases: int, has_bias: bool,
 ) -> Task:  # fmt: skip
     (groups, filters, channels, *kernel_size), lanes = shape, machine.lanes(dtype)
+    if unit in (LEAST_LANES, 2 * LEAST_LANES):
+        lanes = min(unit, lanes)  # a vector holds one panel: parts of vectors take masks
     taps, count, square = math.prod(kernel_size), -(-filters // unit), TileShape(lanes, 1, lanes, 1, dtype)
     # As many lanes as are whole panels, or a part of one.
     chunk = unit * (lanes // unit) if unit <= lanes else math.gcd(unit, lanes)

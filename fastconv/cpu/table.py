@@ -246,6 +246,7 @@ IMPLEMENTATIONS = (
             f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
             columns.winograd_columns, _transformed_columns(scheme), divisions.columns(scheme), PIXELS, _columns_suit(scheme),
             SHEETS, tiles.one_vector, scheme, divisions.columns_cycles(scheme), _columns_error(scheme),
+            divisions.columns_packing(scheme),
         )
         for scheme in columns.SCHEMES
     ),
@@ -254,18 +255,19 @@ IMPLEMENTATIONS = (
             name, "winograd", ("transposed",) if scheme.transposed else ("standard", "atrous"),
             winograd.winograd, _transformed(scheme), divisions.winograd(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
             tiles.winograd_rows, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
+            divisions.winograd_packing(scheme),
         )
         for name, scheme in winograd.SCHEMES.items()
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
-        ("columns",), tiles.pixels_in_lanes, cycles=divisions.in_place_cycles,
+        ("columns",), tiles.pixels_in_lanes, cycles=divisions.in_place_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_pointwise", "tiled", ("pointwise",),
         pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
-        tiles=tiles.filters_in_lanes, cycles=divisions.lanes_cycles,
+        tiles=tiles.filters_in_lanes, cycles=divisions.lanes_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_depthwise_two", "tiled", ("depthwise",),
@@ -285,12 +287,12 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
-        SHEETS, tiles.pixels_in_lanes, cycles=divisions.pixels_cycles,
+        SHEETS, tiles.pixels_in_lanes, cycles=divisions.pixels_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_standard", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
-        SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.lanes_cycles,
+        SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.lanes_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
@@ -330,7 +332,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
         transposed.tiled_transposed, _in_lanes, divisions.transposed, FILTERS, _never, SHEETS,
-        tiles.phases_in_lanes, cycles=divisions.transposed_cycles,
+        tiles.phases_in_lanes, cycles=divisions.transposed_cycles, packing=divisions.panels_packing,
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come_transposed),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.filters_last),
