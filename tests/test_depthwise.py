@@ -132,7 +132,7 @@ def test_nan_stays_where_it_is():
 
 def test_channel_panels():
     weight, bias = np.arange(5 * 6, dtype=np.float32).reshape(5, 1, 2, 3), np.arange(5, dtype=np.float32) - 9
-    packed = packing.channel_panels(packing.by_group(weight, 5), bias, 4)
+    packed = packing.channel_panels(packing.by_group(weight, 5), bias, 4)  # lanes of every machine
     assert packed.shape == (2, 7, 4)
     for panel, first in enumerate((0, 1)):
         for lane in range(4):

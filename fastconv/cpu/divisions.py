@@ -331,6 +331,17 @@ def depthwise_transposed_last(problem: Problem, threads: int) -> Division:
     return Division(problem.batch * bands, bands, band, 1, problem.filters, 0, tile, lanes, None, fields)
 
 
+def depthwise_spread_last(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_spread_last: likewise."""
+    division, (_, stride, _), (_, taps_a, taps_b) = (
+        depthwise_transposed_last(problem, threads),
+        three(problem.stride),
+        three(problem.kernel),
+    )
+    tile = replace(division.tile, rows=taps_b, vectors=_ceil(taps_a, stride))
+    return replace(division, tile=tile, fields={"panel": tile.lanes * (1 + stride * tile.vectors * taps_b)})
+
+
 def sheet_rows(band: int, span: int, stride: int) -> int:
     """Rows of the image that reach a band of rows of a transposed convolution's result."""
     return (band - 1 + span) // stride + 1

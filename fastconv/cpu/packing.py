@@ -174,7 +174,9 @@ def lane_panels(weight: Array, bias: Array | None, width: int) -> Array:
 
 def row_panels(weight: Array, bias: Array | None, rows: int) -> Array:
     """[group][panel][bias, then channel, tap][filter]: filters in rows."""
-    return panels(pack_numbers, weight, bias, rows, math.prod(weight.shape[2:]))
+    whole = _in_one_group(weight) if rows == 1 else weight  # filters alone are panels, whatever their group
+    out = panels(pack_numbers, whole, bias, rows, math.prod(weight.shape[2:]))
+    return out.reshape(weight.shape[0], -1, *out.shape[2:])
 
 
 def spread_panels(weight: Array, bias: Array | None, rows: int) -> Array:
@@ -193,18 +195,22 @@ def spread_panels(weight: Array, bias: Array | None, rows: int) -> Array:
 
 def channel_panels(weight: Array, bias: Array | None, width: int) -> Array:
     """[panel][bias, then tap, columns of taps first][filter] of a depthwise weight; the last panel overlaps its neighbour."""
-    groups, per_group, _, *kernel = weight.shape
-    filters = groups * per_group
-    numbers = weight.reshape(filters, -1, kernel[-1]).swapaxes(1, 2).reshape(filters, -1)
-    start = np.zeros(filters) if bias is None or bias.ndim > 1 else bias
-    rows = np.concatenate([start[:, None], numbers], axis=1).T
-    panels = -(-filters // width)
-    out = aligned_empty((panels, *rows.shape[:1], width), weight.dtype.newbyteorder("="))
-    out[...] = 0
-    for panel in range(panels):
-        first = max(0, min(panel * width, filters - width))
-        out[panel, :, : filters - first] = rows[:, first : first + width]
-    return out
+    return panels(pack_channels, _in_one_group(weight), bias, width, math.prod(weight.shape[3:]))[0]
+
+
+def spread_channel_panels(weight: Array, bias: Array | None, width: int, stride: int) -> Array:
+    """[panel][bias, then phase of rows, tap across, row of taps][filter]: as channel_panels, of every stride-th row, backwards.
+
+    Of a phase with fewer rows than the first the last ones are zeros.
+    """
+    *_, taps_a, taps_b = weight.shape if weight.ndim > 4 else (1, *weight.shape)
+    depth = stride * -(-taps_a // stride) * taps_b
+    return panels(pack_channels, _in_one_group(weight), bias, width, depth, phases=stride, order=-1)[0]
+
+
+def _in_one_group(weight: Array) -> Array:
+    """A depthwise weight as one group of filters, each of one channel."""
+    return weight.reshape(1, weight.shape[0] * weight.shape[1], *weight.shape[2:])
 
 
 # Packing as a kernel: its items are chunks of a group's filters, in lanes, times blocks of its channels ---------------------
@@ -312,7 +318,8 @@ def put(job, numbers, out, f):
         tile.load(numbers).store(out)
     else:
         for k in range(0, min(job.chunk, job.panels * job.unit - f), job.unit):
-            tile.load(numbers + k).store(out, min(job.unit, job.chunk))
+            for filter in range(min(job.unit, job.chunk)):
+                out[filter] = numbers[k + filter]
             out += job.panel
 
 
@@ -350,3 +357,21 @@ def pack_numbers(item, seat, job):
                 tap += 1
                 if tap == taps:
                     tap, c = 0, c + 1
+
+
+@compiled
+def pack_channels(item, seat, job):
+    """Numbers of a vector of channels, columns of taps first, phase by phase of rows; the last vector overlaps its neighbour."""
+    tile, lanes, taps_b, rows, phases = job.tile, job.tile.lanes, job.kernel[2], job.kernel[0] * job.kernel[1], job.phases[1]
+    f, numbers = max(0, min(item * lanes, job.filters - lanes)), job.scratch + (seat * job.scratch_size + lanes * lanes)
+    left, out = job.filters - f, job.out + item * job.panel
+    start = tile.splat(0) if job.bias_kind == 0 else tile.load(job.bias + f, 0, left)
+    start.store(out)
+    turn(job, job.x + f * job.filter_step, left, rows * taps_b, numbers)
+    for phase in range(phases):
+        for column in range(taps_b):
+            b = column if job.order > 0 else taps_b - 1 - column
+            for a in range(phase, phase + (rows + phases - 1) // phases * phases, phases):
+                out += lanes
+                number = tile.load(numbers + (a * taps_b + b) * lanes) if a < rows else tile.splat(0)
+                number.store(out)

@@ -193,6 +193,13 @@ def _channels_spread(problem: Problem) -> str | None:
     return _unless(LAST)(problem)
 
 
+def _channels_spread_by_two(problem: Problem) -> str | None:
+    taps, strides = problem.kernel[-1], set(problem.stride)
+    if strides != {2} or set(problem.kernel) != {taps} or taps not in tiles.SPREADS:
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} rows and columns, two apart"
+    return _channels_spread(problem)
+
+
 def _as_called(dtype: str) -> list[Any]:
     """Tiles of separable layers: each with each window would be hundreds, so they are compiled when they are called."""
     return []
@@ -225,6 +232,11 @@ def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) 
 
 def _in_spreads(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.spread_panels(weights[0], biases[0], unit)]
+
+
+def _in_spreads_of_channels(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    stride = problem.stride[0] if problem.dimensions == 2 else 1
+    return [packing.spread_channel_panels(weights[0], biases[0], unit, stride)]
 
 
 def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -323,6 +335,11 @@ IMPLEMENTATIONS = (
         "tiled_transposed_pixels", "tiled", ("transposed",),
         transposed.tiled_transposed_pixels, _in_spreads, divisions.transposed_pixels, PIXELS,
         _columns_spread, ("columns",), tiles.spreads,
+    ),
+    Implementation(
+        "tiled_depthwise_spread_last", "tiled", ("transposed",),
+        transposed.tiled_depthwise_spread_last, _in_spreads_of_channels, divisions.depthwise_spread_last, "channels",
+        _channels_spread_by_two, ("channels",), tiles.spreads_of_channels,
     ),
     Implementation(
         "tiled_depthwise_transposed_last", "tiled", ("transposed",),
