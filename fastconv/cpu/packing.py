@@ -174,9 +174,10 @@ def lane_panels(weight: Array, bias: Array | None, width: int) -> Array:
 
 def row_panels(weight: Array, bias: Array | None, rows: int) -> Array:
     """[group][panel][bias, then channel, tap][filter]: filters in rows."""
-    whole = _in_one_group(weight) if rows == 1 else weight  # filters alone are panels, whatever their group
-    out = panels(pack_numbers, whole, bias, rows, math.prod(weight.shape[2:]))
-    return out.reshape(weight.shape[0], -1, *out.shape[2:])
+    if rows > 1:
+        return panels(pack_numbers, weight, bias, rows, math.prod(weight.shape[2:]))
+    out = panels(pack_alone, _in_one_group(weight), bias, 1, math.prod(weight.shape[2:]))
+    return out.reshape(*weight.shape[:2], *out.shape[2:])
 
 
 def spread_panels(weight: Array, bias: Array | None, rows: int) -> Array:
@@ -209,7 +210,7 @@ def spread_channel_panels(weight: Array, bias: Array | None, width: int, stride:
 
 
 def _in_one_group(weight: Array) -> Array:
-    """A depthwise weight as one group of filters, each of one channel."""
+    """All filters as one group's: those that no others share a panel or a vector of channels with."""
     return weight.reshape(1, weight.shape[0] * weight.shape[1], *weight.shape[2:])
 
 
@@ -222,7 +223,10 @@ X, BIAS, OUT, SCRATCH = (job.PLACES[name] for name in ("x", "bias", "out", "scra
 
 
 class Task(NamedTuple):
-    """What packs every weight of one shape that lies in memory in one way: as `launch.Ready`, and the result's shape."""
+    """What packs every weight of one shape that lies in memory in one way: as `launch.Ready`, and the result's shape.
+
+    `copied` weights are copied first; of others `corner` says how many bytes before the first number the lowest one lies.
+    """
 
     words: Array
     code: int
@@ -230,6 +234,8 @@ class Task(NamedTuple):
     work: float
     scratch: int
     out_shape: tuple[int, ...]
+    copied: bool
+    corner: int
 
 
 def panels(
@@ -240,40 +246,38 @@ def panels(
 
     A bias per pixel is added late, and 0 stands in its place. `filled` counts a group's channels and those of zeros that follow.
     """
-    weight, backwards = _in_runs(weight)
     bias = None if bias is None or bias.ndim > 1 else contiguous(bias)
-    steps, dtype = tuple(step // weight.itemsize for step in weight.strides[:3]), weight.dtype
     fields = unit, depth, filled or weight.shape[2], order, phases, bias is not None
-    task = _task(kernel, scheme, weight.shape, steps, backwards, dtype.name, *fields)
-    out, words, seats = recycled_empty(task.out_shape, dtype), task.words.copy(), threads.seats()
-    scratch = aligned_empty((seats * task.scratch,), dtype)
-    ends = sum((size - 1) * step for size, step in zip(weight.shape[3:], weight.strides[3:], strict=True)) if backwards else 0
-    words[X], words[OUT], words[SCRATCH] = weight.__array_interface__["data"][0] + ends, address_of(out), address_of(scratch)
+    task = _task(kernel, scheme, weight.shape, weight.strides, weight.dtype, weight.flags.aligned, *fields)
+    if task.copied:
+        weight = aligned_copy(weight)
+    out, words, seats = recycled_empty(task.out_shape, weight.dtype), task.words.copy(), threads.seats()
+    scratch = aligned_empty((seats * task.scratch,), np.uint8)
+    words[X] = weight.__array_interface__["data"][0] - task.corner
+    words[OUT], words[SCRATCH] = address_of(out), address_of(scratch)
     if bias is not None:
         words[BIAS] = address_of(bias)
     threads.run(task.code, address_of(words), task.items, task.work, seats)
     return out
 
 
-def _in_runs(weight: Array) -> tuple[Array, bool]:
-    """The weight, or a copy, whose taps are neighbours in memory; and whether they run backwards."""
-    apart, forwards = weight.itemsize, weight.dtype.isnative and weight.flags.aligned
-    forwards = backwards = forwards and all(step % apart == 0 for step in weight.strides[:3])
-    for size, step in zip(weight.shape[:2:-1], weight.strides[:2:-1], strict=True):
-        forwards, backwards = forwards and (size == 1 or step == apart), backwards and (size == 1 or step == -apart)
-        apart *= size
-    return (weight, backwards and not forwards) if forwards or backwards else (contiguous(weight), False)
-
-
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
 def _task(
-    kernel: Any, scheme: Scheme | None, shape: tuple[int, ...], steps: tuple[int, ...], backwards: bool, dtype: str, unit: int,
+    kernel: Any, scheme: Scheme | None, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, aligned: bool, unit: int,
     depth: int, filled: int, order: int, phases: int, has_bias: bool,
 ) -> Task:  # fmt: skip
-    (groups, filters, channels, *kernel_size), lanes = shape, machine.lanes(dtype)
+    (groups, filters, channels, *kernel_size), lanes, size = shape, machine.lanes(dtype.name), dtype.itemsize
     if unit in (LEAST_LANES, 2 * LEAST_LANES):
         lanes = min(unit, lanes)  # a vector holds one panel: parts of vectors take masks
-    taps, count, square = math.prod(kernel_size), -(-filters // unit), TileShape(lanes, 1, lanes, 1, dtype)
+    taps, count, square = math.prod(kernel_size), -(-filters // unit), TileShape(lanes, 1, lanes, 1, dtype.name)
+    in_turn = [size * math.prod(shape[axis:]) for axis in range(1, len(shape) + 1)]  # strides of a copy
+    forwards, backwards = (
+        all(length == 1 or step == sign * other for length, step, other in zip(shape[3:], strides[3:], in_turn[3:], strict=True))
+        for sign in (1, -1)
+    )
+    copied = not (dtype.isnative and aligned and (forwards or backwards) and all(step % size == 0 for step in strides[:3]))
+    backwards = backwards and not forwards and not copied
+    group, filter, channel = (step // size for step in (in_turn if copied else strides)[:3])
     # As many lanes as are whole panels, or a part of one.
     chunk = unit * (lanes // unit) if unit <= lanes else math.gcd(unit, lanes)
     chunks = -(-count * unit // chunk)
@@ -283,18 +287,18 @@ def _task(
     rows = scheme.taps * phases * kernel_size[-1] if scheme else 0
     # A square before the numbers, where those that run backwards may end, the numbers, and what a scheme makes of them.
     scratch = lanes * (lanes + max(rows, -(-taps // lanes) * lanes) + (scheme.count**2 if scheme else 0) + 1)
-    size = -(-scratch // ALIGNMENT) * ALIGNMENT
+    scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
     values = {
-        "groups": groups, "filters": filters, "kernel": three(kernel_size), "x_image": steps[0], "filter_step": steps[1],
-        "x_channel": steps[2], "backwards": backwards, "chunks": chunks, "chunk": chunk, "blocks": blocks,
+        "groups": groups, "filters": filters, "kernel": three(kernel_size), "x_image": group, "filter_step": filter,
+        "x_channel": channel, "backwards": backwards, "chunks": chunks, "chunk": chunk, "blocks": blocks,
         "channels": block, "all_channels": channels, "filled": filled, "panels": count, "panel": unit * (1 + depth), "unit": unit,
         "order": order, "phases": (1, phases, 1), "bias_kind": job.BIAS["channel" if has_bias else "none"],
-        "scratch_size": size,
+        "scratch_size": scratch,
     }  # fmt: skip
     items, numbers = groups * chunks * blocks, groups * (filters * channels * taps + count * unit * (1 + depth))
-    code = address(kernel, *job.arguments(dtype, square, scheme))
-    work = float(OPERATIONS_A_BYTE * numbers * np.dtype(dtype).itemsize)
-    return Task(job.fill(values), code, items, work, size, (groups, count, 1 + depth, unit))
+    code, work = address(kernel, *job.arguments(dtype.name, square, scheme)), float(OPERATIONS_A_BYTE * numbers * size)
+    corner = (taps - 1) * size if backwards else 0
+    return Task(job.fill(values), code, items, work, scratch * size, (groups, count, 1 + depth, unit), copied, corner)
 
 
 @inlined
@@ -318,8 +322,7 @@ def put(job, numbers, out, f):
         tile.load(numbers).store(out)
     else:
         for k in range(0, min(job.chunk, job.panels * job.unit - f), job.unit):
-            for filter in range(min(job.unit, job.chunk)):
-                out[filter] = numbers[k + filter]
+            tile.load(numbers + k).store(out, min(job.unit, job.chunk))
             out += job.panel
 
 
@@ -357,6 +360,18 @@ def pack_numbers(item, seat, job):
                 tap += 1
                 if tap == taps:
                     tap, c = 0, c + 1
+
+
+@compiled
+def pack_alone(item, seat, job):
+    """Panels of one filter each: all of its numbers in turn."""
+    taps, depth = job.kernel[0] * job.kernel[1] * job.kernel[2], job.panel - 1
+    for f in range(item * job.chunk, min((item + 1) * job.chunk, job.filters)):
+        out, weights = job.out + f * job.panel, job.x + f * job.filter_step
+        out[0] = 0 if job.bias_kind == 0 else job.bias[f]
+        for c in range(depth // taps):
+            for tap in range(taps):
+                out[1 + c * taps + tap] = weights[c * job.x_channel + (taps - 1 - tap if job.backwards else tap)]
 
 
 @compiled
