@@ -99,8 +99,9 @@ def by_weight(problem: Problem, threads: int) -> Division:
     return Division(problem.filters * problem.channels // problem.groups, scratch=problem.out_space[-1])
 
 
-# Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates.
-PIXELS = 384
+# Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates. Of one
+# tap fewer, so that more channels fit a block, for each block turns the gradient anew: 4 to 14 % faster than of 384.
+PIXELS, PIXELS_OF_ONE_TAP = 384, 128
 # Pixels of a part of the images, so that adding the parts up is as little; and parts, enough for many threads.
 PART_PIXELS, MOST_PARTS = 1600, 16
 
@@ -111,7 +112,8 @@ def weight_sums(problem: Problem, threads: int) -> Division:
     problem = problem.exchanged() if exchanged else problem
     filters, channels, out_width = problem.filters // problem.groups, problem.channels // problem.groups, problem.out_space[-1]
     rows, room = rows_in_a_plane(problem), scratch_numbers(problem.dtype)
-    band = _ceil(rows, _ceil(rows, max(1, min(rows, PIXELS // out_width))))
+    pixels = PIXELS_OF_ONE_TAP if taps(problem) == 1 else PIXELS
+    band = _ceil(rows, _ceil(rows, max(1, min(rows, pixels // out_width))))
     units = max(1, problem.batch) * planes(problem) * _ceil(rows, band)
     parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
     sheets = Sheets.of(problem, band)
@@ -780,7 +782,7 @@ def _rows(problem: Problem) -> int:
 # A tile's transforms: for each vector of channels (B' d B and the transposition), and of filters (A' m A).
 TRANSFORMS = {
     F2: (120.0, 90.0), F4: (300.0, 220.0), F2_3_2: (250.0, 150.0), F4_3_2: (750.0, 350.0),
-    F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0), F8_3_UP: (450.0, 700.0), F8_4_UP: (500.0, 800.0),
+    F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0), F8_3_UP: (520.0, 800.0), F8_4_UP: (570.0, 920.0),
 }  # fmt: skip
 # To pack a vector of numbers; to transform one channel's taps of a vector of filters.
 PACK, TRANSFORM_TAPS = 30.0, 150.0
