@@ -28,7 +28,8 @@ from sklearn.decomposition import PCA
 import fastconv as fc
 
 SIZE = 32
-PATCHES, HELD_OUT = int(os.environ.get("PATCHES", "1500")), 400
+PATCHES = int(os.environ.get("PATCHES", "1500"))
+HELD_OUT = min(PATCHES, 400)
 LESSONS = ((3e-3, 25), (1e-3, 15), (3e-4, 10))  # learning rate, epochs: the last steps are small ones
 
 LEARNT = [data.astronaut(), data.chelsea(), load_sample_image("china.jpg"), load_sample_image("flower.jpg")]

@@ -116,6 +116,7 @@ def weight_sums(problem: Problem, threads: int) -> Division:
     band = _ceil(rows, _ceil(rows, max(1, min(rows, pixels // out_width))))
     units = max(1, problem.batch) * planes(problem) * _ceil(rows, band)
     parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
+    parts = 1 << (parts.bit_length() - 1)  # a power of two: seven parts would leave one of two threads idle for a seventh
     sheets = Sheets.of(problem, band)
 
     def shares(tile: TileShape, wanted: int) -> tuple[int, int, float]:
