@@ -81,7 +81,7 @@ def recycled_empty(shape: tuple[int, ...], dtype: Any) -> Array:
     room = _kept.rooms.pop(bits, None)  # nobody else gets it meanwhile
     if room is None:
         room = _Room((1 << bits,), np.uint8)
-    return np.ndarray(shape, dtype, room, -room.ctypes.data % ALIGNMENT)
+    return np.ndarray(shape, dtype, room, -address_of(room) % ALIGNMENT)
 
 
 def recycle(array: Array | None) -> None:
@@ -253,7 +253,7 @@ def panels(
         weight = aligned_copy(weight)
     out, words, seats = recycled_empty(task.out_shape, weight.dtype), task.words.copy(), threads.seats()
     scratch = aligned_empty((seats * task.scratch,), np.uint8)
-    words[X] = weight.__array_interface__["data"][0] - task.corner
+    words[X] = address_of(weight) - task.corner
     words[OUT], words[SCRATCH] = address_of(out), address_of(scratch)
     if bias is not None:
         words[BIAS] = address_of(bias)
