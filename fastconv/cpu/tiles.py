@@ -119,7 +119,7 @@ MOST_SPREAD = 3  # filters at once: those of an image, six sums under way; four 
 
 def spreads_of_channels(dtype: str) -> list[TileShape]:
     """Every tile of tiled_depthwise_spread_last: taps across, and rows of taps that reach a pixel of a plane or a signal."""
-    return [TileShape(taps, rows, machine.lanes(dtype), 1, dtype) for taps in SPREADS for rows in (1, -(-taps // 2))]
+    return [TileShape(taps, rows, machine.lanes(dtype), 1, dtype) for taps in SPREADS for rows in sorted({1, -(-taps // 2)})]
 
 
 def spreads(dtype: str) -> list[TileShape]:
