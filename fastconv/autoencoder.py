@@ -32,6 +32,7 @@ __all__ = ["ConvAutoencoder", "EpochLoss", "LearningCurve"]
 
 FILE_FORMAT = "fastconv.ConvAutoencoder"
 FILE_VERSION = 1
+EPOCHS = 10
 
 
 # What training tells --------------------------------------------------------------------------------------------------
@@ -292,6 +293,9 @@ class ConvAutoencoder:
         separable: bool = False,
         rng: int | np.random.Generator | None = None,
     ) -> None:
+        self._given: dict[str, Any] = {
+            "in_channels": in_channels, "channels": channels, "kernel_size": kernel_size, "separable": separable, "rng": rng
+        }  # fmt: skip
         self._rng = _generator(rng)
         self._build(in_channels, channels, kernel_size, separable)
         for layer in self._layers:
@@ -401,12 +405,75 @@ class ConvAutoencoder:
     transform = encode
     inverse_transform = decode
 
+    # In scikit-learn's pipelines --------------------------------------------------------------------------------------
+
+    def fit_transform(self, x: Array, y: object = None, **keywords: Any) -> Array:
+        """Learn to restore pictures, and give their code: ``fit(x, **keywords)``, then ``encode(x)``.
+
+        Parameters
+        ----------
+        x : ndarray, (N, in_channels, H, W)
+            Pictures.
+        y : object
+            Ignored: there are no labels.
+        **keywords
+            Of `fit`.
+
+        Returns
+        -------
+        ndarray, (N, channels[-1], H / 2 ** stages, W / 2 ** stages)
+            The code.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`.
+        """
+        self.fit(x, **keywords)
+        return self.encode(x)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments that the network was made with, by name; `deep` means nothing."""
+        return dict(self._given)
+
+    def set_params(self, **arguments: Any) -> ConvAutoencoder:
+        """Make the network anew, with some arguments changed: what it learnt is lost.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor; also if there is no such argument.
+        """
+        unknown = sorted(set(arguments) - set(self._given))
+        if unknown:
+            raise ValueError(f"{unknown[0]}: no argument of ConvAutoencoder, expected one of {', '.join(self._given)}")
+        if arguments:
+            other = ConvAutoencoder(**(self._given | arguments))  # first: an argument may be refused
+            self.__dict__.update(other.__dict__)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Codes can be had at any time, if only of random weights."""
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        images = InputTags(two_d_array=False, three_d_array=False)
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=["float32"]),
+            input_tags=images,
+        )
+
     # Training ----------------------------------------------------------------------------------------------------------
 
     def fit(
         self,
         x: Array,
-        epochs: int = 10,
+        epochs: Any = EPOCHS,
         batch_size: int = 32,
         learning_rate: float = 3e-3,
         validation: Array | None = None,
@@ -414,6 +481,7 @@ class ConvAutoencoder:
         *,
         callback: Callable[[int, float, float | None], object] | None = None,
         patience: int | None = None,
+        y: object = None,
     ) -> LearningCurve:
         """Learn to restore pictures; called again, it goes on from where it was.
 
@@ -422,7 +490,8 @@ class ConvAutoencoder:
         x : ndarray, (N, in_channels, H, W)
             Pictures to learn from, float32 and finite; a memory map is read batch by batch.
         epochs : int
-            How often to go through all of them.
+            How often to go through all of them. As the last step of a scikit-learn pipeline a network gets labels, or None,
+            in this place: an array or None there is taken for `y`, and 10 epochs are made.
         batch_size : int
             Pictures a step; the last step of an epoch takes what is left.
         learning_rate : float
@@ -438,6 +507,8 @@ class ConvAutoencoder:
         patience : int, optional
             Stop after this many epochs in a row without a new least loss - that of `validation`, or else the training loss -
             and at the end, stopped or not, go back to the weights that the best epoch ended with.
+        y : object
+            Ignored: there are no labels.
 
         Returns
         -------
@@ -449,6 +520,7 @@ class ConvAutoencoder:
         TypeError, ValueError
             If an argument is not as described; the message names it, and nothing was learnt.
         """
+        epochs = EPOCHS if epochs is None or isinstance(epochs, (np.ndarray, list)) else epochs
         epochs, batch_size = whole("epochs", epochs, least=1), whole("batch_size", batch_size, least=1)
         learning_rate = _positive("learning_rate", learning_rate)
         patience = None if patience is None else whole("patience", patience, least=1)
@@ -586,6 +658,8 @@ class ConvAutoencoder:
             model._build(*(held.pop(name).tolist() for name in ("in_channels", "channels", "kernel_size", "separable")))
         except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path: {os.fspath(path)!r} is not a whole saved ConvAutoencoder: {error}") from error
+        names = ("in_channels", "channels", "kernel_size", "separable")
+        model._given = {name: getattr(model, name) for name in names} | {"rng": rng}
         arrays = model._arrays()
         expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
         found = {name: (array.shape, array.dtype) for name, array in held.items()}

@@ -196,15 +196,17 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     >>> fc.explain("conv2d,n1c32i112x112f32k3p1g32").kernel
     'tiled_depthwise'
     """
+    fresh = False
     if callable(what):
-        problem, image, *_ = functional.ask(what, *arguments, **keywords)
-        if cuda.is_device_array(image):
-            return _on_device(problem, image)
+        answer = functional.ask(what, *arguments, **keywords)
+        if cuda.is_device_array(answer.image):
+            return _on_device(answer.problem, answer.image)
+        problem, fresh = answer.problem, answer.fresh
     elif isinstance(what, str):
         problem = Problem.parse(what)
     elif isinstance(what, (Problem, SeparableProblem)):
         problem = what
     else:
         raise TypeError(f"what: got {type(what).__name__}, expected a function of fastconv, a Problem or its text")
-    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads())
-    return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS)))
+    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), fresh=fresh)
+    return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS, fresh=fresh)))

@@ -31,12 +31,16 @@ class Answer(Exception):
         Checked.
     image, weights, biases, residual
         The arrays of the problem; the second image of a problem of operation "weights" is its only weight.
+    fresh : bool
+        Whether the weights differ from call to call, as a gradient's do.
     """
 
     def __init__(
-        self, problem: AnyProblem, image: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None
+        self, problem: AnyProblem, image: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None,
+        fresh: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(problem)
+        self.fresh = fresh
         self.problem, self.image, self.weights, self.biases, self.residual = problem, image, weights, biases, residual
 
     def __iter__(self) -> Iterator[Any]:
@@ -47,11 +51,12 @@ asking: ContextVar[bool] = ContextVar("asking", default=False)
 
 
 def answer_if_asked(
-    problem: AnyProblem, image: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None
+    problem: AnyProblem, image: Array, weights: list[Array], biases: list[Array | None], residual: Array | None = None,
+    fresh: bool = False,
 ) -> None:  # fmt: skip
     """Stop here, with what would be computed, while somebody asks."""
     if asking.get():
-        raise Answer(problem, image, weights, biases, residual)
+        raise Answer(problem, image, weights, biases, residual, fresh)
 
 
 def ask(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Answer:
@@ -707,9 +712,9 @@ def compute(
     return run(call_of(problem, x, residual), x, weights, biases, residual, out)
 
 
-def call_of(problem: AnyProblem, x: Array, residual: Array | None) -> Call:
-    """Plan the calls of a checked problem."""
-    choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
+def call_of(problem: AnyProblem, x: Array, residual: Array | None, fresh: bool = False) -> Call:
+    """Plan the calls of a checked problem; see `choose` for `fresh`."""
+    choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem), fresh)
     bound = launch.Bound(choice, x, residual is not None) if problem.batch else None
     return Call(problem, choice, bound, packing.Room(result_shape(problem, x), np.dtype(problem.dtype)))
 
@@ -725,6 +730,8 @@ def run(call: Call, x: Array, weights: list[Array], biases: list[Array | None], 
         packed = launch.pack(call.choice, weights, biases)
         if not call.bound(x, added, out, packed):
             run_apart(call.bound, call.problem, x, added, out, packed)
+        for weight, _ in packed:
+            packing.recycle(weight)
     return out
 
 

@@ -681,8 +681,8 @@ def _run_adjoint(said: Any, adjoint: Callable[[], Problem], weight: Array, grad_
 
     def plan() -> functional.Call:
         problem = adjoint()
-        functional.answer_if_asked(problem, grad_output, [weight], [None])
-        return functional.call_of(problem, grad_output, None)
+        functional.answer_if_asked(problem, grad_output, [weight], [None], fresh=True)
+        return functional.call_of(problem, grad_output, None, fresh=True)
 
     call = functional.remembered(("input", said, weight.shape, weight.dtype, *_look(grad_output)), plan)
     return functional.run(call, grad_output, [weight], [None], None, None)

@@ -21,7 +21,7 @@ TINY = 10_000
 # Operations below which nothing is gained, 10 us or less, that would be worth another rounding than the direct loop's: small
 # whole numbers give whole numbers there.
 SMALL = 1_000_000
-MOST_PIXELS = 400  # of a row, if a row may be anything
+MOST_PIXELS = 128  # of a row, if a row may be anything
 AnyProblem = Problem | SeparableProblem
 # What each precision promises: an error below this share of conv(|x|, |weight|), beyond that of the direct loop.
 ERRORS = {"high": 1e-5, "highest": 0.0}
@@ -69,7 +69,8 @@ class Implementation:
     kernel : object
         The compiled function `kernel(item, seat, job)`.
     pack : callable
-        From a problem, a panel's number of filters, the weights and the biases to the arrays that the kernel reads.
+        From a problem, a panel's number of filters, the weights by group (packing.py) and the biases to the arrays that the
+        kernel reads.
     divide : callable
         From a problem and a number of threads to its `Division`.
     vectorised : str
@@ -80,6 +81,8 @@ class Implementation:
         Images in which these are neighbours in memory; others are copied first.
     cycles : callable
         From a problem to what it should cost, in multiply-adds of a vector; infinite for a last resort, 0 without a rival.
+    packing : callable
+        From a problem to what it should cost to pack its weights, likewise.
     error : callable
         From a problem to a bound of its error, as a share of conv(|x|, |weight|); 0 where it rounds like the direct loop.
     tiles : callable
@@ -101,6 +104,11 @@ class Implementation:
     scheme: Any = None
     cycles: Callable[[Any], float] = lambda problem: 0.0
     error: Callable[[Any], float] = lambda problem: 0.0
+    packing: Callable[[Any], float] = lambda problem: 0.0
+
+    def cost(self, problem: AnyProblem, fresh: bool) -> float:
+        """Of a call; if its weights are fresh, of packing them too."""
+        return self.cycles(problem) + (self.packing(problem) if fresh else 0.0)
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
         """None, or the reason why this implementation does not compute the problem; see `choose` for `neighbours`."""
@@ -154,11 +162,13 @@ def simplified(problem: AnyProblem) -> AnyProblem:
 
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
-def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], threads: int, neighbours: str = "any") -> Choice:
+def choose(
+    problem: AnyProblem, implementations: tuple[Implementation, ...], threads: int, neighbours: str = "any", fresh: bool = False
+) -> Choice:  # fmt: skip
     """Of the implementations that accept the problem the one of the fewest cycles, and its division among that many threads.
 
     `neighbours` says what lies side by side in the image's memory: "columns", "channels", or "any" if neither does, or nothing
-    is known; then an image is copied.
+    is known; then an image is copied. `fresh` weights differ from call to call, as a gradient's do, and packing them counts.
 
     Raises
     ------
@@ -169,7 +179,7 @@ def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], thr
     mirrored = isinstance(asked, Problem) and asked.operation != problem.operation  # type: ignore[union-attr]
     accepting = [i for i in implementations if i.accepts(problem, neighbours) is None]
     if accepting:
-        best = min(accepting, key=lambda i: i.cycles(problem))
+        best = min(accepting, key=lambda i: i.cost(problem, fresh))
         return Choice(problem, best, best.divide(problem, threads), mirrored)
     able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
     why = "; ".join(f"{i.name}: {i.refuse(problem)}" for i in able) or f"no kernel of that sort for {problem.kind} layers"
@@ -177,12 +187,13 @@ def choose(problem: AnyProblem, implementations: tuple[Implementation, ...], thr
 
 
 def refusals(
-    problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any", unit: str = "vector cycles"
-) -> list[tuple[str, str]]:
+    problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any", fresh: bool = False,
+    unit: str = "vector cycles",
+) -> list[tuple[str, str]]:  # fmt: skip
     """(name, reason) of every implementation that does not compute the problem; `unit` is that of their costs."""
     problem = simplified(problem)
     reasons = {i.name: i.accepts(problem, neighbours) for i in implementations}
-    cycles = {i.name: i.cycles(problem) for i in implementations if reasons[i.name] is None}
+    cycles = {i.name: i.cost(problem, fresh) for i in implementations if reasons[i.name] is None}
     best = min(cycles, key=lambda name: cycles[name], default="")
     for name, own in cycles.items():
         if name != best:

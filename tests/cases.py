@@ -336,7 +336,9 @@ def error(problem, given, *others):
     if not choices:
         return np.zeros(1)
     task = choices[0].problem
-    weight = packing.mirrored(given["weight"], task.groups) if choices[0].mirrored else given["weight"]
+    weight = given["weight"]
+    if choices[0].mirrored:
+        weight = packing.mirrored(weight, task.groups).reshape(task.weight_shape)
     share = max(choice.implementation.error(task) for choice in choices)
     return share * largest(task, {"x": given["x"], "weight": weight}).astype(np.float64)
 

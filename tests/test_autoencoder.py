@@ -444,3 +444,52 @@ def test_fit_refuses(error, words, arguments):
     with pytest.raises(error, match=words):
         model.fit(**{"x": zeros(1, 1, 8, 8), **arguments})
     assert same_bits(model.weights, before)
+
+
+# In scikit-learn's pipelines ---------------------------------------------------------------------------------------------
+
+
+def test_pipeline_with_labels(digits):
+    """A step in the middle: its codes are what a classifier learns from, and the labels do not disturb it."""
+    pipeline, bayes = pytest.importorskip("sklearn.pipeline"), pytest.importorskip("sklearn.naive_bayes")
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    x, labels = digits[:300], np.arange(300) % 3
+    flat = preprocessing.FunctionTransformer(lambda codes: codes.reshape(len(codes), -1))
+    steps = [("code", fc.ConvAutoencoder(rng=0)), ("flat", flat), ("classes", bayes.GaussianNB())]
+    whole = pipeline.Pipeline(steps).fit(x, labels, code__epochs=1, code__progress=False)
+    alone = fc.ConvAutoencoder(rng=0)
+    alone.fit(x, epochs=1, progress=False)
+    np.testing.assert_array_equal(whole["code"].transform(x), alone.encode(x))
+    assert whole.predict(x[:4]).shape == (4,)
+
+
+@pytest.mark.parametrize("y", [None, np.zeros(8)])
+def test_pipeline_that_ends_with_it(y):
+    pipeline = pytest.importorskip("sklearn.pipeline")
+    x = np.random.default_rng(0).random((8, 1, 8, 8), np.float32)
+    whole = pipeline.make_pipeline(fc.ConvAutoencoder(channels=(4,), rng=0)).fit(x, y)
+    alone = fc.ConvAutoencoder(channels=(4,), rng=0)
+    assert len(alone.fit(x, y=y, progress=False)) == 10
+    code = whole.transform(x)
+    np.testing.assert_array_equal(code, alone.transform(x))
+    np.testing.assert_array_equal(whole.inverse_transform(code), alone.decode(code))
+    again = fc.ConvAutoencoder(channels=(4,), rng=0)
+    np.testing.assert_array_equal(again.fit_transform(x, y, epochs=10, progress=False), code)
+
+
+def test_parameters_and_clones(tmp_path):
+    base = pytest.importorskip("sklearn.base")
+    model = fc.ConvAutoencoder(3, [4, 2], separable=True, rng=7)
+    assert model.get_params() == {"in_channels": 3, "channels": [4, 2], "kernel_size": 3, "separable": True, "rng": 7}
+    copy = base.clone(model)
+    for name, array in model.weights.items():
+        np.testing.assert_array_equal(copy.weights[name], array)
+    assert copy.set_params(channels=(5,), in_channels=1) is copy
+    assert copy.get_params()["channels"] == copy.channels == (5,) and "encoder.0.depthwise.weight" in copy.weights
+    with pytest.raises(ValueError, match="depth: no argument"):
+        copy.set_params(depth=3)
+    with pytest.raises(TypeError, match="channels"):
+        copy.set_params(channels=3)
+    assert copy.channels == (5,)
+    model.save(tmp_path / "model.npz")
+    assert base.clone(fc.ConvAutoencoder.load(tmp_path / "model.npz", rng=1)).channels == (4, 2)

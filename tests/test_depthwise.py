@@ -132,13 +132,13 @@ def test_nan_stays_where_it_is():
 
 def test_channel_panels():
     weight, bias = np.arange(5 * 6, dtype=np.float32).reshape(5, 1, 2, 3), np.arange(5, dtype=np.float32) - 9
-    packed = packing.channel_panels(weight, bias, 4)
+    packed = packing.channel_panels(packing.by_group(weight, 5), bias, 4)  # lanes of every machine
     assert packed.shape == (2, 7, 4)
     for panel, first in enumerate((0, 1)):
         for lane in range(4):
             assert packed[panel, 0, lane] == bias[first + lane]
             assert packed[panel, 1:, lane].tolist() == weight[first + lane, 0].T.ravel().tolist()
-    narrow = packing.channel_panels(weight, None, 8)
+    narrow = packing.channel_panels(packing.by_group(weight, 5), None, 8)
     assert narrow.shape == (1, 7, 8)
     assert not narrow[:, :, 5:].any() and not narrow[:, 0].any()
 

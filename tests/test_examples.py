@@ -33,3 +33,13 @@ def test_large_image(monkeypatch):
     made = runpy.run_path(str(EXAMPLES / "plot_large_image.py"))
     assert made["thumbnail"].shape == (256, 256)
     assert made["mean"] == pytest.approx(made["result"].mean().compute(scheduler="synchronous"), abs=1e-6)
+
+
+def test_autoencoder(monkeypatch):
+    """A trial of few patches: it learns, denoises, and restores a whole photograph."""
+    pytest.importorskip("sklearn"), pytest.importorskip("skimage")
+    monkeypatch.setenv("PATCHES", "160")
+    made = runpy.run_path(str(EXAMPLES / "plot_autoencoder.py"))
+    assert made["quality"]["autoencoder"] > made["quality"]["untrained network"] + 5
+    assert made["psnr"](made["cleaned"], made["held_out"]) > made["psnr"](made["noised"], made["held_out"]) - 1
+    assert made["whole"].shape == made["photograph"].shape

@@ -51,8 +51,9 @@ def test_functions(function, arguments, keywords, text):
     said = fc.explain(function, *arguments, **keywords)
     assert str(said.problem) == text
     by_text, by_problem = fc.explain(text), fc.explain(said.problem)
-    assert said == by_text == by_problem
-    assert str(said) == str(by_text) == repr(said)
+    assert by_text == by_problem and said.problem == by_text.problem and str(said) == repr(said)
+    if function is not fc.grad.conv2d_input:  # which counts packing
+        assert said == by_text and str(said) == str(by_text)
     assert said.kernel == choose(said.problem, IMPLEMENTATIONS, fc.get_num_threads()).implementation.name
     assert said.operations == said.problem.operations
     assert said.bytes == said.problem.bytes

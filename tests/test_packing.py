@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fastconv.cpu import packing
+from fastconv.cpu import machine, packing
 
+LANES = machine.lanes("float32")
 DTYPES = ["float32", "float64"]
 
 
@@ -91,7 +92,7 @@ def every(shape):
 @pytest.mark.parametrize("groups", [1, 2])
 def test_filters_last(groups, kernel, dtype):
     w = numbers(6, 4, *kernel, dtype=dtype)
-    packed = packing.filters_last(w, groups)
+    packed = packing.filters_last(packing.by_group(w, groups))
     assert packed.shape == (groups, np.prod(kernel), 4, 6 // groups)
     assert aligned(packed)
     for g, tap, c, f in every(packed.shape):
@@ -101,9 +102,9 @@ def test_filters_last(groups, kernel, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernel", [(3,), (2, 3), (2, 1, 3)])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_transposed_filters_last(groups, kernel, dtype):
+def test_filters_last_of_a_transposed_convolution(groups, kernel, dtype):
     w = numbers(4, 3, *kernel, dtype=dtype)  # (channels, filters / groups, *kernel)
-    packed = packing.transposed_filters_last(w, groups)
+    packed = packing.filters_last(packing.exchanged(w, groups))
     assert packed.shape == (groups, np.prod(kernel), 4 // groups, 3)
     assert aligned(packed)
     for g, tap, c, f in every(packed.shape):
@@ -113,7 +114,7 @@ def test_transposed_filters_last(groups, kernel, dtype):
 @pytest.mark.parametrize("kernel", [(3,), (2, 3), (2, 1, 3)])
 def test_taps_first(kernel):
     w = numbers(6, 1, *kernel)
-    packed = packing.taps_first(w, 3)
+    packed = packing.taps_first(packing.by_group(w, 3))
     assert packed.shape == (np.prod(kernel), 6)
     assert aligned(packed)
     for tap, f in every(packed.shape):
@@ -122,6 +123,50 @@ def test_taps_first(kernel):
 
 def test_as_they_come():
     w = numbers(6, 4, 3, 3).transpose(0, 1, 3, 2)
-    packed = packing.as_they_come(w, 2)
+    packed = packing.as_they_come(packing.by_group(w, 2))
     assert aligned(packed)
-    assert (packed == w).all()
+    assert (packed.reshape(w.shape) == w).all()
+
+
+VIEWS = {
+    "of a convolution": lambda w, groups: packing.by_group(w, groups),
+    "of a transposed one": packing.exchanged,
+    "mirrored": packing.mirrored,
+    "in any order": lambda w, groups: packing.by_group(np.asfortranarray(w), groups),
+    "byte-swapped": lambda w, groups: packing.by_group(w.astype(w.dtype.newbyteorder()), groups),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("unit", [1, 2, 4, 6, 8, LANES, 2 * LANES])
+def test_panels(unit, view):
+    """[group][panel][bias, then number][filter], of more or fewer filters than a panel has, for any number of threads."""
+    for groups, filters, channels, kernel in ((1, 2 * unit + 1, 35, (3, 3)), (3, 5, 2, (2, 3)), (2, LANES, LANES + 1, (1,))):
+        shape = (filters, channels) if view not in ("of a transposed one", "mirrored") else (channels, filters)
+        weight = VIEWS[view](numbers(groups * shape[0], shape[1], *kernel), groups)
+        bias = numbers(groups * filters)
+        rows, lanes = packing.row_panels(weight, bias, unit), packing.lane_panels(weight, None, unit)
+        assert aligned(rows) and rows.shape == lanes.shape == (groups, -(-filters // unit), 1 + channels * np.prod(kernel), unit)
+        in_turn, blocked = (a.swapaxes(2, 3).reshape(groups, -1, rows.shape[2]) for a in (rows, lanes))
+        assert not in_turn[:, filters:].any() and not blocked[:, filters:].any() and not blocked[:, :, 0].any()
+        np.testing.assert_array_equal(in_turn[:, :filters, 0].ravel(), bias)
+        np.testing.assert_array_equal(in_turn[:, :filters, 1:], weight.reshape(groups, filters, -1))
+        by_tap = weight.reshape(groups, filters, channels, -1).swapaxes(2, 3)
+        blocks = [by_tap[..., c : c + packing.BLOCK].reshape(groups, filters, -1) for c in range(0, channels, packing.BLOCK)]
+        np.testing.assert_array_equal(blocked[:, :filters, 1:], np.concatenate(blocks, axis=2))
+
+
+def test_what_is_recycled_comes_again():
+    first = packing.recycled_empty((100, 1000), "f4")
+    place = first.ctypes.data
+    assert aligned(first) and packing.recycled_empty((100, 1000), "f4").ctypes.data != place
+    packing.recycle(first)
+    assert packing.recycled_empty((99, 1000), "f4").ctypes.data == place
+
+
+def test_nothing_else_is_recycled():
+    room = np.zeros(2**19, np.uint8)
+    theirs = room[:400_000].view("f4")
+    for array in (None, theirs, np.zeros(100_000, "f4")):
+        packing.recycle(array)
+    assert not np.shares_memory(packing.recycled_empty((100_000,), "f4"), theirs)

@@ -116,13 +116,25 @@ CHANNELS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", PIXELS + CHANNELS)
+CHANNELS_BY_TWO = [
+    f"transposed2d,n2c{c}i{size}f{c}k{k}s2p{pad}g{c}{ending},channels_last"
+    for c, ending in ((2, ",bias"), (LANES - 1, "o1,bias,relu"), (LANES, "o1"), (2 * LANES + 5, ",bias,residual"))
+    for k, pad, size in ((2, "0", "3x5"), (3, "1", "4x5"), (3, "0:2x2:0", "5x7"), (5, "2", "2x6"), (5, "0", "1"))
+] + [
+    f"transposed2d,n1c{LANES + 3}i6x5f{LANES + 3}k7s2p6x3g{LANES + 3},channels_last",  # more is cropped than a row's taps span
+    f"transposed1d,n2c{LANES + 1}i9f{LANES + 1}k5s2p2g{LANES + 1}o1,bias,channels_last",
+    "transposed2d,n1c9i5x4f9k4s2p1g9,bias,float64,channels_last",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PIXELS + CHANNELS + CHANNELS_BY_TWO)
 def test_pixels_and_channels_in_lanes(text):
     problem = cases.parse(text + ",tiled")
     given, bits = cases.arrays(problem, np.random.default_rng(0)), set()
     if problem.filters // problem.groups * 2 > machine.lanes(problem.dtype):
         pytest.skip("filters enough to fill the lanes of this machine")
     name = "tiled_depthwise_transposed_last" if problem.data_format == "channels_last" else "tiled_transposed_pixels"
+    name = "tiled_depthwise_spread_last" if text in CHANNELS_BY_TWO else name
     want = cases.call(fc.reference, problem, given)
     for threads in (1, 4):
         choice = choose(problem, IMPLEMENTATIONS, threads, launch.neighbours(given["x"], problem))

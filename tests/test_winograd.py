@@ -7,9 +7,9 @@ import tiled
 
 import fastconv as fc
 from fastconv import plan
-from fastconv.cpu import machine
+from fastconv.cpu import machine, packing
 from fastconv.cpu.table import IMPLEMENTATIONS
-from fastconv.cpu.winograd import SCHEMES, error_bound, transformed_filters, worst_error
+from fastconv.cpu.winograd import APART, SCHEMES, error_bound, transformed_filters, worst_error
 from fastconv.plan import choose, refusals
 
 DTYPES = ["float32", "float64"]
@@ -28,12 +28,13 @@ def test_transformed_filters(name, dtype):
     exact = np.einsum("pt,qs,fcts->fcpq", g, g, weight.astype(np.float64))
     loose = np.einsum("pt,qs,fcts->fcpq", abs(g), abs(g), abs(weight.astype(np.float64)))
     for starts in (bias, None):
-        u = transformed_filters(weight, starts, groups, width, lanes, SCHEMES[name])
-        assert u.dtype == dtype and u.shape == (groups, 2, 1 + len(g) ** 2 * 2 * lanes, width) and u.ctypes.data % 64 == 0
+        u = transformed_filters(packing.by_group(weight, groups), starts, width, lanes, SCHEMES[name])
+        assert u.dtype == dtype and u.shape == (groups, 2, 1 + len(g) ** 2 * (2 * lanes + APART), width) and u.ctypes.data % 64 == 0
         rows = u.transpose(0, 1, 3, 2).reshape(groups, 2 * width, -1)
-        assert not rows[:, filters:].any()
         np.testing.assert_array_equal(rows[:, :filters, 0].ravel(), 0 if starts is None else bias)
-        numbers = rows[:, :filters, 1:].reshape(groups * filters, len(g), len(g), 2 * lanes)
+        numbers = rows[:, :, 1:].reshape(groups, 2 * width, len(g), len(g), -1)[..., : 2 * lanes]
+        assert not numbers[:, filters:].any()
+        numbers = numbers[:, :filters].reshape(groups * filters, len(g), len(g), 2 * lanes)
         assert not numbers[..., channels:].any()
         off = np.abs(numbers[..., :channels].transpose(0, 3, 1, 2) - exact)
         assert (off <= 4 * np.finfo(dtype).eps * loose).all()  # eight roundings

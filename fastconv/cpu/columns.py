@@ -23,6 +23,7 @@ import numpy as np
 
 from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.packing import put, share_of, turn
 from fastconv.cpu.toom import F4, F4_4, F7_4, Scheme
 from fastconv.problem import Problem
 
@@ -115,16 +116,27 @@ def error_bound(problem: Problem, scheme: Scheme) -> float:
     return toom.error_bound(scheme, 1, depth, channels * taps_a * taps_b, problem.dtype)
 
 
-def transformed_columns(weight: Array, bias: Array | None, groups: int, rows: int, stride: int, scheme: Scheme) -> Array:
+@compiled
+def transform_columns(item, seat, job):
+    """G of every stride-th row of taps, of a chunk of filters and a block of channels, with filters in lanes."""
+    square, scheme, lanes, (_, taps_a, taps_b), phases = job.tile, job.scheme, job.tile.lanes, job.kernel, job.phases[1]
+    g, f, begin, end, numbers, out = share_of(item, seat, job)
+    rows = scheme.taps * phases  # of taps, and of zeros where a phase has fewer than the first
+    values, depth = numbers + max(rows * taps_b, (taps_a * taps_b + lanes - 1) // lanes * lanes) * lanes, phases * taps_b
+    for c in range(begin, end):
+        weights = job.x + (g * job.x_image + f * job.filter_step + c * job.x_channel)
+        turn(job, weights, job.filters - f, taps_a * taps_b, numbers)
+        for k in range(taps_a * taps_b, rows * taps_b):
+            square.splat(0).store(numbers + k * lanes)
+        for k in range(depth):
+            scheme.from_taps(square, numbers + k * lanes, depth * lanes, values, lanes)
+            for point in range(scheme.count):
+                put(job, values + point * lanes, out + ((point * job.all_channels + c) * depth + k) * job.unit, f)
+
+
+def transformed_columns(weight: Array, bias: Array | None, rows: int, stride: int, scheme: Scheme) -> Array:
     """[group][panel][bias, then point, channel, phase, tap across][filter]: G of every stride-th row of taps."""
-    filters, channels, taps_a, taps_b = weight.shape
+    *_, channels, taps_a, taps_b = weight.shape
     phases = min(stride, taps_a)
-    by_phase = np.zeros((filters, channels, phases, scheme.taps, taps_b))
-    for phase in range(phases):
-        taps = weight[:, :, phase::stride]
-        by_phase[:, :, phase, : taps.shape[2]] = taps
-    u = np.einsum("pa,fcsab->fpcsb", np.array(scheme.g, float), by_phase).reshape(groups, filters // groups, -1)
-    out = packing.panels(weight, bias, groups, rows, 1 + u.shape[2])
-    padded = np.pad(u, ((0, 0), (0, -u.shape[1] % rows), (0, 0)))
-    out[:, :, 1:] = padded.reshape(groups, -1, rows, u.shape[2]).swapaxes(2, 3)
-    return out
+    depth = scheme.count * channels * phases * taps_b
+    return packing.panels(transform_columns, weight, bias, rows, depth, scheme=scheme, phases=phases)

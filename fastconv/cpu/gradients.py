@@ -152,9 +152,14 @@ def turn_gradient(tile, square, job, grad, filters, rows, out):
 
 
 @inlined
-def add_pixels(tile, sums, sheets, places, grads, rows, count, pitch):
-    """sums[k][f] += sum over rows of `count` pixels of what number k of a filter sees * the gradient, of one tile."""
-    acc = tile.load_tile(sums, tile.width)
+def add_pixels(tile, sums, fresh, sheets, places, grads, rows, count, pitch):
+    """sums[k][f] += sum over rows of `count` pixels of what number k of a filter sees * the gradient, of one tile.
+
+    Fresh sums begin with 0: a pass that cleared them took a twentieth of the time at 7x7.
+    """
+    acc = tile.zeros()
+    if not fresh:
+        acc = tile.load_tile(sums, tile.width)
     for _ in range(rows):
         for j in range(0, count - 1, 2):
             acc = acc.rank2_at(sheets + j, places, grads)
@@ -177,10 +182,9 @@ def tiled_weight_gradient(item, seat, job):
     sheets = job.scratch + seat * job.scratch_size
     grads, sums, places = sheets + job.grads_at, sheets + job.sums_at, job.table + job.places
     numbers = (job.channels * taps + tile.rows - 1) // tile.rows * tile.rows
-    for k in range((filters + tile.width - 1) // tile.width * numbers * tile.vectors):
-        job.square.splat(0).store(sums + k * tile.lanes)
     images = job.batch * job.out_space[0] * job.bands
-    for unit in range(images * part // job.parts, images * (part + 1) // job.parts):
+    begin, end = images * part // job.parts, images * (part + 1) // job.parts
+    for unit in range(begin, end):
         line, plane, n = unit % job.bands * job.band, unit // job.bands % job.out_space[0], unit // (job.bands * job.out_space[0])
         rows = min(job.band, out_height - line)
         job.fill_sheets(sheets, job.x + (n * job.x_image + (g * job.all_channels + c) * job.x_channel), plane, line)
@@ -191,7 +195,8 @@ def tiled_weight_gradient(item, seat, job):
         for f in range(0, filters, tile.width):
             for k in range(0, numbers, tile.rows):
                 panel = sums + (f * numbers + k * tile.width)
-                add_pixels(tile, panel, sheets, places + k, grads + f * rows * out_width, runs, count, job.pitch)
+                here = grads + f * rows * out_width
+                add_pixels(tile, panel, unit == begin, sheets, places + k, here, runs, count, job.pitch)
     put_sums(tile, job, sums, job.out + part * job.groups * job.filters * job.all_channels * taps, g, first, filters, block, c)
 
 
@@ -211,7 +216,10 @@ def put_sums(tile, job, sums, out, g, first, filters, block, c):
             for k in range(count):
                 row = out + ((c * taps + ours + k) * job.filters + first + f)
                 for lane in range(0, width, tile.lanes):
-                    tile.load(panel + (k * tile.width + lane)).store(row + lane, width - lane)
+                    if width - lane >= tile.lanes:
+                        tile.load(panel + (k * tile.width + lane)).store(row + lane)
+                    else:
+                        tile.load(panel + (k * tile.width + lane)).store(row + lane, width - lane)
         else:
             turn_sums(tile, job.square, panel, out + ((first + f) * every + c * taps + ours), every, width, count)
 

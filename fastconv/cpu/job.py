@@ -64,6 +64,10 @@ FIELDS: dict[str, tuple[int, str]] = {
     "panels": (1, "integer"),  # of packed weights a group has
     "panel": (1, "integer"),  # numbers in one of them
     "unit": (1, "integer"),  # filters in one of them
+    "filter_step": (1, "integer"),  # of packing.py: in the weight, from one filter to the next, as x_channel from one channel
+    "backwards": (1, "integer"),  # 1 if taps run backwards in memory
+    "filled": (1, "integer"),  # a group's channels, and those of zeros that fill whole vectors
+    "order": (1, "integer"),  # so many channels are packed tap after tap
     "table": (1, "integers"),  # see sheets.py
     "phases": (3, "three"),  # of the sheets, and below: see sheets.py
     "pitch": (1, "integer"),
@@ -264,9 +268,9 @@ def fill_lines(job, lines, image, first, c):
 
 
 @method(JobType, "multiply")
-def multiply(job, v, u, m, matrix_blocks, blocks, used, down, across, bottom):
+def multiply(job, v, u, m, matrix_rows, blocks, used, down, across, bottom):
     """The products of a band of tiles and a panel of filters: winograd.py."""
-    return _call("multiply_code", job, v, u, m, matrix_blocks, blocks, used, down, across, bottom)
+    return _call("multiply_code", job, v, u, m, matrix_rows, blocks, used, down, across, bottom)
 
 
 @method(JobType, "multiply_columns")

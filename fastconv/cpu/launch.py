@@ -36,9 +36,12 @@ KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next cal
 def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Packed]:
     """The weights of a problem in the order in which one implementation reads them, each with its bias."""
     problem, implementation, division, mirrored = choice
-    if mirrored:
-        weights = [packing.mirrored(weights[0], problem.groups)]
-    packed = implementation.pack(problem, division.unit, weights, biases)
+    groups = [problem.depthwise.groups, 1] if isinstance(problem, SeparableProblem) else [problem.groups]
+    view = packing.by_group
+    if isinstance(problem, Problem) and (mirrored or problem.operation == "transposed"):
+        view = packing.mirrored if mirrored else packing.exchanged
+    by_group = [view(weight, g) for weight, g in zip(weights, groups, strict=True)]
+    packed = implementation.pack(problem, division.unit, by_group, biases)
     return [(w, b if b is None else packing.contiguous(b)) for w, b in zip(packed, biases, strict=True)]
 
 
@@ -235,7 +238,7 @@ class BoundWeightGradient(Bound):
         if self.exchanged:
             x, grad = grad, x
         image, above = self._prepared(x), self._prepared_gradient(grad)  # names of their own: they must outlive the call
-        results = out if self.parts == 1 else packing.aligned_empty((self.parts, *out.shape), out.dtype)
+        results = out if self.parts == 1 else packing.recycled_empty((self.parts, *out.shape), out.dtype)
         bound = copy.copy(self)
         bound._words = self._words.copy()
         bound._task = _at(bound._words)
@@ -243,6 +246,7 @@ class BoundWeightGradient(Bound):
         bound(image, None, results)
         if self.parts > 1:
             gradients.add_parts(_at(results), self.parts, out.size, out.itemsize, _at(out))
+            packing.recycle(results)
 
     def reads_in_place(self, x: Array, grad: Array) -> tuple[bool, bool]:
         """Whether the kernel reads the two where they lie, and no copies, of the order in which they are in memory."""

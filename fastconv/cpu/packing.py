@@ -1,20 +1,27 @@
 """Layouts: weights in the order in which a kernel reads them, images where a kernel can read them, results aligned.
 
-Everything here copies; convolutions never do. Weights are packed once a layer. An image is copied only when it must be: when its
-numbers are not native or not aligned, or when its border is to show more of it (`padding_mode`), which np.pad does.
+Everything here copies; convolutions never do. Weights are packed once a layer, and on every call of a gradient, where that may
+take as long as the kernel: so they are packed by compiled code, by as many threads, from wherever they lie. An image is copied
+only when it must be: when its numbers are not native or not aligned, or when its border is to show more of it (`padding_mode`),
+which np.pad does.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+import threading
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
+from fastconv.cpu import job, machine, threads
 from fastconv.cpu.atomics import load
-from fastconv.cpu.compiled import compiled, quick
-from fastconv.cpu.simd import TileShape, pointer
+from fastconv.cpu.compiled import address, compiled, inlined, quick
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.toom import Scheme
+from fastconv.problem import three
 
 Array = np.ndarray[Any, Any]
 BLOCK = 16  # channels whose rows stay in L1 while all taps of tiled_standard pass over them: 16 x 3 rows x 2 lines are 6 KB
@@ -44,6 +51,44 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> Array:
 def address_of(array: Array) -> int:
     """Where an array's numbers lie: 0.2 us, where `array.ctypes.data` takes 1 us."""
     return _numbers_of(id(array))  # type: ignore[no-any-return]
+
+
+# Fresh memory costs 60 us a megabyte, which the system fills with zeros page by page: as long as packing weights into it. So
+# what one call packs for itself is kept for later calls of its thread, an array of each size up to a power of two. Smaller
+# ones come from memory that the process holds anyway.
+LEAST_KEPT, MOST_KEPT = 128 * 1024, 64 * 1024**2
+
+
+class _Room(np.ndarray[Any, Any]):
+    """Bytes that may be recycled: no array of a user's lies in such."""
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        self.rooms: dict[int, _Room] = {}
+
+
+_kept = _Kept()
+
+
+def recycled_empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """As aligned_empty, perhaps in memory that was given to `recycle`."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize + ALIGNMENT
+    if not LEAST_KEPT <= size <= MOST_KEPT:
+        return aligned_empty(shape, dtype)
+    bits = size.bit_length()
+    room = _kept.rooms.pop(bits, None)  # nobody else gets it meanwhile
+    if room is None:
+        room = _Room((1 << bits,), np.uint8)
+    return np.ndarray(shape, dtype, room, -address_of(room) % ALIGNMENT)
+
+
+def recycle(array: Array | None) -> None:
+    """Take back the memory of an array from `recycled_empty` that nobody will look at again; leave any other alone."""
+    room = None if array is None else array.base
+    if isinstance(room, _Room):
+        _kept.rooms[room.size.bit_length() - 1] = room
 
 
 @compiled
@@ -76,144 +121,272 @@ def bordered(x: Array, pads: tuple[tuple[int, int], ...], mode: str, data_format
     return np.pad(x, widths, mode=PAD_MODES[mode])  # type: ignore[call-overload,no-any-return]
 
 
-# Weights: (filters, channels / groups, *kernel), or (channels, filters / groups, *kernel) of a transposed convolution -----
+# Weights: (groups, filters, channels, *kernel), any view -----------------------------------------------------------------
 
 
-def as_they_come(weight: Array, groups: int) -> Array:
-    """No change of order."""
-    return contiguous(weight)
-
-
-def filters_last(weight: Array, groups: int) -> Array:
-    """[group][tap][channel][filter]."""
-    filters, channels, *kernel = weight.shape
-    w = weight.reshape(groups, filters // groups, channels, math.prod(kernel))
-    return aligned_copy(w.transpose(0, 3, 2, 1))
-
-
-def transposed_filters_last(weight: Array, groups: int) -> Array:
-    """[group][tap][channel][filter], from the weight of a transposed convolution."""
-    channels, filters, *kernel = weight.shape
-    w = weight.reshape(groups, channels // groups, filters, math.prod(kernel))
-    return aligned_copy(w.transpose(0, 3, 1, 2))
+def by_group(weight: Array, groups: int) -> Array:
+    """From the weight of a convolution, (filters, channels / groups, *kernel)."""
+    return weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
 
 
 def exchanged(weight: Array, groups: int) -> Array:
-    """(filters, channels / groups, *kernel), from the weight of a transposed convolution."""
-    channels, filters, *kernel = weight.shape
-    by_group = weight.reshape(groups, channels // groups, filters, *kernel).swapaxes(1, 2)
-    return by_group.reshape(groups * filters, channels // groups, *kernel)
+    """From the weight of a transposed convolution, (channels, filters / groups, *kernel)."""
+    return by_group(weight, groups).swapaxes(1, 2)
 
 
 def mirrored(weight: Array, groups: int) -> Array:
-    """The weight of the convolution that computes a transposed one of stride 1."""
-    return np.flip(exchanged(weight, groups), axis=tuple(range(2, weight.ndim)))
+    """Of the convolution that computes a transposed one of stride 1."""
+    return np.flip(exchanged(weight, groups), axis=tuple(range(3, weight.ndim + 1)))
 
 
-def taps_first(weight: Array, groups: int) -> Array:
+# For direct kernels ------------------------------------------------------------------------------------------------------
+
+
+def as_they_come(weight: Array) -> Array:
+    """[group][filter][channel][tap]: no change of order."""
+    return contiguous(weight)
+
+
+def as_they_come_transposed(weight: Array) -> Array:
+    """[group][channel][filter][tap]: no change of order for a transposed convolution."""
+    return contiguous(weight.swapaxes(1, 2))
+
+
+def filters_last(weight: Array) -> Array:
+    """[group][tap][channel][filter]."""
+    groups, filters, channels, *kernel = weight.shape
+    return aligned_copy(weight.reshape(groups, filters, channels, math.prod(kernel)).transpose(0, 3, 2, 1))
+
+
+def taps_first(weight: Array) -> Array:
     """[tap][filter], from the weight of a depthwise convolution."""
-    return aligned_copy(weight.reshape(weight.shape[0], -1).T)
+    groups, filters, _, *kernel = weight.shape
+    return aligned_copy(weight.reshape(groups * filters, math.prod(kernel)).T)
 
 
 # For tiled kernels: panels of as many filters as a tile has, each with its bias in front, filled up with zeros -----------
 
 
-def lane_panels(weight: Array, bias: Array | None, groups: int, width: int, lanes: int) -> Array:
+def lane_panels(weight: Array, bias: Array | None, width: int) -> Array:
     """[group][panel][bias, then block of BLOCK channels, tap, channel][filter]: filters in lanes."""
-    filters, channels, taps = weight.shape[0] // groups, weight.shape[1], math.prod(weight.shape[2:])
-    out = panels(weight, bias, groups, width, 1 + channels * taps)
-    square = TileShape(lanes, 1, lanes, 1, out.dtype.name)
-    room = aligned_empty((lanes * lanes,), out.dtype)
-    pack_lanes(square, flat(weight), room, flat(out), out.shape[1], width, (groups, filters, channels, taps))
-    return out
+    return panels(pack_numbers, weight, bias, width, math.prod(weight.shape[2:]), order=BLOCK)
 
 
-def row_panels(weight: Array, bias: Array | None, groups: int, rows: int) -> Array:
+def row_panels(weight: Array, bias: Array | None, rows: int) -> Array:
     """[group][panel][bias, then channel, tap][filter]: filters in rows."""
-    filters, depth = weight.shape[0] // groups, math.prod(weight.shape[1:])
-    out = panels(weight, bias, groups, rows, 1 + depth)
-    pack_rows(flat(weight), flat(out), out.shape[1], rows, (groups, filters, depth))
-    return out
+    if rows > 1:
+        return panels(pack_numbers, weight, bias, rows, math.prod(weight.shape[2:]))
+    out = panels(pack_alone, _in_one_group(weight), bias, 1, math.prod(weight.shape[2:]))
+    return out.reshape(*weight.shape[:2], *out.shape[2:])
 
 
-def spread_panels(weight: Array, bias: Array | None, groups: int, rows: int) -> Array:
+def spread_panels(weight: Array, bias: Array | None, rows: int) -> Array:
     """[group][panel][bias, then channel, row of taps][filter][tap of the row]."""
-    filters, channels, *kernel = weight.shape
-    taps_b, per_group = kernel[-1], filters // groups
-    out = panels(weight, bias, groups, rows, 1 + channels * math.prod(kernel))
-    padded = np.zeros((groups, out.shape[1] * rows, channels * math.prod(kernel) // taps_b, taps_b), out.dtype)
-    padded[:, :per_group] = weight.reshape(groups, per_group, -1, taps_b)
-    by_row = padded.reshape(groups, out.shape[1], rows, -1, taps_b).swapaxes(2, 3)
-    out[:, :, 1:] = by_row.reshape(groups, out.shape[1], -1, rows)
+    groups, filters, *_, taps_b = weight.shape
+    depth, count = math.prod(weight.shape[2:]), -(-filters // rows)
+    out, starts = aligned_empty((groups, count, 1 + depth, rows), weight.dtype.newbyteorder("=")), np.zeros((groups, count * rows))
+    if bias is not None and bias.ndim == 1:
+        starts[:, :filters] = bias.reshape(groups, filters)
+    padded = np.zeros((groups, count * rows, depth // taps_b, taps_b), out.dtype)
+    padded[:, :filters] = weight.reshape(groups, filters, -1, taps_b)
+    out[:, :, 0] = starts.reshape(groups, count, rows)
+    out[:, :, 1:] = padded.reshape(groups, count, rows, -1, taps_b).swapaxes(2, 3).reshape(groups, count, depth, rows)
     return out
 
 
 def channel_panels(weight: Array, bias: Array | None, width: int) -> Array:
     """[panel][bias, then tap, columns of taps first][filter] of a depthwise weight; the last panel overlaps its neighbour."""
-    filters, _, *kernel = weight.shape
-    numbers = weight.reshape(filters, -1, kernel[-1]).swapaxes(1, 2).reshape(filters, -1)
-    start = np.zeros(filters) if bias is None or bias.ndim > 1 else bias
-    rows = np.concatenate([start[:, None], numbers], axis=1).T
-    panels = -(-filters // width)
-    out = aligned_empty((panels, *rows.shape[:1], width), weight.dtype.newbyteorder("="))
-    out[...] = 0
-    for panel in range(panels):
-        first = max(0, min(panel * width, filters - width))
-        out[panel, :, : filters - first] = rows[:, first : first + width]
+    return panels(pack_channels, _in_one_group(weight), bias, width, math.prod(weight.shape[3:]))[0]
+
+
+def spread_channel_panels(weight: Array, bias: Array | None, width: int, stride: int) -> Array:
+    """[panel][bias, then phase of rows, tap across, row of taps][filter]: as channel_panels, of every stride-th row, backwards.
+
+    Of a phase with fewer rows than the first the last ones are zeros.
+    """
+    *_, taps_a, taps_b = weight.shape if weight.ndim > 4 else (1, *weight.shape)
+    depth = stride * -(-taps_a // stride) * taps_b
+    return panels(pack_channels, _in_one_group(weight), bias, width, depth, phases=stride, order=-1)[0]
+
+
+def _in_one_group(weight: Array) -> Array:
+    """All filters as one group's: those that no others share a panel or a vector of channels with."""
+    return weight.reshape(1, weight.shape[0] * weight.shape[1], *weight.shape[2:])
+
+
+# Packing as a kernel: its items are chunks of a group's filters, in lanes, times blocks of its channels ---------------------
+
+ITEMS, LEAST_CHANNELS = 16, 16  # of all items, and channels of one: enough for the threads, and worth claiming
+OPERATIONS_A_BYTE = 3  # see launch.py
+LEAST_LANES = 4
+X, BIAS, OUT, SCRATCH = (job.PLACES[name] for name in ("x", "bias", "out", "scratch"))
+
+
+class Task(NamedTuple):
+    """What packs every weight of one shape that lies in memory in one way: as `launch.Ready`, and the result's shape.
+
+    `copied` weights are copied first; of others `corner` says how many bytes before the first number the lowest one lies.
+    """
+
+    words: Array
+    code: int
+    items: int
+    work: float
+    scratch: int
+    out_shape: tuple[int, ...]
+    copied: bool
+    corner: int
+
+
+def panels(
+    kernel: Any, weight: Array, bias: Array | None, unit: int, depth: int, *, scheme: Scheme | None = None, filled: int = 0,
+    order: int = 1, phases: int = 1,
+) -> Array:  # fmt: skip
+    """[group][panel][bias, then `depth` numbers][filter], by a kernel like the ones below, `unit` filters a panel.
+
+    A bias per pixel is added late, and 0 stands in its place. `filled` counts a group's channels and those of zeros that follow.
+    """
+    bias = None if bias is None or bias.ndim > 1 else contiguous(bias)
+    fields = unit, depth, filled or weight.shape[2], order, phases, bias is not None
+    task = _task(kernel, scheme, weight.shape, weight.strides, weight.dtype, weight.flags.aligned, *fields)
+    if task.copied:
+        weight = aligned_copy(weight)
+    out, words, seats = recycled_empty(task.out_shape, weight.dtype), task.words.copy(), threads.seats()
+    scratch = aligned_empty((seats * task.scratch,), np.uint8)
+    words[X] = address_of(weight) - task.corner
+    words[OUT], words[SCRATCH] = address_of(out), address_of(scratch)
+    if bias is not None:
+        words[BIAS] = address_of(bias)
+    threads.run(task.code, address_of(words), task.items, task.work, seats)
     return out
 
 
-def panels(weight: Array, bias: Array | None, groups: int, size: int, depth: int) -> Array:
-    """Room for [group][panel][depth][filter], with a bias per channel in front; any other is added late."""
-    filters = weight.shape[0] // groups
-    count = -(-filters // size)
-    out = aligned_empty((groups, count, depth, size), weight.dtype.newbyteorder("="))
-    out[:, :, 0] = 0
-    if filters % size:
-        out[:, -1] = 0
-    if bias is not None and bias.ndim == 1:
-        starts = np.zeros((groups, count * size), out.dtype)
-        starts[:, :filters] = bias.reshape(groups, filters)
-        out[:, :, 0] = starts.reshape(groups, count, size)
-    return out
+@lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
+def _task(
+    kernel: Any, scheme: Scheme | None, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, aligned: bool, unit: int,
+    depth: int, filled: int, order: int, phases: int, has_bias: bool,
+) -> Task:  # fmt: skip
+    (groups, filters, channels, *kernel_size), lanes, size = shape, machine.lanes(dtype.name), dtype.itemsize
+    if unit in (LEAST_LANES, 2 * LEAST_LANES):
+        lanes = min(unit, lanes)  # a vector holds one panel: parts of vectors take masks
+    taps, count, square = math.prod(kernel_size), -(-filters // unit), TileShape(lanes, 1, lanes, 1, dtype.name)
+    in_turn = [size * math.prod(shape[axis:]) for axis in range(1, len(shape) + 1)]  # strides of a copy
+    forwards, backwards = (
+        all(length == 1 or step == sign * other for length, step, other in zip(shape[3:], strides[3:], in_turn[3:], strict=True))
+        for sign in (1, -1)
+    )
+    copied = not (dtype.isnative and aligned and (forwards or backwards) and all(step % size == 0 for step in strides[:3]))
+    backwards = backwards and not forwards and not copied
+    group, filter, channel = (step // size for step in (in_turn if copied else strides)[:3])
+    # As many lanes as are whole panels, or a part of one.
+    chunk = unit * (lanes // unit) if unit <= lanes else math.gcd(unit, lanes)
+    chunks = -(-count * unit // chunk)
+    blocks = max(1, min(filled // LEAST_CHANNELS, -(-ITEMS // (groups * chunks))))
+    block = -(-filled // blocks)
+    blocks = -(-filled // block)
+    rows = scheme.taps * phases * kernel_size[-1] if scheme else 0
+    # A square before the numbers, where those that run backwards may end, the numbers, and what a scheme makes of them.
+    scratch = lanes * (lanes + max(rows, -(-taps // lanes) * lanes) + (scheme.count**2 if scheme else 0) + 1)
+    scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
+    values = {
+        "groups": groups, "filters": filters, "kernel": three(kernel_size), "x_image": group, "filter_step": filter,
+        "x_channel": channel, "backwards": backwards, "chunks": chunks, "chunk": chunk, "blocks": blocks,
+        "channels": block, "all_channels": channels, "filled": filled, "panels": count, "panel": unit * (1 + depth), "unit": unit,
+        "order": order, "phases": (1, phases, 1), "bias_kind": job.BIAS["channel" if has_bias else "none"],
+        "scratch_size": scratch,
+    }  # fmt: skip
+    items, numbers = groups * chunks * blocks, groups * (filters * channels * taps + count * unit * (1 + depth))
+    code, work = address(kernel, *job.arguments(dtype.name, square, scheme)), float(OPERATIONS_A_BYTE * numbers * size)
+    corner = (taps - 1) * size if backwards else 0
+    return Task(job.fill(values), code, items, work, scratch * size, (groups, count, 1 + depth, unit), copied, corner)
 
 
-def flat(array: Array) -> Array:
-    """All numbers in a row, for compiled code."""
-    return contiguous(array).reshape(-1)
+@inlined
+def share_of(item, seat, job):
+    """An item's group, first filter and channels; room for its numbers in logical order; its panel."""
+    chunk, block, g = item % job.chunks, item // job.chunks % job.blocks, item // (job.chunks * job.blocks)
+    f, begin, lanes = chunk * job.chunk, block * job.channels, job.tile.lanes
+    numbers, out = job.scratch + (seat * job.scratch_size + lanes * lanes), job.out + (g * job.panels + f // job.unit) * job.panel
+    if block == 0:
+        start = job.tile.splat(0) if job.bias_kind == 0 else job.tile.load(job.bias + (g * job.filters + f), 0, job.filters - f)
+        start.store(numbers)
+        put(job, numbers, out + f % job.unit, f)
+    return g, f, begin, min(begin + job.channels, job.filled), numbers, out + (f % job.unit + job.unit)
+
+
+@inlined
+def put(job, numbers, out, f):
+    """One number of each filter of a chunk, to its panel."""
+    tile = job.tile
+    if job.chunk == tile.lanes and job.unit >= tile.lanes:
+        tile.load(numbers).store(out)
+    else:
+        for k in range(0, min(job.chunk, job.panels * job.unit - f), job.unit):
+            tile.load(numbers + k).store(out, min(job.unit, job.chunk))
+            out += job.panel
+
+
+@inlined
+def turn(job, weights, filters, count, numbers):
+    """numbers[k][lane] = number k of `count` neighbouring ones of each filter, backwards if taps run so; zeros without filters."""
+    square, lanes, step = job.tile, job.tile.lanes, job.filter_step
+    there, apart = (numbers + (count - 1) * lanes, -lanes) if job.backwards else (numbers, lanes)
+    if step == 1 and count == 1:
+        square.load(weights, 0, filters).store(there)
+        return
+    for k in range(0, count, lanes):
+        if filters >= lanes and count - k >= lanes:
+            square.load_tile(weights + k, step).transpose().store(there + k * apart, apart)
+        else:
+            square.load_tile(weights + k, step, filters, count - k).transpose().store(there + k * apart, apart)
 
 
 @compiled
-def pack_lanes(square, weight, room, out, panels, width, sizes):
-    """lane_panels, after the biases: squares of filters by numbers of a filter, transposed through `room`."""
-    (groups, filters, channels, taps), lanes = sizes, square.lanes
-    depth, source, turned = channels * taps, pointer(weight), pointer(room)
-    for g in range(groups):
-        for f in range(0, filters, lanes):
-            panel = pointer(out) + ((g * panels + f // width) * (1 + depth) + 1) * width + f % width
-            for q in range(0, depth, lanes):
-                rows = source + ((g * filters + f) * depth + q)
-                if filters - f >= lanes and depth - q >= lanes:
-                    square.load_tile(rows, depth).transpose().store(turned, lanes)
-                else:
-                    square.load_tile(rows, depth, filters - f, depth - q).transpose().store(turned, lanes)
-                for k in range(min(lanes, depth - q)):
-                    c, tap = (q + k) // taps, (q + k) % taps
-                    first = c // BLOCK * BLOCK
-                    place = first * taps + tap * min(BLOCK, channels - first) + c - first
-                    square.load(turned + k * lanes).store(panel + place * width)
+def pack_numbers(item, seat, job):
+    """Numbers in the order of the weight, or of job.order channels at a time, a power of two, tap after tap."""
+    taps, unit, lanes = job.kernel[0] * job.kernel[1] * job.kernel[2], job.unit, job.tile.lanes
+    g, f, begin, end, numbers, out = share_of(item, seat, job)
+    weights = job.x + (g * job.x_image + f * job.filter_step)
+    whole = job.x_channel == taps and not job.backwards  # all channels of a filter follow one another
+    run, piece = ((end - begin) * taps, lanes) if whole else (taps, taps)
+    for first in range(begin * taps, end * taps, run):
+        for k in range(0, run, piece):
+            count, c, tap = min(piece, run - k), (first + k) // taps, (first + k) % taps
+            turn(job, weights + (c * job.x_channel + tap), job.filters - f, count, numbers)
+            for n in range(count):
+                block = c & -job.order
+                place = block * taps + tap * min(job.order, job.all_channels - block) + c - block
+                put(job, numbers + n * lanes, out + place * unit, f)
+                tap += 1
+                if tap == taps:
+                    tap, c = 0, c + 1
 
 
 @compiled
-def pack_rows(weight, out, panels, rows, sizes):
-    """row_panels, after the biases."""
-    groups, filters, depth = sizes
-    source = pointer(weight)
-    for g in range(groups):
-        for f in range(filters):
-            panel, w = (
-                pointer(out) + ((g * panels + f // rows) * (1 + depth) + 1) * rows + f % rows,
-                source + (g * filters + f) * depth,
-            )
-            for q in range(depth):
-                panel[q * rows] = w[q]
+def pack_alone(item, seat, job):
+    """Panels of one filter each: all of its numbers in turn."""
+    taps, depth = job.kernel[0] * job.kernel[1] * job.kernel[2], job.panel - 1
+    for f in range(item * job.chunk, min((item + 1) * job.chunk, job.filters)):
+        out, weights = job.out + f * job.panel, job.x + f * job.filter_step
+        out[0] = 0 if job.bias_kind == 0 else job.bias[f]
+        for c in range(depth // taps):
+            for tap in range(taps):
+                out[1 + c * taps + tap] = weights[c * job.x_channel + (taps - 1 - tap if job.backwards else tap)]
+
+
+@compiled
+def pack_channels(item, seat, job):
+    """Numbers of a vector of channels, columns of taps first, phase by phase of rows; the last vector overlaps its neighbour."""
+    tile, lanes, taps_b, rows, phases = job.tile, job.tile.lanes, job.kernel[2], job.kernel[0] * job.kernel[1], job.phases[1]
+    f, numbers = max(0, min(item * lanes, job.filters - lanes)), job.scratch + (seat * job.scratch_size + lanes * lanes)
+    left, out = job.filters - f, job.out + item * job.panel
+    start = tile.splat(0) if job.bias_kind == 0 else tile.load(job.bias + f, 0, left)
+    start.store(out)
+    turn(job, job.x + f * job.filter_step, left, rows * taps_b, numbers)
+    for phase in range(phases):
+        for column in range(taps_b):
+            b = column if job.order > 0 else taps_b - 1 - column
+            for a in range(phase, phase + (rows + phases - 1) // phases * phases, phases):
+                out += lanes
+                number = tile.load(numbers + (a * taps_b + b) * lanes) if a < rows else tile.splat(0)
+                number.store(out)

@@ -35,33 +35,21 @@ FIRST, LAST = "channels_first", "channels_last"
 COLUMNS, FILTERS, PIXELS = "columns of the result", "filters of the result", "pixels of the result"
 
 
-def _in_order(*orders: Callable[[Any, int], Any]) -> Callable[..., Any]:
-    """Pack each weight by an order of its own: (weight, groups) to what the direct kernels read."""
+def _in_order(*orders: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Pack each weight by an order of its own, as the direct kernels read it."""
 
     def pack(problem: AnyProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-        if isinstance(problem, Problem):
-            return [orders[0](weights[0], problem.groups)]
-        return [orders[0](weights[0], problem.depthwise.groups), orders[1](weights[1], 1)]
+        return [order(weight) for order, weight in zip(orders, weights, strict=True)]
 
     return pack
 
 
 def _in_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    lanes = min(unit, machine.lanes(problem.dtype))  # of groups of few filters a tile has half the lanes
-    return [packing.lane_panels(weights[0], biases[0], problem.groups, unit, lanes)]
-
-
-def _exchanged_in_turn(pack: Callable[..., Any]) -> Callable[..., Any]:
-    """Pack the weights of a transposed convolution as those of an ordinary one."""
-
-    def exchanged(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-        return pack(problem, unit, [packing.exchanged(weights[0], problem.groups)], biases)  # type: ignore[no-any-return]
-
-    return exchanged
+    return [packing.lane_panels(weights[0], biases[0], unit)]
 
 
 def _in_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.row_panels(weights[0], biases[0], problem.groups, unit)]
+    return [packing.row_panels(weights[0], biases[0], unit)]
 
 
 def _unless(data_format: str) -> Callable[[AnyProblem], str | None]:
@@ -106,10 +94,9 @@ def _pixels_in_place_suit(problem: Problem) -> str | None:
 
 def _transformed(scheme: Scheme) -> Callable[..., Any]:
     def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-        lanes = machine.lanes(problem.dtype)
-        return [winograd.transformed_filters(weights[0], biases[0], problem.groups, unit, lanes, scheme)]
+        return [winograd.transformed_filters(weights[0], biases[0], unit, machine.lanes(problem.dtype), scheme)]
 
-    return _exchanged_in_turn(pack) if scheme.transposed else pack
+    return pack
 
 
 def _winograd_error(scheme: Scheme) -> Callable[[Problem], float]:
@@ -139,7 +126,7 @@ def _winograd_suits(scheme: Scheme) -> Callable[[Problem], str | None]:
 
 def _transformed_columns(scheme: Scheme) -> Callable[..., Any]:
     def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-        return [columns.transformed_columns(weights[0], biases[0], problem.groups, unit, problem.stride[0], scheme)]
+        return [columns.transformed_columns(weights[0], biases[0], unit, problem.stride[0], scheme)]
 
     return pack
 
@@ -206,6 +193,13 @@ def _channels_spread(problem: Problem) -> str | None:
     return _unless(LAST)(problem)
 
 
+def _channels_spread_by_two(problem: Problem) -> str | None:
+    taps, strides = problem.kernel[-1], set(problem.stride)
+    if strides != {2} or set(problem.kernel) != {taps} or taps not in tiles.SPREADS:
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} rows and columns, two apart"
+    return _channels_spread(problem)
+
+
 def _as_called(dtype: str) -> list[Any]:
     """Tiles of separable layers: each with each window would be hundreds, so they are compiled when they are called."""
     return []
@@ -219,29 +213,34 @@ def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
         if last and divisions.slides(first) is None and first.filters == first.groups:
             inner = packing.channel_panels(weights[0], biases[0], machine.lanes(problem.dtype))
         elif not last and divisions.slides(first) is None:
-            inner = packing.row_panels(weights[0], biases[0], first.groups, 1)
+            inner = packing.row_panels(weights[0], biases[0], 1)
         else:
-            inner = (packing.taps_first if last else packing.as_they_come)(weights[0], first.groups)
-        alone = weights[1].reshape(*weights[1].shape[:2], 1)
+            inner = (packing.taps_first if last else packing.as_they_come)(weights[0])
+        alone = weights[1].reshape(*weights[1].shape[:3], 1)
         return [inner, *outer(problem, unit, [alone], biases[1:])]
 
     return pack
 
 
 def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.lane_panels(weights[0], biases[0], 1, unit, machine.lanes(problem.dtype))]
+    return [packing.lane_panels(weights[0], biases[0], unit)]
 
 
 def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.row_panels(weights[0], biases[0], 1, unit)]
+    return [packing.row_panels(weights[0], biases[0], unit)]
 
 
 def _in_spreads(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.spread_panels(weights[0], biases[0], problem.groups, unit)]
+    return [packing.spread_panels(weights[0], biases[0], unit)]
+
+
+def _in_spreads_of_channels(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    stride = problem.stride[0] if problem.dimensions == 2 else 1
+    return [packing.spread_channel_panels(weights[0], biases[0], unit, stride)]
 
 
 def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.row_panels(weights[0], biases[0], problem.groups, 1)]
+    return [packing.row_panels(weights[0], biases[0], 1)]
 
 
 def _direct(kind: str, data_format: str, kernel: Any, divide: Callable[[Any, int], Any], *orders: Any) -> Implementation:
@@ -259,6 +258,7 @@ IMPLEMENTATIONS = (
             f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
             columns.winograd_columns, _transformed_columns(scheme), divisions.columns(scheme), PIXELS, _columns_suit(scheme),
             SHEETS, tiles.one_vector, scheme, divisions.columns_cycles(scheme), _columns_error(scheme),
+            divisions.columns_packing(scheme),
         )
         for scheme in columns.SCHEMES
     ),
@@ -267,18 +267,19 @@ IMPLEMENTATIONS = (
             name, "winograd", ("transposed",) if scheme.transposed else ("standard", "atrous"),
             winograd.winograd, _transformed(scheme), divisions.winograd(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
             tiles.winograd_rows, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
+            divisions.winograd_packing(scheme),
         )
         for name, scheme in winograd.SCHEMES.items()
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
-        ("columns",), tiles.pixels_in_lanes, cycles=divisions.in_place_cycles,
+        ("columns",), tiles.pixels_in_lanes, cycles=divisions.in_place_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_pointwise", "tiled", ("pointwise",),
         pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
-        tiles=tiles.filters_in_lanes, cycles=divisions.lanes_cycles,
+        tiles=tiles.filters_in_lanes, cycles=divisions.lanes_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_depthwise_two", "tiled", ("depthwise",),
@@ -298,12 +299,12 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
-        SHEETS, tiles.pixels_in_lanes, cycles=divisions.pixels_cycles,
+        SHEETS, tiles.pixels_in_lanes, cycles=divisions.pixels_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_standard", "tiled", (*DENSE, "depthwise"),
         standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
-        SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.lanes_cycles,
+        SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.lanes_cycles, packing=divisions.panels_packing,
     ),
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
@@ -332,21 +333,26 @@ IMPLEMENTATIONS = (
     _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
     Implementation(
         "tiled_transposed_pixels", "tiled", ("transposed",),
-        transposed.tiled_transposed_pixels, _exchanged_in_turn(_in_spreads), divisions.transposed_pixels, PIXELS,
+        transposed.tiled_transposed_pixels, _in_spreads, divisions.transposed_pixels, PIXELS,
         _columns_spread, ("columns",), tiles.spreads,
     ),
     Implementation(
+        "tiled_depthwise_spread_last", "tiled", ("transposed",),
+        transposed.tiled_depthwise_spread_last, _in_spreads_of_channels, divisions.depthwise_spread_last, "channels",
+        _channels_spread_by_two, ("channels",), tiles.spreads_of_channels,
+    ),
+    Implementation(
         "tiled_depthwise_transposed_last", "tiled", ("transposed",),
-        transposed.tiled_depthwise_transposed_last, _exchanged_in_turn(_in_channel_lanes), divisions.depthwise_transposed_last,
+        transposed.tiled_depthwise_transposed_last, _in_channel_lanes, divisions.depthwise_transposed_last,
         "channels", _channels_spread, ("channels",), tiles.one_vector,
     ),
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
-        transposed.tiled_transposed, _exchanged_in_turn(_in_lanes), divisions.transposed, FILTERS, _never, SHEETS,
-        tiles.phases_in_lanes, cycles=divisions.transposed_cycles,
+        transposed.tiled_transposed, _in_lanes, divisions.transposed, FILTERS, _never, SHEETS,
+        tiles.phases_in_lanes, cycles=divisions.transposed_cycles, packing=divisions.panels_packing,
     ),
-    _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come),
-    _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.transposed_filters_last),
+    _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come_transposed),
+    _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.filters_last),
     Implementation(
         "tiled_depthwise_weight_gradient", "tiled", ("weights",),
         gradients.tiled_depthwise_weight_gradient, _in_order(), divisions.window_sums, "columns of the gradient",

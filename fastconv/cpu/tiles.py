@@ -36,10 +36,12 @@ PIXELS_IN_LANES = {
 }
 
 # Filters in lanes, numbers of a filter in rows, for gradients: (rows, vectors). Tall tiles that nearly fill the registers, to
-# choose from: 128 numbers take ten times 13 rows or ten times 14, and the nine of one channel take 9.
+# choose from: 128 numbers take ten times 13 rows, 147 fourteen times 11, and the nine of one channel take 9. Of the gradient two
+# pixels' vectors are held at once: 14x2 would be 33 registers, and spills, which took 1.4 times as long where the system had put
+# the stack, where spilled vectors lie, off a cache line: in three of four processes.
 NUMBERS_IN_ROWS = {
-    32: ((14, 2), (13, 2), (12, 2), (9, 3), (14, 1), (9, 1)),
-    16: ((6, 2), (5, 2), (4, 3), (9, 1)),
+    32: ((13, 2), (12, 2), (11, 2), (9, 2), (8, 3), (14, 1), (9, 1)),
+    16: ((5, 2), (4, 2), (3, 3), (9, 1)),
 }
 
 LEAST_TO_HALVE = 16  # lanes; eight of float64 might be halved too, but each tile is compiled
@@ -113,6 +115,11 @@ def one_vector(dtype: str) -> list[TileShape]:
 # Taps across of transposed windows two columns apart, with code of their own: those of up-sampling layers and of gradients.
 SPREADS = (2, 3, 4, 5, 7)
 MOST_SPREAD = 3  # filters at once: those of an image, six sums under way; four take two turns
+
+
+def spreads_of_channels(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_spread_last: taps across, and rows of taps that reach a pixel of a plane or a signal."""
+    return [TileShape(taps, rows, machine.lanes(dtype), 1, dtype) for taps in SPREADS for rows in sorted({1, -(-taps // 2)})]
 
 
 def spreads(dtype: str) -> list[TileShape]:

@@ -29,7 +29,11 @@ phases interleave by themselves:
       row of the result                       even and odd columns in a register each, interleaved when they are stored
         rows of taps that reach it, channels    each number is loaded once for two taps
 
-`tiled_depthwise_transposed_last` has channels in lanes, and goes from pixel to pixel; any stride will do.
+`tiled_depthwise_transposed_last` has channels in lanes, and goes from pixel to pixel; any stride will do. For the usual windows
+two apart `tiled_depthwise_spread_last` walks along a row of the image instead, with all weights in registers:
+
+    row of the result, vector of channels
+      column of the image         its numbers meet all taps across; two outputs are complete then, and leave the registers
 """
 
 import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
@@ -289,5 +293,49 @@ def tiled_depthwise_transposed_last(item, seat, job):
                 b += 1
                 if b == job.stride[2]:
                     b, u = 0, u + 1
+        if job.late:
+            job.finish_row(job.out + (image + place), out_width * channels, image, place)
+
+
+@inlined
+def spread_along(tile, weights, start, job, image, edges, out, count):
+    """One row of the result, for a vector of channels; `image` is the lowest row of x that reaches it, those above it follow."""
+    (_, _, width), (_, _, out_width), before, channels = job.space, job.out_space, job.before[2], job.groups
+    sums, u = tile.sums(start), before // 2 - (tile.rows - 1) // 2  # the first column that reaches a pixel
+    j = 2 * u - before
+    for column in range(u, (before + out_width - 1) // 2 + 1):
+        if 0 <= column < width:
+            sums = sums.weigh(weights, tile.taps(image + column * job.x_steps[2], -job.x_steps[1], edges), 0)
+        for _ in range(2):
+            if 0 <= j < out_width:
+                total = sums.oldest().clip(job.least, job.most)
+                if count >= tile.lanes:
+                    total.store(out + j * channels)
+                else:
+                    total.store(out + j * channels, count)
+            sums = sums.next(start)
+            j += 1
+
+
+@compiled
+def tiled_depthwise_spread_last(item, seat, job):
+    """One band of rows of one image, all channels. Weights from packing.spread_channel_panels, tile.vectors rows a phase."""
+    tile, channels, lanes, (_, rows, out_width) = job.tile, job.groups, job.tile.lanes, job.out_space
+    band, n, count, stride = item % job.bands, item // job.bands, min(job.groups, job.tile.lanes), job.stride[1]
+    for i in range(band * job.band, min((band + 1) * job.band, rows)):
+        phase, y = (i + job.before[1]) % stride, (i + job.before[1]) // stride
+        taps = (job.kernel[1] - phase + stride - 1) // stride  # rows of them that this phase has
+        first, last = max(0, y - job.space[1] + 1), min(taps, y + 1)
+        inner, edges = last - first == tile.vectors and channels >= lanes, tile.sides(first, last, count)
+        image, place = n * rows * out_width * channels, i * out_width * channels
+        for block in range(0, channels, lanes):
+            c = max(0, min(block, channels - lanes))  # the last vector overlaps its neighbour
+            panel, out = job.weight + block // lanes * job.panel, job.out + (image + place + c)
+            weights = tile.load_tile(panel + (1 + phase * tile.rows * tile.vectors) * lanes, tile.width)
+            x = job.x + (n * job.x_image + y * job.x_steps[1] + c)
+            if inner:
+                spread_along(tile, weights, tile.load(panel), job, x, None, out, count)
+            else:
+                spread_along(tile, weights, tile.load(panel), job, x, edges, out, count)
         if job.late:
             job.finish_row(job.out + (image + place), out_width * channels, image, place)

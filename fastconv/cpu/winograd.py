@@ -23,13 +23,14 @@ volume each plane is an image, whose channels are those of all planes that a win
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.simd import TileShape, pointer
+from fastconv.cpu.packing import share_of, turn
 from fastconv.cpu.standard import put_row
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 
@@ -104,7 +105,7 @@ def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
 
 
 @compiled
-def multiply(job, v, u, m, matrix_blocks, blocks, used, down, across, bottom):
+def multiply(job, v, u, m, matrix_rows, blocks, used, down, across, bottom):
     """m[point][slot][filter] = sum over channels of v[point][slot][channel] * u[matrix of the point][channel][filter].
 
     Of `used` tiles, less those that do not need the point: see `slot`. Of u's blocks of channels the first. All schemes call it,
@@ -121,7 +122,7 @@ def multiply(job, v, u, m, matrix_blocks, blocks, used, down, across, bottom):
                 end = used - job.beyond[1]
             for t in range(begin, end, tile.rows):
                 acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
-                w = u + matrix * matrix_blocks * tile.lanes * tile.width
+                w = u + matrix * matrix_rows * tile.width
                 for _ in range(blocks):
                     for c in range(tile.lanes):
                         acc = acc.rank1(window + c, w)
@@ -185,7 +186,8 @@ def winograd(item, seat, job):
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
         weights = panel + (1 + front * blocks * tile.lanes) * tile.width
-        job.multiply(v, weights, m, job.kernel[0] * blocks, depth, down * job.across, inside[0], inside[1], inside[2])
+        matrix_rows = job.kernel[0] * blocks * tile.lanes + APART
+        job.multiply(v, weights, m, matrix_rows, depth, down * job.across, inside[0], inside[1], inside[2])
         for r in range(down):
             for k in range(0, tile.width, tile.lanes):
                 scatter(tile, job, scheme, m + k, tile.load(panel + k), columns, sums + k, r, inside)
@@ -198,44 +200,37 @@ def winograd(item, seat, job):
 
 # Weights --------------------------------------------------------------------------------------------------------------
 
+# Rows between matrices: each channel's numbers go to all of them, and powers of two apart these would be one set of a cache,
+# which takes twice as long at 128 and 256 channels.
+APART = 1
+
 
 @compiled
-def transform_filters(scheme, square, weight, room, out, panels, width, sizes):
-    """U = G w G' of every panel, after the biases: `lanes` filters of one channel at a time, through `room`."""
-    (groups, filters, channels, padded), lanes, matrices, row = sizes, square.lanes, scheme.matrices, scheme.taps
-    taps = row * row
-    turned, source = pointer(room), pointer(weight)
-    columns = turned + (taps + lanes) * lanes
-    for g in range(groups):
-        for f in range(0, filters, lanes):
-            u = pointer(out) + ((g * panels + f // width) * (1 + matrices * matrices * padded) + 1) * width + f % width
-            for c in range(channels):
-                w = source + ((g * filters + f) * channels + c) * taps
-                for q in range(0, taps, lanes):
-                    block = square.load_tile(w + q, channels * taps, filters - f, taps - q)
-                    block.transpose().store(turned + q * lanes, lanes)
-                for b in range(row):
-                    scheme.from_taps(square, turned + b * lanes, row * lanes, columns + b * lanes, row * lanes)
-                for i in range(matrices):
-                    there = u + (i * matrices * padded + c) * width
-                    scheme.from_taps(square, columns + row * i * lanes, lanes, there, padded * width)
+def transform_filters(item, seat, job):
+    """U = G w G' of a chunk of filters and a block of channels: each channel's taps lie in lanes, a filter each."""
+    square, scheme, lanes, unit, depth = job.tile, job.scheme, job.tile.lanes, job.unit, job.kernel[0]
+    taps, row, matrices, rows = scheme.taps * scheme.taps, scheme.taps, scheme.matrices, depth * job.filled + APART
+    g, f, begin, end, numbers, out = share_of(item, seat, job)
+    columns = numbers + (depth * taps + lanes - 1) // lanes * lanes * lanes
+    for c in range(begin, end):
+        filters = job.filters - f if c < job.all_channels else 0
+        turn(job, job.x + (g * job.x_image + f * job.filter_step + c * job.x_channel), filters, depth * taps, numbers)
+        for e in range(depth):
+            for b in range(row):
+                scheme.from_taps(square, numbers + (e * taps + b) * lanes, row * lanes, columns + b * lanes, row * lanes)
+            for i in range(matrices):
+                there = out + (i * matrices * rows + e * job.filled + c) * unit
+                scheme.from_taps(square, columns + row * i * lanes, lanes, there, rows * unit)
 
 
-def transformed_filters(weight: Array, bias: Array | None, groups: int, width: int, lanes: int, scheme: Scheme) -> Array:
-    """[group][panel][bias, then matrix, tap of the depth, channel][filter]: G w G'; channels filled up to whole vectors."""
-    if weight.ndim == 5:  # taps of the depth are more channels
-        weight = np.pad(weight, ((0, 0), (0, -weight.shape[1] % lanes), (0, 0), (0, 0), (0, 0))).swapaxes(1, 2)
-        weight = weight.reshape(weight.shape[0], -1, *weight.shape[3:])
-    matrices, (filters, channels) = scheme.matrices, weight.shape[:2]
-    padded = -(-channels // lanes) * lanes
-    out = packing.panels(weight, bias, groups, width, 1 + matrices**2 * padded)
-    if padded > channels:
-        out[:, :, 1:].reshape(groups, -1, matrices**2, padded, width)[:, :, :, channels:] = 0
-    room = packing.aligned_empty(((scheme.taps * (scheme.taps + matrices) + lanes) * lanes,), out.dtype)
-    sizes = (groups, filters // groups, channels, padded)
-    square = TileShape(lanes, 1, lanes, 1, out.dtype.name)
-    transform_filters(scheme, square, packing.flat(weight), room, packing.flat(out), out.shape[1], width, sizes)
-    return out
+def transformed_filters(weight: Array, bias: Array | None, width: int, lanes: int, scheme: Scheme) -> Array:
+    """[group][panel][bias, then matrix, tap of the depth, channel][filter]: G w G'; channels filled up to whole vectors.
+
+    APART rows without meaning follow each matrix.
+    """
+    filled = -(-weight.shape[2] // lanes) * lanes
+    depth = scheme.matrices**2 * (math.prod(weight.shape[3:-2]) * filled + APART)
+    return packing.panels(transform_filters, weight, bias, width, depth, scheme=scheme, filled=filled)
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------

@@ -546,7 +546,7 @@ def _planned(record: int, name: str, arguments: list[Any], arrays: list[Array | 
         return _of_weights(record, asked, source)
     if out is not None:
         functional.check_out(problem, image, out, *weights, *biases, residual)
-    call = functional.call_of(problem, image, residual)
+    call = functional.call_of(problem, image, residual, asked.fresh)
     packed = launch.pack(call.choice, weights, biases)
     plan = _of_images(record, problem, call.bound and call.bound.with_weights(packed), image, residual, source)
     if call.bound is not None:
