@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastconv import epilogue
-from fastconv.cpu import divisions, job, machine, packing, sheets, tiles
+from fastconv.cpu import divisions, job, machine, packing, sheets, tiles, winograd
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
 from fastconv.cpu.toom import F4
 from fastconv.cpu.windows import LEAST_HALF
@@ -144,6 +144,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT, "COPY": divisions.COPY, "TURN": divisions.TURN,
         "DEPTHWISE_UPDATES": divisions.DEPTHWISE_UPDATES, "FROM_L2": divisions.STREAM[0], "FROM_L3": divisions.STREAM[1],
         "FROM_MEMORY": divisions.STREAM[2], "L3": caches["L3"], "WINOGRAD_POINTS": F4.count, "WINOGRAD_LEAST": SMALL,
+        "WINOGRAD_APART": winograd.APART,
         "WINOGRAD_GATHER": divisions.TRANSFORMS[F4][0], "WINOGRAD_SCATTER": divisions.TRANSFORMS[F4][1],
     }  # fmt: skip
     lines = [

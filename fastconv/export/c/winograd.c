@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { OUTPUTS = 4, POINTS = WINOGRAD_POINTS, WINDOW = 3, FIRST_LESS = POINTS - 1 };
+enum { OUTPUTS = 4, POINTS = WINOGRAD_POINTS, APART = WINOGRAD_APART, WINDOW = 3, FIRST_LESS = POINTS - 1 };
 /* A tile's transforms: for each vector of channels, and of filters. */
 static const double GATHER = WINOGRAD_GATHER, SCATTER = WINOGRAD_SCATTER;
 
@@ -91,7 +91,7 @@ void plan_winograd(const struct geometry *g, fastconv_layer *layer)
     job[JOB_VALUES_AT] = job[JOB_COLUMNS_AT] + POINTS * at_least(pitch, POINTS) * count;
     job[JOB_PRODUCTS_AT] = job[JOB_VALUES_AT] + POINTS * POINTS * b.padded * tiles;
     job[JOB_SUMS_AT] = job[JOB_PRODUCTS_AT] + POINTS * POINTS * tiles * unit;
-    job[JOB_PANELS] = ceiling(g->filters, unit), job[JOB_PANEL] = unit * (1 + POINTS * POINTS * b.padded);
+    job[JOB_PANELS] = ceiling(g->filters, unit), job[JOB_PANEL] = unit * (1 + POINTS * POINTS * (b.padded + APART));
     job[JOB_POINTS] = job[JOB_MATRICES] = POINTS;
     job[JOB_FILL_CODE] = (intptr_t)lines_of_lanes[g->dtype], job[JOB_MULTIPLY_CODE] = (intptr_t)b.tile->code;
     const struct tile *transforms = winograd[g->dtype]; /* which know but the width of a tile */
@@ -133,23 +133,23 @@ static void transform(const struct geometry *g, const char *window, char *out, i
 
 int64_t winograd_room(const struct geometry *g, int64_t unit)
 {
-    int64_t padded = g->kernel[0] * ceiling(g->channels, lanes(g)) * lanes(g);
-    return g->groups * ceiling(g->filters, unit) * (1 + POINTS * POINTS * padded) * unit;
+    int64_t rows = g->kernel[0] * ceiling(g->channels, lanes(g)) * lanes(g) + APART;
+    return g->groups * ceiling(g->filters, unit) * (1 + POINTS * POINTS * rows) * unit;
 }
 
-/* [group][panel][bias, then matrix, tap of the depth, channel][filter]. */
+/* [group][panel][bias, then matrix, tap of the depth, channel][filter]; APART rows without meaning follow each matrix. */
 void pack_winograd(const struct geometry *g, int64_t unit, const char *weight, const char *bias, char *packed)
 {
-    int64_t filled = ceiling(g->channels, lanes(g)) * lanes(g), padded = g->kernel[0] * filled, size = g->number;
+    int64_t filled = ceiling(g->channels, lanes(g)) * lanes(g), rows = g->kernel[0] * filled + APART, size = g->number;
     for (int64_t group = 0; group < g->groups; group++)
         for (int64_t f = 0; f < g->filters; f++) {
             int64_t filter = group * g->filters + f, panel = group * ceiling(g->filters, unit) + f / unit;
-            int64_t start = panel * (1 + POINTS * POINTS * padded) * unit + f % unit;
+            int64_t start = panel * (1 + POINTS * POINTS * rows) * unit + f % unit;
             if (bias) memcpy(packed + start * size, bias + filter * size, size);
             for (int64_t c = 0; c < g->channels; c++)
                 for (int64_t e = 0; e < g->kernel[0]; e++) {
                     const char *window = weight + ((filter * g->channels + c) * g->kernel[0] + e) * WINDOW * WINDOW * size;
-                    transform(g, window, packed, start + (1 + e * filled + c) * unit, padded * unit);
+                    transform(g, window, packed, start + (1 + e * filled + c) * unit, rows * unit);
                 }
         }
 }
