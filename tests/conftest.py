@@ -1,4 +1,4 @@
-"""For all tests: one fixed way to draw examples, and how many problems the package has computed."""
+"""For all tests, and for the processes that they start in this folder: one fixed way to draw examples, and how many problems the package has computed."""
 
 import cases
 import pytest

@@ -292,7 +292,7 @@ def test_threads_do_not_change_a_bit():
     paths = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     variables = os.environ | {"FASTCONV_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3", "PYTHONPATH": paths}
     command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=here, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [want] * 6
 

@@ -114,7 +114,7 @@ def check_one_tiled(name, tile, line, flush):
     given = {key: guarded(array, flush, kept) for key, array in plain.items()}
     choice = tiled.chosen(name, problem, tile)
     packed = launch.pack(choice, [plain["weight"]], [plain.get("bias")])
-    weights = [array if array is None else guarded(array, flush, kept) for array in packed]
+    weights = [tuple(array if array is None else guarded(array, flush, kept) for array in pair) for pair in packed]
     scratch = guarded(np.full(choice.division.scratch, np.nan, problem.dtype), flush, kept)
     out = guarded(np.full(choice.problem.out_shape, np.nan, problem.dtype), flush, kept)
     with patch.object(launch, "_scratch", lambda size: (scratch, scratch.ctypes.data)), fc.num_threads(1):
@@ -160,7 +160,7 @@ def run(call, **environment):
     paths = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-X", "faulthandler", "-c", f"import conftest, test_guard; test_guard.{call}"]
     variables = os.environ | {"PYTHONPATH": paths} | environment
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=here, env=variables, capture_output=True, text=True, timeout=300, check=False)
     last = done.stdout.splitlines()[-1:]
     assert done.returncode == 0 and last == ["done"], f"{last} in {call}:\n{done.stderr}"
 
