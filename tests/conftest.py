@@ -1,4 +1,4 @@
-"""For all tests, and for the processes that they start in this folder: one fixed way to draw examples, and how many problems the package has computed."""
+"""For all tests and the processes that they start in this folder: one fixed way to draw examples, how many problems are computed."""
 
 import cases
 import pytest

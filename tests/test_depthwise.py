@@ -165,6 +165,6 @@ def test_masked_edges_touch_nothing_else():
     paths = os.pathsep.join([str(here), str(here.parent)])
     environment = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-X", "faulthandler", "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300, check=False)
     last = done.stdout.splitlines()[-1:]
     assert done.returncode == 0 and last == ["done"], f"{last}:\n{done.stderr}"
