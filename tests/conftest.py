@@ -1,4 +1,4 @@
-"""For all tests and the processes that they start in this folder: one fixed way to draw examples, how many problems are computed."""
+"""For all tests and the processes that they start in this folder: one fixed way to draw examples, and a count of problems."""
 
 import cases
 import pytest
