@@ -21,7 +21,9 @@ TINY = 10_000
 # Operations below which nothing is gained, 10 us or less, that would be worth another rounding than the direct loop's: small
 # whole numbers give whole numbers there.
 SMALL = 1_000_000
-MOST_PIXELS = 128  # of a row, if a row may be anything
+# Of a row, if a row may be anything: of a longer one fewer channels share the gradient that is turned for them, which made
+# gradients of 1x1 weights 4 to 14 % slower.
+MOST_PIXELS = 128
 AnyProblem = Problem | SeparableProblem
 # What each precision promises: an error below this share of conv(|x|, |weight|), beyond that of the direct loop.
 ERRORS = {"high": 1e-5, "highest": 0.0}

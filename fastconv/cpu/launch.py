@@ -28,7 +28,6 @@ X, GRAD, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "grad", "o
 # Each weight with its bias; a separable layer has two of each.
 WEIGHT = ((job.PLACES["weight"], job.PLACES["bias"]),)
 BOTH_WEIGHTS = ((job.PLACES["weight"], job.PLACES["inner_bias"]), (job.PLACES["outer_weight"], job.PLACES["bias"]))
-OPERATIONS_A_BYTE = 3  # that a core could do while it moves one, 150 a nanosecond and 50 bytes: a depthwise layer moves many
 NO_SCRATCH: tuple[Array | None, int] = (None, 0)
 KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
@@ -36,11 +35,14 @@ KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next cal
 def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Packed]:
     """The weights of a problem in the order in which one implementation reads them, each with its bias."""
     problem, implementation, division, mirrored = choice
-    groups = [problem.depthwise.groups, 1] if isinstance(problem, SeparableProblem) else [problem.groups]
-    view = packing.by_group
-    if isinstance(problem, Problem) and (mirrored or problem.operation == "transposed"):
-        view = packing.mirrored if mirrored else packing.exchanged
-    by_group = [view(weight, g) for weight, g in zip(weights, groups, strict=True)]
+    if isinstance(problem, SeparableProblem):
+        by_group = [packing.by_group(weights[0], problem.depthwise.groups), packing.by_group(weights[1], 1)]
+    elif mirrored:
+        by_group = [packing.mirrored(weights[0], problem.groups)]
+    elif problem.operation == "transposed":
+        by_group = [packing.exchanged(weights[0], problem.groups)]
+    else:
+        by_group = [packing.by_group(weights[0], problem.groups)]
     packed = implementation.pack(problem, division.unit, by_group, biases)
     return [(w, b if b is None else packing.contiguous(b)) for w, b in zip(packed, biases, strict=True)]
 
@@ -92,7 +94,7 @@ class Bound:
         tile = division.tile if division.multiply is None else division.outer
         kinds = job.arguments(problem.dtype, tile, self._implementation.scheme, division.window)
         self._code = address(self._implementation.kernel, *kinds)
-        self._work = float(max(problem.operations, OPERATIONS_A_BYTE * problem.bytes))
+        self._work = float(max(problem.operations, threads.OPERATIONS_A_BYTE * problem.bytes))
         self._scratch = _rounded(division.scratch) * x.itemsize
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
         size = math.prod(first.weight_shape if first.operation == "weights" else problem.out_shape) * x.itemsize

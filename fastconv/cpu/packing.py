@@ -217,7 +217,6 @@ def _in_one_group(weight: Array) -> Array:
 # Packing as a kernel: its items are chunks of a group's filters, in lanes, times blocks of its channels ---------------------
 
 ITEMS, LEAST_CHANNELS = 16, 16  # of all items, and channels of one: enough for the threads, and worth claiming
-OPERATIONS_A_BYTE = 3  # see launch.py
 LEAST_LANES = 4
 X, BIAS, OUT, SCRATCH = (job.PLACES[name] for name in ("x", "bias", "out", "scratch"))
 
@@ -296,7 +295,7 @@ def _task(
         "scratch_size": scratch,
     }  # fmt: skip
     items, numbers = groups * chunks * blocks, groups * (filters * channels * taps + count * unit * (1 + depth))
-    code, work = address(kernel, *job.arguments(dtype.name, square, scheme)), float(OPERATIONS_A_BYTE * numbers * size)
+    code, work = address(kernel, *job.arguments(dtype.name, square, scheme)), float(threads.OPERATIONS_A_BYTE * numbers * size)
     corner = (taps - 1) * size if backwards else 0
     return Task(job.fill(values), code, items, work, scratch * size, (groups, count, 1 + depth, unit), copied, corner)
 

@@ -46,6 +46,8 @@ from fastconv.cpu.atomics import (
 )
 from fastconv.cpu.compiled import compiled, in_parallel
 
+# That a core could do while it moves a byte, 150 a nanosecond and 50 bytes: a depthwise layer, and packing, move many.
+OPERATIONS_A_BYTE = 3
 # A call's estimated floating-point operations; one core of the machine where this was measured does 150 a nanosecond.
 WORTH_SHARING = 0.4e6  # 3 us of work: less is over before a helper that spins would have taken half of it
 WORTH_WAKING = 8e6  # 50 us of work: waking a sleeping helper costs its waker 8 us, and the helper comes later still

@@ -126,8 +126,11 @@ def test_gradients_of_weights(text):
     rng = np.random.default_rng(0)
     x = cases.whole_numbers(rng, problem.x_shape, problem.dtype)
     g = cases.whole_numbers(rng, problem.out_shape, problem.dtype)
-    got = launch.weight_gradient(problem, device.to_device(x), device.to_device(g)).copy_to_host()
-    np.testing.assert_array_equal(got, reference_gradient(problem, x, g), strict=True)
+    np.testing.assert_array_equal(gradient(problem, x, g), reference_gradient(problem, x, g), strict=True)
+
+
+def gradient(problem, x, g):
+    return launch.weight_gradient(problem, device.to_device(x), device.to_device(g)).copy_to_host()
 
 
 def reference_gradient(problem, x, g):
@@ -171,7 +174,7 @@ def test_pixels_that_are_split_among_blocks(text):
     problem, rng = parse(text), np.random.default_rng(0)
     assert splits_of(problem) > 1
     x, g = rng.standard_normal(problem.x_shape, "f4"), rng.standard_normal(problem.out_shape, "f4")
-    once, again = (launch.weight_gradient(problem, device.to_device(x), device.to_device(g)).copy_to_host() for _ in range(2))
+    once, again = (gradient(problem, x, g) for _ in range(2))
     np.testing.assert_allclose(once, reference_gradient(problem, x, g), rtol=1e-4, atol=1e-4)
     assert once.tobytes() == again.tobytes()
 
