@@ -294,14 +294,12 @@ ENDINGS = {
     "SIGTERM": ("import os; check(); os.kill(os.getpid(), 15)", -15),
     "SIGINT": (
         (
-            "import os, sys, threading, time\n"
-            "ended = []\n"
-            "def interrupt():\n"  # again and again: one that arrives in a finaliser is printed, and lost
-            "    while not ended: time.sleep(0.02); os.kill(os.getpid(), 2); time.sleep(1)\n"
-            "check(); threading.Thread(target=interrupt, daemon=True).start()\n"
+            "import os, signal, sys, threading\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are born ignoring it
+            "check(); threading.Timer(0.02, lambda: os.kill(os.getpid(), 2)).start()\n"
             "try:\n"
             "    while True: check()\n"
-            "except KeyboardInterrupt: ended.append(True); sys.exit(9)"
+            "except KeyboardInterrupt: sys.exit(9)"
         ),
         9,
     ),
