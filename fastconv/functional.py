@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -484,9 +485,9 @@ def separable_conv2d(
         answer_if_asked(checked, x, weights, biases, residual)
         return call_of(checked, x, residual)
 
-    if cuda.is_device_array(x):
-        return compute(problem(), x, weights, biases, residual, out)
     said = (stride, padding, dilation, depthwise_activation, activation, data_format, padding_mode, algorithm, precision)
+    if cuda.is_device_array(x):
+        return compute_on_device(("separable", repr(said)), problem, x, weights, biases, residual, out)
     looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
     call = remembered(("separable", repr(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads()), plan)
     return run(call, x, weights, biases, residual, out)
@@ -671,7 +672,8 @@ def _computed(
     """Compute a call; its kind checks all that was said, unless such a call was checked before."""
     _check_images(x, weight, bias, residual)
     if type(x) is not np.ndarray and cuda.is_device_array(x):
-        return compute(kind.problem((x, weight, bias), dimensions, said, residual), x, [weight], [bias], residual, out)
+        ask = partial(kind.problem, (x, weight, bias), dimensions, said, residual)
+        return compute_on_device((kind, dimensions, repr(said)), ask, x, [weight], [bias], residual, out)
     key = (
         kind, dimensions, repr(said),  # by its text: 1, 1.0 and True are one key, but only the first is a stride
         x.shape, x.strides, x.dtype, weight.shape, weight.dtype, None if bias is None else (bias.shape, bias.dtype),
@@ -705,11 +707,21 @@ def compute(
     out: Array | None = None,
 ) -> Array:  # fmt: skip
     """Compute a checked problem with weights that are packed for this call alone, where its arrays lie."""
-    answer_if_asked(problem, x, weights, biases, residual)
     if type(x) is not np.ndarray and cuda.is_device_array(x):
-        check_arrays(optional=True, beside=x, out=out)
-        return cuda.kernels().compute(problem, x, weights, biases, residual, out)  # type: ignore[no-any-return]
+        return compute_on_device(problem, lambda: problem, x, weights, biases, residual, out)
+    answer_if_asked(problem, x, weights, biases, residual)
     return run(call_of(problem, x, residual), x, weights, biases, residual, out)
+
+
+def compute_on_device(
+    asked: Any, ask: Callable[[], AnyProblem], x: Array, weights: list[Array], biases: list[Array | None],
+    residual: Array | None = None, out: Array | None = None,
+) -> Array:  # fmt: skip
+    """Compute the problem that `ask` gives on a device; `asked` is all that it depends on beside the arrays' looks."""
+    if asking.get():
+        answer_if_asked(ask(), x, weights, biases, residual)
+    check_arrays(optional=True, beside=x, out=out)
+    return cuda.kernels().compute(ask, x, weights, biases, residual, out, asked=asked)  # type: ignore[no-any-return]
 
 
 def call_of(problem: AnyProblem, x: Array, residual: Array | None, fresh: bool = False) -> Call:

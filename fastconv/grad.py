@@ -677,7 +677,7 @@ def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, wei
 def _run_adjoint(said: Any, adjoint: Callable[[], Problem], weight: Array, grad_output: Array) -> Array:
     """Compute a problem whose image is the gradient; `said` tells it from others of such arrays."""
     if cuda.is_device_array(grad_output):
-        return functional.compute(adjoint(), grad_output, [weight], [None])
+        return functional.compute_on_device(("input", said), adjoint, grad_output, [weight], [None])
 
     def plan() -> functional.Call:
         problem = adjoint()
@@ -722,7 +722,7 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
         return checked
 
     if cuda.is_device_array(x):
-        return weight_gradient(forward(), x, grad_output)
+        return _weight_gradient_on_device(repr(said), forward, x, grad_output, exchanged=said[0] == "transposed")
     key = ("weight", repr(said), *_look(x), *_look(grad_output))
     call = functional.remembered(key, lambda: _weight_call(forward(), x, grad_output))
     return _weight_gradient(call, x, grad_output, exchanged=said[0] == "transposed")
@@ -730,12 +730,21 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
 
 def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
     """The gradient of a checked problem with respect to its weights."""
+    exchanged = problem.operation == "transposed"
     if cuda.is_device_array(x):
-        task, image, grad = _weight_task(problem, x, grad_output)
-        functional.answer_if_asked(task, image, [grad], [None])
-        return cuda.kernels().weight_gradient(task, image, grad)  # type: ignore[no-any-return]
+        return _weight_gradient_on_device(problem, lambda: problem, x, grad_output, exchanged)
     call = functional.remembered(("weight", problem, *_look(x), *_look(grad_output)), lambda: _weight_call(problem, x, grad_output))
-    return _weight_gradient(call, x, grad_output, exchanged=problem.operation == "transposed")
+    return _weight_gradient(call, x, grad_output, exchanged)
+
+
+def _weight_gradient_on_device(said: Any, forward: Callable[[], Problem], x: Array, grad_output: Array, exchanged: bool) -> Array:
+    def task() -> Problem:
+        return _weight_task(forward(), x, grad_output)[0]
+
+    image, grad = (grad_output, x) if exchanged else (x, grad_output)
+    if functional.asking.get():
+        functional.answer_if_asked(task(), image, [grad], [None])
+    return cuda.kernels().weight_gradient(task, image, grad, asked=("weight", said))  # type: ignore[no-any-return]
 
 
 def input_gradient(problem: Problem, weight: Array, grad_output: Array) -> Array:

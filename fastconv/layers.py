@@ -61,11 +61,12 @@ class _Plan(NamedTuple):
 
 
 class _OnDevice(NamedTuple):
-    """A layer's arrays on one device; `packed` is filled by fastconv/cuda/launch.py."""
+    """A layer's arrays on one device; `packed` and `tapes` are filled by fastconv/cuda/launch.py."""
 
     weights: list[Any]
     biases: list[Any]
     packed: dict[Any, Any]
+    tapes: dict[Any, Any]
 
 
 def _forget_oldest(kept: dict[Any, Any], most: int) -> None:
@@ -140,22 +141,23 @@ class _Layer:
 
     def _call_on_device(self, x: Array, out: Array | None, residual: Array | None) -> Array:
         functional.check_arrays(optional=True, beside=x, out=out)
-        problem, held = self._problem(x, residual), self._beside(x)
+        held = self._beside(x)
         return cuda.kernels().compute(  # type: ignore[no-any-return]
-            problem, x, held.weights, held.biases, residual, out, packed=held.packed
-        )
+            lambda: self._problem(x, residual), x, held.weights, held.biases, residual, out,
+            asked=(), packed=held.packed, tapes=held.tapes,
+        )  # fmt: skip
 
     def _beside(self, x: Array) -> _OnDevice:
         """The weights and biases where x lies: NumPy arrays are put on a device once, and packed there once."""
         weights, biases = self._weights_and_biases()
         if type(x) is np.ndarray or not cuda.is_device_array(x):
-            return _OnDevice(weights, biases, {})
+            return _OnDevice(weights, biases, {}, {})
         kernels = cuda.kernels()
         place = kernels.place_of(x)
         with self._lock:
             if place not in self._on_devices:
                 moved = [[None if a is None else kernels.brought(a, x) for a in arrays] for arrays in (weights, biases)]
-                self._on_devices[place] = _OnDevice(moved[0], moved[1], {})
+                self._on_devices[place] = _OnDevice(moved[0], moved[1], {}, {})
                 _forget_oldest(self._on_devices, MOST_PACKED)
             return self._on_devices[place]
 
@@ -440,7 +442,7 @@ class SeparableConv2d(_Layer):
         functional.check_arrays(x=x, grad_output=grad_output)
         problem = self._problem(x, None)
         inner, outer = problem.depthwise, problem.pointwise  # type: ignore[union-attr]
-        (weight, full), (bias, outer_bias), _ = self._beside(x)
+        (weight, full), (bias, outer_bias), *_ = self._beside(x)
         between = functional.compute(inner, x, [weight], [bias])
         above = backward(outer, between, full.reshape(outer.weight_shape), outer_bias, grad_output)
         below = backward(inner, x, weight, bias, above.x)

@@ -15,7 +15,7 @@ import pytest
 
 import fastconv as fc
 from fastconv import cuda
-from fastconv.cuda.transposed import phases
+from fastconv.cuda import transposed
 
 HERE = Path(__file__).parent
 
@@ -81,23 +81,18 @@ def test_every_module_imports_without_a_driver():
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 @pytest.mark.parametrize("dilation", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 5])
-def test_phases_are_the_transposed_convolution(kernel, dilation, stride):
-    """Of one dimension, written out: each output once, and as a window the very taps and rows that reach it."""
+def test_a_line_of_a_phase_is_the_transposed_convolution(kernel, dilation, stride):
+    """Of one dimension, written out: each output meets the very taps and rows that reach it, as a window's."""
+    line = getattr(transposed.line, "py_func", transposed.line)
+    [step] = transposed.steps_of((stride,), (dilation,))
+    [most] = transposed.most_taps((kernel,), (step,))
     for before in (0, 2, 7):
-        out, met = 23, {}
-        for (line,) in phases((out,), (kernel,), (stride,), (dilation,), (before,)):
-            for q in range(line.outputs):
-                reached = [
-                    (line.last_tap - t * line.step, q + t * line.dilation - line.before) for t in range(line.taps)
-                ]  # fmt: skip
-                assert met.setdefault(line.first + q * stride, sorted(reached)) is not None
-        want = {
-            i: sorted(
-                (a, (i + before - a * dilation) // stride) for a in range(kernel) if (i + before - a * dilation) % stride == 0
-            )
-            for i in range(out)
-        }
-        assert met == want
+        for i in range(23):
+            taps, last, above = line(i % stride, kernel, stride, dilation, before, step)
+            met = [(last - t * step, i // stride + t * (dilation * step // stride) - above) for t in range(taps)]
+            reaching = [a for a in range(kernel) if (i + before - a * dilation) % stride == 0]
+            assert sorted(met) == [(a, (i + before - a * dilation) // stride) for a in reaching]
+            assert taps <= most
 
 
 # Benchmarks -----------------------------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ a kernel gets the memory of an array as one row of numbers, and its steps as int
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -65,23 +67,21 @@ class SimulatedMath:
 
 @dataclass(frozen=True)
 class Memory:
-    """A run of numbers on a device, as one row: what `as_cuda_array` needs to know, and the array that owns it."""
+    """A run of numbers on a device, as kernels take it: one row; `view` owns it, and may have another dtype."""
 
     address: int
     count: int
     dtype: np.dtype[Any]
-    owner: Any
+    view: View
+
+    def at(self, address: int) -> Memory:
+        """As much of the same elsewhere."""
+        return replace(self, address=address)
 
     @property
-    def row(self) -> Any:
-        """All of it, for a kernel."""
-        return as_row(self)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
+    def __array_interface__(self) -> dict[str, Any]:
+        # Under the simulator it is the host's.
         return {"version": 3, "shape": (self.count,), "strides": None, "typestr": self.dtype.str, "data": (self.address, False)}
-
-    __array_interface__ = __cuda_array_interface__  # under the simulator it is the host's
 
 
 class View:
@@ -98,18 +98,19 @@ class View:
         empty = 0 in self.shape
         self.first = 0 if empty else -sum(span for span in spans if span < 0)
         self.count = 0 if empty else 1 + sum(map(abs, spans))
-        self.address = interface["data"][0] - self.first * size
+        self.pointer: int = interface["data"][0]  # where the first number lies
+        self.address = self.pointer - self.first * size  # and the memory begins
         self.read_only = bool(interface["data"][1])
         self.owner = array
 
     @property
-    def row(self) -> Any:
+    def row(self) -> Memory:
         """All its memory, for a kernel."""
-        return Memory(self.address, self.count, self.dtype, self.owner).row
+        return Memory(self.address, self.count, self.dtype, self)
 
     def of(self, dtype: str, count: int) -> Memory:
         """The same memory as so many numbers of another dtype."""
-        return Memory(self.address, count, np.dtype(dtype), self.owner)
+        return Memory(self.address, count, np.dtype(dtype), self)
 
     @property
     def contiguous(self) -> bool:
@@ -118,11 +119,6 @@ class View:
             n == 1 or step == want
             for n, step, want in zip(self.shape, self.steps, contiguous_steps(self.shape, 1), strict=True)
         )  # fmt: skip
-
-    def overlaps(self, other: View) -> bool:
-        """Whether the two runs of memory meet."""
-        ends = [view.address + view.count * view.dtype.itemsize for view in (self, other)]
-        return self.address < ends[1] and other.address < ends[0]
 
 
 def contiguous_steps(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
@@ -140,9 +136,25 @@ def interface_of(array: Any) -> dict[str, Any]:
     return array.__cuda_array_interface__ if held is None else held.__array_interface__  # type: ignore[no-any-return]
 
 
-def as_row(memory: Memory) -> Any:
-    """A run of memory as an array that kernels take; nothing is copied."""
-    return SimulatedRow(np.asarray(memory)) if SIMULATED else cuda.as_cuda_array(memory, sync=False)
+def look_of(array: Any) -> tuple[Any, int]:
+    """How an array lies, as a key, and where its first number is."""
+    if array is None:
+        return None, 0
+    interface = interface_of(array)
+    pointer, read_only = interface["data"]
+    strides = interface.get("strides")
+    look = type(array), interface["shape"], strides, interface["typestr"], bool(read_only), index_of(array)
+    return look, pointer
+
+
+def pointer_of(array: Any) -> int:
+    """Where its first number is."""
+    return int(interface_of(array)["data"][0])
+
+
+def simulated_row(memory: Memory) -> SimulatedRow:
+    """A run of memory as the simulator's kernels take it; nothing is copied."""
+    return SimulatedRow(np.asarray(memory))
 
 
 class SimulatedRow:
@@ -195,11 +207,6 @@ def stream_number(array: Any) -> int:
     return int(sys.modules["cupy"].cuda.get_current_stream().ptr) if library == "cupy" else 0
 
 
-def stream_of(array: Any) -> Any:
-    """That stream: where kernels that use the array are launched, without waiting."""
-    return 0 if library_of(array) == "numba" else cuda.external_stream(stream_number(array))
-
-
 def index_of(array: Any) -> int:
     """The number of the device on which an array lies."""
     library = library_of(array)
@@ -209,8 +216,20 @@ def index_of(array: Any) -> int:
 
 
 def on(index: int) -> Any:
-    """A context in which a device is the current one."""
-    return nullcontext() if SIMULATED else cuda.gpus[index]
+    """A context in which a device is the current one; where it is already, as mostly, nothing is entered."""
+    if SIMULATED or driver().cuCtxGetDevice(current := ctypes.c_int()) == 0 and current.value == index:
+        return nullcontext()
+    return cuda.gpus[index]
+
+
+@lru_cache(maxsize=1)
+def driver() -> Any:
+    """The CUDA driver's own functions."""
+    library = ctypes.CDLL("libcuda.so.1")
+    number, pointer = ctypes.c_uint, ctypes.c_void_p
+    library.cuLaunchKernel.argtypes = [pointer, *[number] * 7, pointer, pointer, pointer]
+    library.cuCtxGetDevice.argtypes = [ctypes.POINTER(ctypes.c_int)]
+    return library
 
 
 def upload(array: np.ndarray[Any, Any], like: Any) -> Any:

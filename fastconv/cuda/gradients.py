@@ -34,7 +34,7 @@ from fastconv.cuda.depthwise import bring_halo
 from fastconv.cuda.device import cuda, function, kernel
 from fastconv.cuda.indices import FLOATS, at, finisher, gradient_at, i4, put, seen, term_place, u4
 from fastconv.cuda.slopes import slope_of
-from fastconv.cuda.standard import tiled_standard
+from fastconv.cuda.standard import Reading, tiled_standard
 from fastconv.cuda.tiles import Patch, Tile
 
 
@@ -81,7 +81,7 @@ def direct_weight_gradient(dtype: str, threads: int) -> Any:
 
 def tiled_weight_gradient(dtype: str, tile: Tile) -> Any:
     """One block a tile of filters and terms, and a run of pixels: gradients from packing.gradient_panels, pixels from places."""
-    return tiled_standard(dtype, finisher("none", False, "identity"), tile, term_place)
+    return tiled_standard(dtype, finisher("none", False, "identity"), tile, Reading(term_place))
 
 
 @lru_cache(maxsize=64)

@@ -42,6 +42,8 @@ class Job(NamedTuple):
     before: Three
     dilation: Three
     lines: Three  # of taps that may lie outside the image, in each dimension
+    phases: int  # of a transposed convolution, and how far the taps of one lie apart; 1 of others
+    phase_step: Three
     x_first: int
     x_image: int
     x_channel: int
@@ -73,13 +75,14 @@ class Job(NamedTuple):
 ARRAYS = ("x", "weight", "bias", "residual", "out", "grad", "terms", "inner_weight", "inner_bias")
 NUMBERS = ("low", "high", "inner_low", "inner_high")
 THREES = (
-    "space", "out_space", "kernel", "stride", "before", "dilation", "lines",
+    "space", "out_space", "kernel", "stride", "before", "dilation", "lines", "phase_step",
     "x_steps", "weight_steps", "out_steps", "grad_steps", "inner_steps",
 )  # fmt: skip
 
 
 def fill(values: dict[str, Any], number: Any, integer: Any) -> Job:
-    """A job of numbers of these two types; what is not given is 0, and an array that is not given is `out`."""
+    """A job of numbers of these two types; what is not given is 0, or 1 phase, and an array that is not given is `out`."""
+    values = {"phases": 1} | values
 
     def field(name: str) -> Any:
         if name in ARRAYS:

@@ -19,7 +19,8 @@ from fastconv.cuda import device, gradients, job, packing, pointwise, standard, 
 from fastconv.cuda.device import Memory, View
 from fastconv.cuda.indices import LINES, finisher, inner_finisher, pixel_place, term_place
 from fastconv.cuda.job import ARRAYS, Job
-from fastconv.cuda.transposed import phases
+from fastconv.cuda.tape import OVERLAPS, Tape, run
+from fastconv.cuda.transposed import most_taps, phase_panels, phase_term, steps_of
 from fastconv.plan import AnyProblem, Implementation, choose
 from fastconv.problem import Problem, SeparableProblem, check_result, three
 
@@ -28,6 +29,7 @@ BLOCKS = 32  # of them for each multiprocessor at most; a thread strides over wh
 REDUCERS = 256  # threads that add up one gradient
 NUMBERS = {"float32": np.float32, "float64": np.float64}
 NO_EPILOGUE = finisher("none", False, "identity")
+TAPES: dict[Any, Tape] = {}  # of functions; layers have their own
 
 
 class Gpu(NamedTuple):
@@ -49,9 +51,20 @@ class Task(NamedTuple):
     biases: list[View | None]
     residual: View | None
     out: View
-    packed: dict[Any, Any]
-    stream: Any
+    packed: dict[Any, Any] | None  # None if nothing is kept
+    tape: Tape
     gpu: Gpu
+
+    def once(self, key: Any, shape: tuple[int, ...], fill: Callable[[View], None]) -> View:
+        """An array that is filled for this call, or kept and filled once."""
+        if self.packed is None:
+            fill(room := self.tape.room(shape))
+            return room
+        if key not in self.packed:
+            self.tape.once = True
+            fill(room := View(device.empty(self.tape.like, shape)))
+            self.packed[key] = room
+        return self.packed[key]  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=16)
@@ -74,91 +87,88 @@ def offers(array: Any) -> tuple[Gpu, tuple[Implementation, ...], float]:
 
 
 def compute(
-    problem: AnyProblem, x: Any, weights: list[Any], biases: list[Any], residual: Any = None, out: Any = None, *,
-    packed: dict[Any, Any] | None = None,
+    ask: Callable[[], AnyProblem], x: Any, weights: list[Any], biases: list[Any], residual: Any = None, out: Any = None, *,
+    asked: Any, packed: dict[Any, Any] | None = None, tapes: dict[Any, Tape] = TAPES,
 ) -> Any:  # fmt: skip
-    """Compute a checked problem on the device where its arrays lie. `packed` keeps packed weights for calls with the same ones."""
+    """Compute a checked problem on the device where its arrays lie.
+
+    `ask` gives the problem; it is called for a tape that is not there yet, and `asked` is what it depends on beside how the
+    arrays lie. `packed` keeps packed weights for calls with the same ones, which keep their tapes by themselves, too.
+    """
     from fastconv.cuda.table import implementations
 
-    arrays = [x, *weights, *biases, residual, out]
-    index = _one_device(arrays)
-    if out is None:
-        batched = len(x.shape) == len(problem.x_shape)
-        out = device.empty(x, problem.out_shape if batched else problem.out_shape[1:])
-    else:
-        _check_out(problem, out, [View(a) for a in arrays[:-1] if a is not None])
-    if problem.batch:
-        here = gpu(index)
+    def record(tape: Tape) -> None:
+        problem, here, count = ask(), gpu(tape.index), len(weights)
+        views = tape.views[:-1]
+        batched = len(views[0].shape) == len(problem.x_shape)
+        if out is not None:
+            _check_out(problem, out, tape, len(views[0].shape))
+        result = tape.out(problem.out_shape if batched else problem.out_shape[1:])
+        if not problem.batch:
+            return
         choice = choose(problem, implementations(here), here.multiprocessors)
         # A pointwise problem is not made one long row here: the kernels index the pixels of any view.
         meant = problem.mirrored() if choice.mirrored and isinstance(problem, Problem) else problem
-        with device.on(index):
-            stream = device.stream_of(x)
-            task = Task(
-                meant, choice.division.tile, choice.division.fields.get("splits", 1), choice.mirrored,
-                _bordered(problem, x, stream), [View(w) for w in weights],
-                [None if bias is None else _contiguous(bias, stream) for bias in biases],
-                None if residual is None else _contiguous(residual, stream), View(out),
-                {} if packed is None else packed, stream, here,
-            )  # fmt: skip
-            choice.implementation.kernel(task)
-    return out
+        tile, splits = choice.division.tile, choice.division.fields.get("splits", 1)
+        biased = [None if bias is None else _contiguous(tape, bias) for bias in views[1 + count : 1 + 2 * count]]
+        added = None if residual is None else _contiguous(tape, views[-1])
+        choice.implementation.kernel(Task(
+            meant, tile, splits, choice.mirrored, _bordered(tape, problem, views[0]), views[1 : 1 + count], biased, added, result,
+            packed, tape, here,
+        ))  # fmt: skip
+
+    return run(tapes, asked, [x, *weights, *biases, residual], out, record)
 
 
-def _one_device(arrays: list[Any]) -> int:
-    indices = [device.index_of(array) for array in arrays if array is not None]
-    if len({*indices}) > 1:
-        raise ValueError(f"arrays: lie on devices {indices}, expected all on that of x")
-    return indices[0]
-
-
-def _check_out(problem: AnyProblem, out: Any, inputs: list[View]) -> None:
-    check_result("out", out, problem, len(inputs[0].shape))  # type: ignore[arg-type]
-    view = View(out)
+def _check_out(problem: AnyProblem, out: Any, tape: Tape, dimensions: int) -> None:
+    check_result("out", out, problem, dimensions)
+    view = tape.views[tape.result]
     if not view.contiguous or view.read_only:
         raise ValueError("out: expected a writable, C-contiguous array")
-    if any(view.overlaps(other) for other in inputs):
-        raise ValueError("out: shares memory with an input")
+    if tape.shares_memory([0 if view is None else view.pointer for view in tape.views]):
+        raise ValueError(OVERLAPS)
 
 
 # Copies, where a kernel cannot read an array as it is ---------------------------------------------------------------------
 
 
-def _contiguous(array: Any, stream: Any) -> View:
-    view = View(array)
-    return view if view.contiguous else _copied(array, view.shape, (0,) * len(view.shape), "zeros", stream)
+def _contiguous(tape: Tape, view: View) -> View:
+    return view if view.contiguous else _copied(tape, view, view.shape, (0,) * len(view.shape), "zeros")
 
 
-def _bordered(problem: AnyProblem, x: Any, stream: Any) -> View:
+def _bordered(tape: Tape, problem: AnyProblem, x: View) -> View:
     """The image; with its border drawn in where a padding mode asks for one."""
     first = _first(problem)
     if first.padding_mode == "zeros" or not any(map(any, first.pads)):
-        return View(x)
-    return _drawn(first, x, first.padding_mode, stream)
+        return x
+    return _drawn(tape, first, x, first.padding_mode)
 
 
-def _drawn(problem: Problem, x: Any, mode: str, stream: Any) -> View:
-    shape = tuple(x.shape)
+def _drawn(tape: Tape, problem: Problem, x: View, mode: str) -> View:
     pads = [*problem.pads, (0, 0)] if problem.data_format == "channels_last" else [(0, 0), *problem.pads]
-    pads = [(0, 0)] * (len(shape) - len(pads)) + pads
-    wide = tuple(n + before + after for n, (before, after) in zip(shape, pads, strict=True))
-    return _copied(x, wide, tuple(before for before, _ in pads), mode, stream)
+    pads = [(0, 0)] * (len(x.shape) - len(pads)) + pads
+    wide = tuple(n + before + after for n, (before, after) in zip(x.shape, pads, strict=True))
+    return _copied(tape, x, wide, tuple(before for before, _ in pads), mode)
 
 
-def _copied(array: Any, shape: tuple[int, ...], before: tuple[int, ...], mode: str, stream: Any) -> View:
-    view, copy = View(array), View(device.empty(array, shape))
-    task = packing.Copy(
+def _copied(tape: Tape, view: View, shape: tuple[int, ...], before: tuple[int, ...], mode: str, copy: View | None = None) -> View:
+    copy = copy or tape.room(shape)
+    told = packing.Copy(
         view.row, copy.row, _five(shape, 1), view.first, _five(view.shape, 1), _five(view.steps, 0), _five(before, 0),
         packing.MODES[mode],
     )  # fmt: skip
-    packing.copy[_grid(math.prod(shape)), THREADS, stream](task)
+    tape.launch(packing.copy, _grid(math.prod(shape)), THREADS, told)
     return copy
 
 
 def copied(array: Any) -> Any:
     """A contiguous copy on the device, by the same library."""
-    with device.on(device.index_of(array)):
-        return _copied(array, tuple(array.shape), (0,) * len(array.shape), "zeros", device.stream_of(array)).owner
+
+    def record(tape: Tape) -> None:
+        view = tape.views[0]
+        _copied(tape, view, view.shape, (0,) * len(view.shape), "zeros", tape.out(view.shape))
+
+    return run(TAPES, "copied", [array], None, record)
 
 
 def place_of(array: Any) -> tuple[str, int, int]:
@@ -167,11 +177,10 @@ def place_of(array: Any) -> tuple[str, int, int]:
 
 
 def brought(array: Any, like: Any) -> Any:
-    """An array where another lies, by the same library: a NumPy one is copied to the device, others must be there."""
+    """An array where another lies, by the same library: a NumPy one is copied to the device, others are there."""
     if isinstance(array, np.ndarray):
         with device.on(device.index_of(like)):
             return device.upload(array, like)
-    _one_device([like, array])
     return array
 
 
@@ -277,7 +286,7 @@ def by_output(factory: Callable[..., Any]) -> Callable[[Task], None]:
     def run(task: Task) -> None:
         kernel = factory(task.problem.dtype, _finish(task.problem))
         grid = _grid(math.prod(task.problem.out_shape), task.gpu.multiprocessors)
-        kernel[grid, THREADS, task.stream](_job(task))
+        task.tape.launch(kernel, grid, THREADS, _job(task))
 
     return run
 
@@ -290,7 +299,7 @@ def by_slab(factory: Callable[..., Any]) -> Callable[[Task], None]:
         kernel = factory(problem.dtype, _finish(problem), _finish_inner(problem), slab)
         pixels = problem.batch * math.prod(problem.out_space)
         grid = -(-pixels // slab.pixels), -(-problem.filters // slab.filters)
-        kernel[grid, slab.threads, task.stream](_job(task, np.int32))
+        task.tape.launch(kernel, grid, slab.threads, _job(task, np.int32))
 
     return run
 
@@ -302,7 +311,7 @@ def by_patch(factory: Callable[..., Any]) -> Callable[[Task], None]:
         problem, patch = task.problem, task.tile
         height, width = three(problem.out_space)[1:]
         grid = -(-height // (patch.down * patch.rows)) * -(-width // patch.across), problem.batch * problem.filters
-        factory(problem.dtype, _finish(problem), patch)[grid, patch.threads, task.stream](_job(task, np.int32))
+        task.tape.launch(factory(problem.dtype, _finish(problem), patch), grid, patch.threads, _job(task, np.int32))
 
     return run
 
@@ -312,39 +321,44 @@ def by_tile(factory: Callable[..., Any]) -> Callable[[Task], None]:
 
     def run(task: Task) -> None:
         task = _with_room(task)
-        sums, finish = _sums(task)
-        _run_tiles(task, factory, "whole", sums, finish, {})
-        _add_splits(task, sums)
+        taps = 1 if isinstance(task.problem, SeparableProblem) else math.prod(task.problem.kernel)
+        _run_tiles(task, factory, packing.filter_panels, term_place, taps, math.prod(task.problem.out_space), {})
 
     return run
 
 
 def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
-    """As by_tile, phase by phase of a transposed convolution."""
+    """As by_tile, of all phases of a transposed convolution."""
 
     def run(task: Task) -> None:
         problem = task.problem
-        _, _, _, out_steps = _lies(task.out, problem)
-        tap = _weight(task.weights[0], problem, False)
-        stride = three(problem.stride)
-        before = three([before for before, _ in problem.pads], 0)
-        sizes = three(problem.out_space), three(problem.kernel), stride, three(problem.dilation), before
-        sums, finish = _sums(task)
-        for lines in phases(*sizes):
-            kernel = tuple(line.taps for line in lines)
-            _run_tiles(task, factory, lines, sums, finish, {
-                "out_space": tuple(line.outputs for line in lines),
-                "out_first": sum(line.first * step for line, step in zip(lines, out_steps, strict=True)),
-                "out_steps": tuple(s * step for s, step in zip(stride, out_steps, strict=True)),
-                "kernel": kernel, "lines": kernel, "before": tuple(line.before for line in lines),
-                "stride": (1, 1, 1), "dilation": tuple(line.dilation for line in lines),
-                "weight_first": tap["weight_first"]
-                + sum(line.last_tap * step for line, step in zip(lines, tap["weight_steps"], strict=True)),
-                "weight_steps": tuple(-line.step * step for line, step in zip(lines, tap["weight_steps"], strict=True)),
-            })  # fmt: skip
-        _add_splits(task, sums)
+        stride, out = three(problem.stride), three(problem.out_space)
+        step = steps_of(stride, three(problem.dilation))
+        taps = most_taps(three(problem.kernel), step)
+        count = math.prod(map(min, stride, out))
+        largest = math.prod(-(-n // s) for n, s in zip(out, stride, strict=True))
+        changes = {"phases": count, "phase_step": step, "lines": taps}
+        _run_tiles(task, factory, phase_panels, phase_term, math.prod(taps), largest, changes)
 
     return run
+
+
+def by_parts(task: Task) -> None:
+    """A separable layer's two parts, one after the other, what passes between them in memory."""
+    from fastconv.cuda.table import implementations
+
+    problem = task.problem
+    between = task.tape.room(problem.depthwise.out_shape)
+    parts = (
+        (problem.depthwise, task.x, task.weights[0], task.biases[0], None, between),
+        (problem.pointwise, between, task.weights[1], task.biases[1], task.residual, task.out),
+    )
+    for part, x, weight, bias, residual, out in parts:
+        choice = choose(part, implementations(task.gpu), task.gpu.multiprocessors)
+        tile, splits = choice.division.tile, choice.division.fields.get("splits", 1)
+        choice.implementation.kernel(task._replace(
+            problem=part, tile=tile, splits=splits, x=x, weights=[weight], biases=[bias], residual=residual, out=out,
+        ))  # fmt: skip
 
 
 def by_window(task: Task) -> None:
@@ -354,19 +368,19 @@ def by_window(task: Task) -> None:
     count = problem.batch * math.prod(-(-size // winograd.OUTPUTS) for size in problem.out_space)
     told = _job(task, np.int32)
     panels, slices = -(-problem.filters // tile.filters), -(-problem.channels // tile.terms)
-    if (winograd, tile) not in task.packed:
-        size = panels * slices * tile.terms * tile.filters
-        packed = View(device.empty(task.x.owner, (winograd.WINDOW * size,)))
-        ready = _replaced(told, out=packed.row, panels=panels)
-        winograd.winograd_filters(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), threads, task.stream](ready)
-        task.packed[winograd, tile] = packed
+    size = panels * slices * tile.terms * tile.filters
+
+    def transform(to: View) -> None:
+        kernel, grid = winograd.winograd_filters(problem.dtype, tile), _grid(size, task.gpu.multiprocessors)
+        task.tape.launch(kernel, grid, threads, _replaced(told, out=to.row, panels=panels))
+
+    weights = task.once((winograd, tile), (winograd.WINDOW * size,), transform)
     points, channels, filters = winograd.WINDOW, problem.channels, problem.filters
-    v = View(device.empty(task.x.owner, (points, channels, count)))
-    m = View(device.empty(task.x.owner, (points, filters, count)))
+    v, m = task.tape.room((points, channels, count)), task.tape.room((points, filters, count))
     ready = _replaced(told, out=v.row, out_filter=count, out_image=channels * count)
-    winograd.winograd_windows(problem.dtype)[_grid(channels * count, task.gpu.multiprocessors), threads, task.stream](ready)
+    task.tape.launch(winograd.winograd_windows(problem.dtype), _grid(channels * count, task.gpu.multiprocessors), threads, ready)
     product = {
-        "x": v.row, "weight": task.packed[winograd, tile].row, "out": m.row, "batch": 1, "groups": points, "channels": channels,
+        "x": v.row, "weight": weights.row, "out": m.row, "batch": 1, "groups": points, "channels": channels,
         "filters": filters, "space": (1, 1, count), "out_space": (1, 1, count), "kernel": (1, 1, 1), "stride": (1, 1, 1),
         "dilation": (1, 1, 1), "x_channel": count, "x_steps": (0, 0, 1), "out_filter": count, "out_steps": (0, 0, 1),
         "panels": panels, "slices": slices, "split": slices,
@@ -374,10 +388,10 @@ def by_window(task: Task) -> None:
     described = job.fill(product, NUMBERS[problem.dtype], np.int32)
     grid = -(-count // tile.pixels), points * panels
     multiply = pointwise.tiled_pointwise(problem.dtype, NO_EPILOGUE, tile)
-    multiply[grid, tile.threads, task.stream](described._replace(terms=_places(task, "product", described, term_place).row))
+    task.tape.launch(multiply, grid, tile.threads, described._replace(terms=_places(task, described, term_place)))
     ready = _replaced(told, x=m.row, x_channel=count, x_image=filters * count)
     kernel = winograd.winograd_tiles(problem.dtype, _finish(problem))
-    kernel[_grid(filters * count, task.gpu.multiprocessors), threads, task.stream](ready)
+    task.tape.launch(kernel, _grid(filters * count, task.gpu.multiprocessors), threads, ready)
 
 
 def _replaced(told: Job, **changes: Any) -> Job:
@@ -393,54 +407,61 @@ def _with_room(task: Task) -> Task:
         return task
     whole = tuple(n + before + after for n, (before, after) in zip(problem.space, problem.pads, strict=True))
     drawn = replace(problem, space=whole, pads=((0, 0),) * len(whole))
-    return task._replace(problem=drawn, x=_drawn(problem, task.x.owner, "zeros", task.stream))
+    return task._replace(problem=drawn, x=_drawn(task.tape, problem, task.x, "zeros"))
 
 
 def _sums(task: Task) -> tuple[View, Any]:
     """Where a tiled product puts its sums, and how it finishes them: partial ones, of splits, are not."""
     if task.splits == 1:
         return task.out, _finish(task.problem)
-    return View(device.empty(task.x.owner, (task.splits * task.out.count,))), NO_EPILOGUE
+    return task.tape.room((task.splits * task.out.count,)), NO_EPILOGUE
 
 
-def _run_tiles(task: Task, factory: Callable[..., Any], part: Any, sums: View, finish: Any, changes: dict[str, Any]) -> None:
-    """Pack the weights, unless they are kept, and launch; `part` names what of the weights the changed geometry reads."""
+def _run_tiles(
+    task: Task, factory: Callable[..., Any], panels_of: Callable[..., Any], term: Any, taps: int, pixels: int,
+    changes: dict[str, Any],
+) -> None:  # fmt: skip
+    """Pack the weights, unless they are kept, and launch.
+
+    `term` says where the terms of a product lie; `taps` a channel and `pixels` an image are the most that a phase has.
+    """
     problem, tile = task.problem, task.tile
     one_tap = {"kernel": (1, 1, 1)} if isinstance(problem, SeparableProblem) else {}  # of the weights that are packed
-    described = _job(task, np.int32, out=sums.row, out_split=task.out.count, **changes)
-    panels = -(-int(described.filters) // tile.filters)
-    taps = math.prod(map(int, one_tap.get("kernel", described.kernel)))
-    slices = -(-int(described.channels) * taps // tile.terms)
-    if (part, tile) not in task.packed:
-        size = int(described.groups) * panels * slices * tile.terms * tile.filters
-        packed = View(device.empty(task.x.owner, (max(size, 1),)))
-        wide = _job(task, out=packed.row, panels=panels, slices=slices, **changes | one_tap)
-        packing.filter_panels(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), THREADS, task.stream](wide)
-        task.packed[part, tile] = packed
-    ready = _replaced(
-        described, weight=task.packed[part, tile].row, panels=panels, slices=slices, split=max(1, -(-slices // task.splits))
-    )  # fmt: skip
+    sums, finish = _sums(task)
+    told = _job(task, np.int32, out=sums.row, out_split=task.out.count, **changes)
+    panels, slices = -(-int(told.filters) // tile.filters), -(-int(told.channels) * taps // tile.terms)
+    rows = int(told.phases) * int(told.groups) * panels
+    size = rows * slices * tile.terms * tile.filters
+
+    def pack(to: View) -> None:
+        wide = _job(task, out=to.row, panels=panels, slices=slices, **changes | one_tap)
+        task.tape.launch(panels_of(problem.dtype, tile), _grid(size, task.gpu.multiprocessors), THREADS, wide)
+
+    weights = task.once((panels_of, tile), (max(size, 1),), pack)
+    told = _replaced(told, weight=weights.row, panels=panels, slices=slices, split=max(1, -(-slices // task.splits)))
     if isinstance(problem, SeparableProblem):
         kernel = factory(problem.dtype, finish, _finish_inner(problem), tile)
     else:
         kernel = factory(problem.dtype, finish, tile)
-        ready = ready._replace(terms=_places(task, part, ready, term_place).row)
-    pixels = int(described.batch) * math.prod(map(int, described.out_space))
-    kernel[(-(-pixels // tile.pixels), int(described.groups) * panels, task.splits), tile.threads, task.stream](ready)
+        told = told._replace(terms=_places(task, told, term))
+    blocks = -(-problem.batch * pixels // tile.pixels)
+    task.tape.launch(kernel, (blocks, rows, task.splits), tile.threads, told)
+    _add_splits(task, sums)
 
 
-def _places(task: Task, part: Any, told: Job, where: Any) -> Memory:
-    """The table of a product's terms, or pixels, two numbers of 4 bytes each; made anew if the image lies otherwise."""
-    depth, size = task.tile.terms, int(told.slices) * task.tile.terms
-    integers = tuple(value for name, value in zip(Job._fields, told, strict=True) if name not in (*ARRAYS, *job.NUMBERS))
-    kept = task.packed.get(("places", part, depth))
-    if kept is None or kept[0] != integers:
-        room = View(device.empty(task.x.owner, (2 * max(size, 1),)))
-        kept = integers, room.of("int64", max(size, 1))
+def _places(task: Task, told: Job, where: Any, kept: bool = True) -> Memory:
+    """The table of a product's terms, or pixels, two numbers of 4 bytes each."""
+    depth, size = task.tile.terms, max(1, int(told.phases) * int(told.slices) * task.tile.terms)
+    shape = (size * 8 // np.dtype(task.problem.dtype).itemsize,)
+
+    def fill(to: View) -> None:
         grid = _grid(size, task.gpu.multiprocessors)
-        packing.places(where, depth)[grid, THREADS, task.stream](told._replace(terms=kept[1].row))
-        task.packed["places", part, depth] = kept
-    return kept[1]  # type: ignore[no-any-return]
+        task.tape.launch(packing.places(where, depth), grid, THREADS, told._replace(terms=to.of("int64", size)))
+
+    if kept:
+        return task.tape.constant(shape, fill).of("int64", size)
+    fill(room := task.tape.room(shape))
+    return room.of("int64", size)
 
 
 def _add_splits(task: Task, sums: View) -> None:
@@ -448,31 +469,31 @@ def _add_splits(task: Task, sums: View) -> None:
     if task.splits > 1:
         told = _job(task, x=sums.row, out_split=task.out.count, split=task.splits)
         kernel = standard.add_splits(task.problem.dtype, _finish(task.problem))
-        kernel[_grid(task.out.count, task.gpu.multiprocessors), THREADS, task.stream](told)
+        task.tape.launch(kernel, _grid(task.out.count, task.gpu.multiprocessors), THREADS, told)
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------
 
 
-def weight_gradient(problem: Problem, x: Any, grad: Any) -> Any:
-    """A convolution's gradient with respect to its weights; `problem` is what `Problem.weights` gives."""
+def weight_gradient(ask: Callable[[], Problem], x: Any, grad: Any, *, asked: Any) -> Any:
+    """A convolution's gradient with respect to its weights; `ask` gives what `Problem.weights` gives, see `compute`."""
     from fastconv.cuda.table import implementations
 
-    index = _one_device([x, grad])
-    out, here = device.empty(x, problem.weight_shape), gpu(index)
-    choice = choose(problem, implementations(here), here.multiprocessors)
-    with device.on(index):
-        tile, splits, stream = choice.division.tile, choice.division.fields.get("splits", 1), device.stream_of(x)
-        choice.implementation.kernel(
-            Task(problem, tile, splits, False, View(x), [View(grad)], [None], None, View(out), {}, stream, here)
-        )
-    return out
+    def record(tape: Tape) -> None:
+        problem, here = ask(), gpu(tape.index)
+        choice = choose(problem, implementations(here), here.multiprocessors)
+        tile, splits = choice.division.tile, choice.division.fields.get("splits", 1)
+        image, above, _ = tape.views
+        result = tape.out(problem.weight_shape)
+        choice.implementation.kernel(Task(problem, tile, splits, False, image, [above], [None], None, result, None, tape, here))
+
+    return run(TAPES, asked, [x, grad], None, record)
 
 
 def by_weight(task: Task) -> None:
     """One block a weight."""
     kernel = gradients.direct_weight_gradient(task.problem.dtype, REDUCERS)
-    kernel[math.prod(task.problem.weight_shape), REDUCERS, task.stream](_gradient_job(task, np.int64))
+    task.tape.launch(kernel, math.prod(task.problem.weight_shape), REDUCERS, _gradient_job(task, np.int64))
 
 
 def by_term(task: Task) -> None:
@@ -483,17 +504,17 @@ def by_term(task: Task) -> None:
     terms, panels = channels * math.prod(kernel), -(-filters // problem.groups // tile.filters)
     slices = -(-pixels // tile.terms)
     size = problem.groups * panels * slices * tile.terms * tile.filters
-    packed = View(device.empty(task.x.owner, (max(size, 1),)))
+    packed = task.tape.room((max(size, 1),))
     wide = _gradient_job(task, np.int64, out=packed.row, panels=panels, slices=slices)
-    packing.gradient_panels(problem.dtype, tile)[_grid(size, task.gpu.multiprocessors), THREADS, task.stream](wide)
+    task.tape.launch(packing.gradient_panels(problem.dtype, tile), _grid(size, task.gpu.multiprocessors), THREADS, wide)
     sums, _ = _sums(task)
-    table = _places(task, "pixels", _gradient_job(task, np.int32, slices=slices), pixel_place)
+    table = _places(task, _gradient_job(task, np.int32, slices=slices), pixel_place, kept=False)  # 1 MB for 32 images of 64x64
     told = _gradient_job(
-        task, np.int32, weight=packed.row, terms=table.row, panels=panels, slices=slices, split=max(1, -(-slices // task.splits)),
+        task, np.int32, weight=packed.row, terms=table, panels=panels, slices=slices, split=max(1, -(-slices // task.splits)),
         out=sums.row, out_split=task.out.count, **_as_result(terms),
     )  # fmt: skip
     multiply = gradients.tiled_weight_gradient(problem.dtype, tile)
-    multiply[(-(-terms // tile.pixels), problem.groups * panels, task.splits), tile.threads, task.stream](told)
+    task.tape.launch(multiply, (-(-terms // tile.pixels), problem.groups * panels, task.splits), tile.threads, told)
     _add_gradients(task, sums, terms)
 
 
@@ -503,7 +524,7 @@ def by_plane(task: Task) -> None:
     sums, _ = _sums(task)
     told = _gradient_job(task, np.int32, out=sums.row, split=task.splits)
     kernel = gradients.tiled_depthwise_weight_gradient(problem.dtype, patch)
-    kernel[(task.splits, problem.filters), patch.threads, task.stream](told)
+    task.tape.launch(kernel, (task.splits, problem.filters), patch.threads, told)
     _add_gradients(task, sums, math.prod(problem.kernel))
 
 
@@ -525,25 +546,27 @@ def _add_gradients(task: Task, sums: View, terms: int) -> None:
     if task.splits > 1:
         told = _gradient_job(task, np.int64, x=sums.row, out_split=task.out.count, split=task.splits, **_as_result(terms))
         kernel = standard.add_splits(task.problem.dtype, NO_EPILOGUE)
-        kernel[_grid(task.out.count, task.gpu.multiprocessors), THREADS, task.stream](told)
+        task.tape.launch(kernel, _grid(task.out.count, task.gpu.multiprocessors), THREADS, told)
 
 
 def bias_gradient(grad: Any, dimensions: int, data_format: str) -> Any:
     """The sum of a gradient over images and pixels, one number a filter."""
-    view = View(grad)
-    batch = view.shape[0] if len(view.shape) == dimensions + 2 else 1
-    rest = view.shape[-dimensions - 1 :]
-    filters, space = (rest[-1], rest[:-1]) if data_format == "channels_last" else (rest[0], rest[1:])
-    one = (1,) * dimensions
-    problem = Problem(
-        "weights", batch, 1, filters, space, one, one, ((0, 0),) * dimensions, one, data_format=data_format, dtype=view.dtype.name,
-    )  # fmt: skip
-    out = device.empty(grad, (filters,))
-    with device.on(device.index_of(grad)):
-        values = _geometry(problem, view) | {"out": View(out).row} | _gradient(view, problem)
+
+    def record(tape: Tape) -> None:
+        view = tape.views[0]
+        batch = view.shape[0] if len(view.shape) == dimensions + 2 else 1
+        rest = view.shape[-dimensions - 1 :]
+        filters, space = (rest[-1], rest[:-1]) if data_format == "channels_last" else (rest[0], rest[1:])
+        one = (1,) * dimensions
+        problem = Problem(
+            "weights", batch, 1, filters, space, one, one, ((0, 0),) * dimensions, one, data_format=data_format,
+            dtype=view.dtype.name,
+        )  # fmt: skip
+        values = _geometry(problem, view) | {"out": tape.out((filters,)).row} | _gradient(view, problem)
         told = job.fill(values, NUMBERS[problem.dtype], np.int64)
-        gradients.direct_bias_gradient(REDUCERS)[filters, REDUCERS, device.stream_of(grad)](told)
-    return out
+        tape.launch(gradients.direct_bias_gradient(REDUCERS), filters, REDUCERS, told)
+
+    return run(TAPES, ("bias", dimensions, data_format), [grad], None, record)
 
 
 def _gradient(view: View, problem: Problem) -> dict[str, Any]:
@@ -553,21 +576,20 @@ def _gradient(view: View, problem: Problem) -> dict[str, Any]:
 
 def map_gradient(problem: Problem, grad: Any) -> Any:
     """The gradient with respect to a bias per pixel: the sum over images."""
-    out = device.empty(grad, problem.out_shape[1:])
-    return _elementwise(gradients.direct_map_gradient, problem, {"grad": grad}, out, math.prod(problem.out_shape[1:]))
+    return _elementwise(gradients.direct_map_gradient, problem, {"grad": grad}, problem.out_shape[1:])
 
 
 def through_activation(problem: Problem, sums: Any, grad: Any) -> Any:
     """The gradient of the sums before an activation, from that of its result."""
-    kernel, out = gradients.direct_slope(problem.activation.name), device.empty(grad, tuple(grad.shape))
-    return _elementwise(kernel, problem, {"grad": grad, "x": sums}, out, math.prod(problem.out_shape))
+    kernel = gradients.direct_slope(problem.activation.name)
+    return _elementwise(kernel, problem, {"grad": grad, "x": sums}, tuple(grad.shape))
 
 
-def _elementwise(kernel: Any, problem: Problem, arrays: dict[str, Any], out: Any, count: int) -> Any:
-    with device.on(_one_device([*arrays.values()])):
-        stream = device.stream_of(out)
-        rows = {name: _contiguous(array, stream).row for name, array in arrays.items()} | {"out": View(out).row}
+def _elementwise(kernel: Any, problem: Problem, arrays: dict[str, Any], shape: tuple[int, ...]) -> Any:
+    def record(tape: Tape) -> None:
+        rows = {name: _contiguous(tape, view).row for name, view in zip(arrays, tape.views[:-1], strict=True)}
         numbers = {"low": problem.activation.low, "high": problem.activation.high, "out_image": math.prod(problem.out_shape[1:])}
-        told = job.fill(rows | numbers | {"batch": problem.batch}, NUMBERS[problem.dtype], np.int64)
-        kernel[_grid(count), THREADS, stream](told)
-    return out
+        values = rows | numbers | {"out": tape.out(shape).row, "batch": problem.batch}
+        tape.launch(kernel, _grid(math.prod(shape)), THREADS, job.fill(values, NUMBERS[problem.dtype], np.int64))
+
+    return run(TAPES, (kernel, problem), [*arrays.values()], None, record)

@@ -60,12 +60,16 @@ def gradient_panels(dtype: str, tile: Tile) -> Any:
 
 @lru_cache(maxsize=8)
 def places(place_of: Any, depth: int) -> Any:
-    """The table of what a tiled product adds up, terms or pixels: a number each, lines in its upper half, offset in its lower."""
+    """The table of what a tiled product adds up, terms or pixels: a number each, lines in its upper half, offset in its lower.
+
+    `place_of(job, phase, q)` is that of the q-th.
+    """
 
     @kernel()
     def places(job):
-        for o in range(cuda.grid(1), job.slices * depth, cuda.gridsize(1)):
-            offset, lines = place_of(job, i4(0), i4(o))
+        size = job.slices * depth
+        for o in range(cuda.grid(1), job.phases * size, cuda.gridsize(1)):
+            offset, lines = place_of(job, i4(o // size), i4(o % size))
             job.terms[o] = i8(lines) << 32 | i8(u4(offset))
 
     return places

@@ -103,7 +103,7 @@ class Compiled:
         ]  # fmt: skip
 
 
-SAME_CODE = dict.fromkeys(("tiled_pointwise", "tiled_atrous", "tiled_transposed"), "tiled_standard")  # by another name
+SAME_CODE = dict.fromkeys(("tiled_pointwise", "tiled_atrous"), "tiled_standard")  # by another name
 HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "shared", "occupancy", "FMA share"]
 
 
@@ -128,6 +128,8 @@ def variants(capability: int) -> Iterator[Variant]:
         for tile in table.tiles(capability, dtype):
             kernel = standard.tiled_standard(dtype, finish, tile)
             yield variant("tiled_standard", dtype, kernel, tile.threads, False, tile)
+            kernel = transposed.tiled_transposed(dtype, finish, tile)
+            yield variant("tiled_transposed", dtype, kernel, tile.threads, False, tile)
             kernel = separable.tiled_separable(dtype, finish, inner, tile)
             yield variant("tiled_separable", dtype, kernel, tile.threads, False, tile)
             kernel = gradients.tiled_weight_gradient(dtype, tile)
@@ -148,10 +150,10 @@ def variants(capability: int) -> Iterator[Variant]:
             standard.direct_standard(dtype, finish), pointwise.direct_pointwise(dtype, finish),
             depthwise.direct_depthwise(dtype, finish), transposed.direct_transposed(dtype, finish),
             gradients.direct_slope("clip"), gradients.direct_map_gradient, standard.add_splits(dtype, finish),
-            packing.filter_panels(dtype, big), packing.gradient_panels(dtype, big),
+            packing.filter_panels(dtype, big), packing.gradient_panels(dtype, big), transposed.phase_panels(dtype, big),
         ):  # fmt: skip
             yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS)
-        for what, where in (("terms", term_place), ("pixels", pixel_place)):
+        for what, where in (("terms", term_place), ("terms of phases", transposed.phase_term), ("pixels", pixel_place)):
             yield variant(f"places of {what}", dtype, packing.places(where, big.terms), launch.THREADS, False)
         slab = separable.direct_separable(dtype, finish, inner, table.SLAB)
         yield variant("direct_separable", dtype, slab, table.SLAB.threads, False, table.SLAB)

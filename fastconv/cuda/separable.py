@@ -19,7 +19,7 @@ from typing import Any
 
 from fastconv.cuda.device import cuda, function, kernel
 from fastconv.cuda.indices import FLOATS, at, i4, pixel_of, place4, put, seen4, weight_of
-from fastconv.cuda.standard import tiled_standard
+from fastconv.cuda.standard import Reading, tiled_standard
 from fastconv.cuda.tiles import Slab, Tile
 
 
@@ -99,4 +99,4 @@ def tiled_separable(dtype: str, finish: Any, finish_inner: Any, tile: Tile) -> A
         c = i4(term + k)
         return value(job, image, z, i, j, c) if live and c < job.channels else zero
 
-    return tiled_standard(dtype, finish, tile, image_place, number)
+    return tiled_standard(dtype, finish, tile, Reading(image_place, number))

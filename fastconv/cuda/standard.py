@@ -25,7 +25,7 @@ hit every bank once.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastconv.cuda.device import cuda, function, kernel
 from fastconv.cuda.indices import (
@@ -124,13 +124,37 @@ def put_quad(array, base, offset, four):
     array[u + offset], array[u + (offset + 1)], array[u + (offset + 2)], array[u + (offset + 3)] = four
 
 
-@lru_cache(maxsize=256)
-def tiled_standard(dtype: str, finish: Any, tile: Tile, where: Any = pixel_place, number_of: Any = None) -> Any:
-    """One block a tile of filters and pixels. Weights from packing.filter_panels, terms from packing.places.
+@function
+def all_terms(job, g, depth):
+    """Where in the table the terms of a group begin, and how many slices they are."""
+    return i4(0), job.slices
 
-    `where(job, g, p)` says where the p-th pixel of group g lies, and `number_of(job, place, term, k)` what term + k is there.
+
+@function
+def output_at(job, g, p):
+    """Where the p-th pixel's sums go: (whether there is one, the group, n, z, i, j)."""
+    n, z, i, j = pixel_of(job, p)
+    return n < job.batch, g, n, z, i, j
+
+
+class Reading(NamedTuple):
+    """What a tiled product multiplies and where its sums go, for what is not quite a standard convolution.
+
+    `where(job, g, p)` says where the p-th pixel of group g lies, `number(job, place, term, k)` what term + k is there (None: by
+    the table), `terms` and `target` are those above.
     """
-    floats, zero, number = FLOATS[dtype], FLOATS[dtype](0), number_of or seen_from(dtype)
+
+    where: Any = pixel_place
+    number: Any = None
+    terms: Any = all_terms
+    target: Any = output_at
+
+
+@lru_cache(maxsize=256)
+def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Reading()) -> Any:  # noqa: B008
+    """One block a tile of filters and pixels. Weights from packing.filter_panels, terms from packing.places."""
+    floats, zero, number = FLOATS[dtype], FLOATS[dtype](0), reading.number or seen_from(dtype)
+    where, terms_of, target = reading.where, reading.terms, reading.target
     filters, pixels, depth, threads = tile.filters, tile.pixels, tile.terms, tile.threads
     weight_slice, pixel_slice = depth * filters, depth * pixels
     both_weights, both_pixels = 2 * weight_slice, 2 * pixel_slice
@@ -180,13 +204,13 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, where: Any = pixel_place
     @function
     def store_column(job, sums, g, f, p, s, split):
         """The s-th column of a micro-tile: 8 filters of one pixel."""
-        if p < job.batch * job.out_space[0] * job.out_space[1] * job.out_space[2]:
-            n, z, i, j = pixel_of(job, p)
+        live, group, n, z, i, j = target(job, g, p)
+        if live:
             image = i4(split * job.out_split + n * job.out_image)
             for r in range(MICRO):
                 here = i4(f + r // 4 * half_filters + r % 4)
                 if here < job.filters:
-                    all_f = i4(g * job.filters + here)
+                    all_f = i4(group * job.filters + here)
                     within = place4(job, all_f, z, i, j)
                     put(job.out, i4(image + within), finish(job, sums[r * MICRO + s], all_f, image, within))
 
@@ -204,13 +228,14 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, where: Any = pixel_place
         row = i4((thread // across % down + thread // (lanes * warps) * down) * 4)
         panel, first_pixel = i4(cuda.blockIdx.y), i4(cuda.blockIdx.x * pixels)
         g = i4(panel // job.panels)
-        first, left = i4(split * job.split), i4(job.slices - split * job.split)
+        first_term, slices = terms_of(job, g, depth)
+        first, left = i4(split * job.split), i4(slices - split * job.split)
         if left > job.split:
             left = job.split
         for k in range(SUMS):
             sums[k] = zero
         place = where(job, g, i4(first_pixel + thread % pixels))  # of the pixel that this thread brings
-        w, term = i4((panel * job.slices + first) * weight_slice + thread * 4), i4(first * depth + thread // pixels)
+        w, term = i4((panel * job.slices + first) * weight_slice + thread * 4), i4(first_term + first * depth + thread // pixels)
         if left > 0:
             fetch(job, next_weights, next_pixels, w, place, term)
             store_slice(weights, image, next_weights, next_pixels, i4(thread * 4), thread)

@@ -54,6 +54,9 @@ TILED = 1.2  # and of the implicit matrix product
 # Terms are split among blocks where that takes fewer cycles: at least so many slices for each, that what happens before and after
 # them stays small, in up to so many rounds of all multiprocessors. Another launch, which adds up, takes 2 us, it is assumed.
 LEAST_SLICES, MOST_ROUNDS, LAUNCH = 4, 4, 3_000
+# tiled_separable works a window out tap by tap, and each waits for the loads of the one before: cycles of a thread, measured on an
+# H100 (256 channels of 28x28: 216 us where the parts, one after the other, take 25).
+WAITING = 360
 RESIDENT = 4  # blocks of tiled_depthwise_weight_gradient that share a multiprocessor: 128 threads of up to 128 registers
 
 
@@ -92,12 +95,18 @@ def _reachable(problem: Any) -> str | None:
 
 def _dense(problem: Any) -> str | None:
     last = problem.pointwise if isinstance(problem, SeparableProblem) else problem
-    if last.groups * -(-last.filters // last.groups // 64) > GRID_ROWS:
-        return f"has a row of blocks for each group, and here are {last.groups:,}"
-    if last.operation == "transposed" and sum(-(-k // s) for k, s in zip(last.kernel, last.stride, strict=True)) > LINES:
+    phases = math.prod(last.stride) if last.operation == "transposed" else 1
+    if phases * last.groups * -(-last.filters // last.groups // 64) > GRID_ROWS:
+        return f"has a row of blocks for each group, and here are {phases * last.groups:,}"
+    if phases > 1 and sum(transposed.most_taps(last.kernel, transposed.steps_of(last.stride, last.dilation))) > LINES:
         return f"counts {LINES} lines of taps of a phase, this window is {last.kernel}, stride {last.stride}"
     packed = _packed(problem)
     return f"indexes by 32 bits, and packs a factor to {packed:,} numbers" if packed > INT32 else _reachable(problem)
+
+
+def _parts(problem: Any) -> str | None:
+    """Each by its own kernel; asked for a tiled one, the depthwise part must have it, too."""
+    return _dense(problem) or (_window(problem.depthwise) if problem.algorithm == "tiled" else None)
 
 
 def _packed(problem: Any) -> int:
@@ -207,6 +216,27 @@ def _best_tile(problem: Any, here: Gpu, whole: bool = False) -> tuple[Tile, int]
     )  # fmt: skip
 
 
+def _part_cycles(problem: Any, here: Gpu) -> float:
+    """Of a depthwise part: what it reads and writes."""
+    moved = problem.batch * problem.channels * math.prod(problem.space) + math.prod(problem.out_shape)
+    cycles = moved * np.dtype(problem.dtype).itemsize / BYTES / here.multiprocessors
+    return cycles if _window(problem) is None else max(cycles, problem.operations / 2 * DIRECT / (here.multiprocessors * LANES))
+
+
+def _parts_cycles(problem: Any, here: Gpu) -> float:
+    """Of a separable layer's parts, one after the other."""
+    last = _tile_cycles(problem.pointwise, _best_tile(problem.pointwise, here), here.multiprocessors)
+    return _part_cycles(problem.depthwise, here) + LAUNCH + last
+
+
+def _windows_cycles(problem: Any, here: Gpu) -> float:
+    """Of tiled_separable: the product, or the windows, whichever takes longer."""
+    (tile, splits), taps = _best_tile(problem, here), math.prod(problem.depthwise.kernel)
+    rounds = -(-blocks(problem, tile) * splits // (RESIDENT * here.multiprocessors))
+    windows = rounds * slices(problem, tile, splits) * tile.terms * tile.pixels // tile.threads * taps * WAITING
+    return max(windows, _tile_cycles(problem, (tile, splits), here.multiprocessors))
+
+
 @lru_cache(maxsize=16)
 def implementations(here: Gpu) -> tuple[Implementation, ...]:
     """In order, for one sort of device."""
@@ -235,6 +265,8 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
             return Division(blocks(problem, tile) * splits, scratch=scratch, tile=tile, fields=fields)
 
         def cycles(problem: Any) -> float:
+            if kind == "separable":
+                return _windows_cycles(problem, here)
             return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
 
         name = "tiled_weight_gradient" if kind == "weights" else f"tiled_{kind}"
@@ -244,6 +276,13 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
         tile = patch(problem)
         fields = {"shared": tile.shared_numbers}
         return Division(problem.batch * problem.filters * patches(problem), tile=tile, fields=fields)
+
+    def divide_parts(problem: Any, multiprocessors: int) -> Division:
+        last = problem.pointwise
+        tile, splits = _best_tile(last, here)
+        fields = {"splits": splits, "shared": tile.shared_numbers}
+        scratch = math.prod(problem.depthwise.out_shape) + (splits * _sums(last) if splits > 1 else 0)
+        return Division(blocks(last, tile) * splits, scratch=scratch, tile=tile, fields=fields)
 
     def divide_gradient(problem: Any, multiprocessors: int) -> Division:
         """As many shares of the patches as fill every multiprocessor, if there are so many."""
@@ -275,6 +314,10 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
         Implementation(
             "tiled_depthwise", "tiled", ("depthwise",), launch.by_patch(depthwise.tiled_depthwise), _unpacked, divide_planes,
             "columns", _window,
+        ),
+        Implementation(
+            "tiled_parts", "tiled", ("separable",), launch.by_parts, _unpacked, divide_parts, "pixels and filters", _parts,
+            cycles=lambda problem: _parts_cycles(problem, here),
         ),
         tiled("separable", launch.by_tile(separable.tiled_separable)),
         tiled("atrous", launch.by_tile(atrous.tiled_atrous)),

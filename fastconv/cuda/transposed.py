@@ -7,23 +7,23 @@
 
 `tiled_transposed` is for strides above 1 (with stride 1 it is an ordinary convolution, and the plan says so). Every stride-th
 output of a line meets the same taps: the result falls into stride_i * stride_j phases, and each is a convolution of stride 1 with
-the taps that reach it, mirrored. `phases` says which; tiled_standard computes one after the other, storing its outputs a stride
-apart.
+the taps that reach it, mirrored. All are one launch of tiled_standard, in which a phase is what a group is there: it has panels
+of weights and a table of terms of its own, its outputs are stored a stride apart, and where its windows lie a thread works out
+once (`line`). One after the other, the four phases of a decoder's layer take four times as long: a phase of a small image fills
+a tenth of the device.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import lru_cache
-from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, output_of, outputs_of, store, weight_of
-from fastconv.cuda.standard import tiled_standard as tiled_transposed
-
-__all__ = ["direct_transposed", "phases", "tiled_transposed"]
+from fastconv.cuda.indices import FLOATS, NO_PIXEL, NO_TERM, beyond, i4, output_of, outputs_of, store, weight_of
+from fastconv.cuda.standard import Reading, tiled_standard
+from fastconv.cuda.tiles import Tile
 
 
 @function
@@ -67,39 +67,158 @@ def direct_transposed(dtype: str, finish: Any) -> Any:
 # Tiled: phases, each a convolution of stride 1 ---------------------------------------------------------------------------
 
 
-class Line(NamedTuple):
-    """One dimension of a phase: `outputs` of them from `first` on, `taps` from the last one back, `step` apart in the kernel."""
-
-    first: int
-    outputs: int
-    last_tap: int
-    step: int
-    taps: int
-    before: int
-    dilation: int
-
-
-def line(first: int, out: int, kernel: int, stride: int, dilation: int, before: int) -> Line:
-    """The outputs first, first + stride, ... of one dimension as a convolution of stride 1.
+@function
+def line(first, kernel, stride, dilation, before, step):
+    """The outputs first, first + stride, ... of one dimension as a convolution of stride 1: (taps, the last of them, before).
 
     Tap a reaches output i from row y = (i + before - a * dilation) / stride, if that is whole: from the first such tap on, every
-    (stride / g)-th does, g their common divisor, from dilation / g rows earlier each. Mirrored, they are a window.
+    step-th does, stride over its common divisor with the dilation. Mirrored, they are a window.
 
-    >>> line(first=0, out=8, kernel=4, stride=2, dilation=1, before=1)
-    Line(first=0, outputs=4, last_tap=3, step=2, taps=2, before=1, dilation=1)
+    >>> from fastconv import cuda
+    >>> line(0, kernel=4, stride=2, dilation=1, before=1, step=2) if cuda.simulated() else (2, 3, 1)
+    (2, 3, 1)
     """
-    common = math.gcd(stride, dilation)
-    step, apart = stride // common, dilation // common
-    reaching = [a for a in range(min(step, kernel)) if (first + before - a * dilation) % stride == 0]
-    outputs = -(-(out - first) // stride)
-    if not reaching:
-        return Line(first, outputs, 0, step, 0, 0, apart)
-    taps = -(-(kernel - reaching[0]) // step)
-    last = reaching[0] + (taps - 1) * step
-    return Line(first, outputs, last, step, taps, -((first + before - last * dilation) // stride), apart)
+    a = i4(0)
+    while a < step and a < kernel and (first + before - a * dilation) % stride != 0:
+        a = i4(a + 1)
+    if a == step or a == kernel:
+        return i4(0), i4(0), i4(0)
+    taps = i4((kernel - a + (step - 1)) // step)
+    last = i4(a + (taps - 1) * step)
+    return taps, last, i4(-((first + before - last * dilation) // stride))
 
 
-def phases(out: Any, kernel: Any, stride: Any, dilation: Any, before: Any) -> Iterator[tuple[Line, ...]]:
-    """All phases of a result, one line of outputs for each dimension."""
-    for firsts in product(*(range(min(s, size)) for s, size in zip(stride, out, strict=True))):
-        yield tuple(map(line, firsts, out, kernel, stride, dilation, before))
+@function
+def phase_of(job, phase):
+    """The first output of a phase, in each dimension."""
+    (_, stride_i, stride_j), (_, height, width) = job.stride, job.out_space
+    across, down = min(stride_j, width), min(stride_i, height)
+    return i4(phase // (across * down)), i4(phase // across % down), i4(phase % across)
+
+
+@function
+def lines_of(job, phase):
+    """A phase's line in each dimension."""
+    (step_z, step_i, step_j), (taps_z, taps_a, taps_b) = job.phase_step, job.kernel
+    (stride_z, stride_i, stride_j), (before_z, before_i, before_j) = job.stride, job.before
+    apart_z, apart_i, apart_j = job.dilation
+    z, i, j = phase_of(job, phase)
+    return (
+        line(z, taps_z, stride_z, apart_z, before_z, step_z),
+        line(i, taps_a, stride_i, apart_i, before_i, step_i),
+        line(j, taps_b, stride_j, apart_j, before_j, step_j),
+    )
+
+
+@function
+def phase_pixel(job, g, p):
+    """The p-th output of a phase, over all images: (n, z, i, j), counted in strides."""
+    (stride_z, stride_i, stride_j), (depth, height, width) = job.stride, job.out_space
+    z, i, j = phase_of(job, i4(g // job.groups))
+    planes, rows = i4((depth - z + (stride_z - 1)) // stride_z), i4((height - i + (stride_i - 1)) // stride_i)
+    columns = i4((width - j + (stride_j - 1)) // stride_j)
+    line = i4(p // columns)
+    plane = i4(line // rows)
+    n = i4(plane // planes)
+    return n, i4(plane - n * planes), i4(line - plane * rows), i4(p - line * columns)
+
+
+@function
+def phase_place(job, g, p):
+    """As indices.pixel_place, of the p-th output of a phase; `g` numbers phases and, in each, groups."""
+    (depth, height, width), (step_z, step_i, step_j) = job.space, job.x_steps
+    (stride_z, stride_i, stride_j), (apart_z, apart_i, apart_j), (each_z, each_i, each_j) = job.stride, job.dilation, job.phase_step
+    most_z, most_i, most_j = job.lines
+    (_, _, before_z), (_, _, before_i), (_, _, before_j) = lines_of(job, i4(g // job.groups))
+    n, z, i, j = phase_pixel(job, g, p)
+    z, i, j = i4(z - before_z), i4(i - before_i), i4(j - before_j)
+    corner = job.x_first + n * job.x_image + g % job.groups * job.channels * job.x_channel + z * step_z + i * step_i + j * step_j
+    rows = beyond(i, i4(apart_i * each_i // stride_i), most_i, height)
+    columns = beyond(j, i4(apart_j * each_j // stride_j), most_j, width)
+    planes = beyond(z, i4(apart_z * each_z // stride_z), most_z, depth)
+    lines = NO_TERM | planes | rows << most_z | columns << i4(most_z + most_i)
+    return i4(corner), i4(lines if n < job.batch else lines | NO_PIXEL)
+
+
+@function
+def phase_term(job, phase, q):
+    """As indices.term_place, of a phase."""
+    (step_z, step_i, step_j), (most_z, most_i, _) = job.x_steps, job.lines
+    (stride_z, stride_i, stride_j), (apart_z, apart_i, apart_j), (each_z, each_i, each_j) = job.stride, job.dilation, job.phase_step
+    (taps_z, _, _), (taps_a, _, _), (taps_b, _, _) = lines_of(job, phase)
+    taps = i4(taps_z * taps_a * taps_b)
+    if taps == 0 or q >= job.channels * taps:
+        return i4(0), i4(NO_TERM)
+    c, e, a, b = i4(q // taps), i4(q // (taps_a * taps_b) % taps_z), i4(q // taps_b % taps_a), i4(q % taps_b)
+    offset = c * job.x_channel + e * (apart_z * each_z // stride_z) * step_z
+    offset += a * (apart_i * each_i // stride_i) * step_i + b * (apart_j * each_j // stride_j) * step_j
+    return i4(offset), i4(NO_PIXEL | i4(1) << e | i4(1) << i4(most_z + a) | i4(1) << i4(most_z + most_i + b))
+
+
+@function
+def phase_terms(job, g, depth):
+    """Where in the table a phase's terms begin, and how many slices they are."""
+    phase = i4(g // job.groups)
+    (taps_z, _, _), (taps_a, _, _), (taps_b, _, _) = lines_of(job, phase)
+    return i4(phase * job.slices * depth), i4((job.channels * taps_z * taps_a * taps_b + (depth - 1)) // depth)
+
+
+@function
+def phase_output(job, g, p):
+    """Where the p-th output of a phase goes: (whether there is one, its group, n, z, i, j)."""
+    stride_z, stride_i, stride_j = job.stride
+    first_z, first_i, first_j = phase_of(job, i4(g // job.groups))
+    n, z, i, j = phase_pixel(job, g, p)
+    z, i, j = i4(first_z + z * stride_z), i4(first_i + i * stride_i), i4(first_j + j * stride_j)
+    return n < job.batch, i4(g % job.groups), n, z, i, j
+
+
+@lru_cache(maxsize=32)
+def phase_panels(dtype: str, tile: Tile) -> Any:
+    """As packing.filter_panels, [phase][group][panel][channel, tap][filter]; a phase's terms are followed by zeros."""
+    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
+
+    @kernel()
+    def phase_panels(job):
+        (each_z, each_i, each_j), (step_e, step_a, step_b) = job.phase_step, job.weight_steps
+        terms = job.slices * depth
+        for o in range(cuda.grid(1), job.phases * job.groups * job.panels * terms * rows, cuda.gridsize(1)):
+            f, q, panel = o % rows, o // rows % terms, o // (rows * terms)
+            g, f = panel // job.panels, panel % job.panels * rows + f
+            (taps_z, last_z, _), (taps_a, last_a, _), (taps_b, last_b, _) = lines_of(job, g // job.groups)
+            taps, number = taps_z * taps_a * taps_b, zero
+            if taps > 0 and f < job.filters and q < job.channels * taps:
+                e, a, b = q // (taps_a * taps_b) % taps_z, q // taps_b % taps_a, q % taps_b
+                w = job.weight_first + g % job.groups * job.weight_group + f * job.weight_filter + q // taps * job.weight_channel
+                w += (last_z - e * each_z) * step_e + (last_a - a * each_i) * step_a + (last_b - b * each_j) * step_b
+                number = job.weight[w]
+            job.out[o] = number
+
+    return phase_panels
+
+
+@lru_cache(maxsize=256)
+def tiled_transposed(dtype: str, finish: Any, tile: Tile) -> Any:
+    """One block a tile of filters and pixels of a phase. Weights from phase_panels, terms from packing.places."""
+    return tiled_standard(dtype, finish, tile, Reading(phase_place, None, phase_terms, phase_output))
+
+
+# What the host must know of them ------------------------------------------------------------------------------------------
+
+
+def steps_of(stride: Iterable[int], dilation: Iterable[int]) -> tuple[int, ...]:
+    """In each dimension, how far the taps of a phase lie apart in the kernel.
+
+    >>> steps_of((2, 4, 3), (1, 2, 3))
+    (2, 2, 1)
+    """
+    return tuple(s // math.gcd(s, d) for s, d in zip(stride, dilation, strict=True))
+
+
+def most_taps(kernel: Iterable[int], step: Iterable[int]) -> tuple[int, ...]:
+    """In each dimension, the most taps that a phase has.
+
+    >>> most_taps((3, 4, 5), (2, 2, 1))
+    (2, 2, 5)
+    """
+    return tuple(-(-taps // each) for taps, each in zip(kernel, step, strict=True))

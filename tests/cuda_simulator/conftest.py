@@ -28,11 +28,31 @@ if cuda.is_available():
     plan.TINY = plan.SMALL = 0  # tiled kernels compute what is small enough for a test too
 
 
+@pytest.fixture(autouse=True)
+def no_tapes():
+    """Each test plans anew, with the tables that it sees."""
+    if cuda.is_available():
+        launch.TAPES.clear()
+
+
 @pytest.fixture
 def real_tiles(monkeypatch):
     """The package's own tiles, with the threads that they ask for."""
-    for name, value in EVERY.items():
+    yield from with_tiles(monkeypatch, EVERY)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Tiles of which a small layer has many, on a device too, and one multiprocessor."""
+    monkeypatch.setattr(launch, "gpu", lambda index: launch.Gpu(80, 1))
+    yield from with_tiles(monkeypatch, FEW)
+
+
+def with_tiles(monkeypatch, tiles):
+    for name, value in tiles.items():
         monkeypatch.setattr(table, name, value)
     plan.choose.cache_clear()
+    table.implementations.cache_clear()
     yield
     plan.choose.cache_clear()
+    table.implementations.cache_clear()

@@ -104,6 +104,19 @@ def test_what_the_table_refuses():
     assert kernel_of("conv2d,n1c70000i9f70000k3g70000", "auto") == "direct_depthwise"
 
 
+@pytest.mark.parametrize(("waiting", "kernel"), [(0, "tiled_separable"), (10**9, "tiled_parts")])
+@pytest.mark.parametrize("text", [
+    "conv2d,n1c4i5x6f4k3p1g4,bias,relu+conv2d,n1c4i5x6f9k1,bias,residual",
+    "conv2d,n2c3i7x6f6k3s2p1g3,bias+conv2d,n2c6i4x3f3k1,pixelbias,tanh",
+])  # fmt: skip
+def test_separable_in_one_kernel_and_in_two(small_tiles, text, waiting, kernel, monkeypatch):
+    """Whichever the plan finds cheaper."""
+    monkeypatch.setattr(table, "WAITING", waiting)
+    monkeypatch.setattr(table, "LAUNCH", 10**6 if waiting == 0 else 0)
+    assert kernel_of(text, "auto") == kernel
+    check(text, "auto")
+
+
 WEIGHTS = [
     "weights2d,n2c3i5x6f5k3p1,tiled",
     "weights2d,n2c2i3x4f2k3p1,direct",
@@ -130,7 +143,7 @@ def test_gradients_of_weights(text):
 
 
 def gradient(problem, x, g):
-    return launch.weight_gradient(problem, device.to_device(x), device.to_device(g)).copy_to_host()
+    return launch.weight_gradient(lambda: problem, device.to_device(x), device.to_device(g), asked=problem).copy_to_host()
 
 
 def reference_gradient(problem, x, g):
@@ -140,7 +153,7 @@ def reference_gradient(problem, x, g):
 
 
 @pytest.fixture
-def many_multiprocessors(monkeypatch):
+def many_multiprocessors(small_tiles, monkeypatch):
     """More than these layers have tiles, and a second launch for nothing: their terms are split."""
     monkeypatch.setattr(launch, "gpu", lambda index: launch.Gpu(80, 7))
     monkeypatch.setattr(table, "LAUNCH", 0)
