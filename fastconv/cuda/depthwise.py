@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, at, i4, outputs_of, place4, put, seen, seen4, store, weight_of, window_of
+from fastconv.cuda.indices import FLOATS, at, i4, outputs_of, place4, put, quotient, seen, seen4, store, weight_of, weight_of4, window_of
 from fastconv.cuda.tiles import Patch
 
 
@@ -62,7 +62,7 @@ def bring_halo(dtype: str, patch: Patch) -> Any:
         above, left = i4(first_i * stride_i - job.before[1]), i4(first_j * stride_j - job.before[2])
         for k in range(trips):
             q = i4(thread + k * threads)
-            line = i4(q // halo_width)
+            line = quotient(q, halo_width)
             pixel = seen4(job, i4(0), i4(above + line), i4(left + (q - line * halo_width)))
             number = zero
             if q < halo_size:
@@ -89,11 +89,13 @@ def tiled_depthwise(dtype: str, finish: Any, patch: Patch) -> Any:
         seen_here = cuda.local.array(window, floats)
         weights = cuda.local.array(taps, floats)
         thread, column, row = i4(cuda.threadIdx.x), i4(cuda.threadIdx.x % across), i4(cuda.threadIdx.x // across * rows)
-        n, f = i4(cuda.blockIdx.y // (job.groups * job.filters)), i4(cuda.blockIdx.y % (job.groups * job.filters))
-        patches = i4((job.out_space[2] + (across - 1)) // across)
-        first_i, first_j = i4(cuda.blockIdx.x // patches * (down * rows)), i4(cuda.blockIdx.x % patches * across)
-        halo_of(job, halo, thread, i4(job.x_first + n * job.x_image + f // job.filters * job.x_channel), first_i, first_j)
-        w = i4(weight_of(job, f))
+        n = quotient(cuda.blockIdx.y, job.groups * job.filters)
+        f = i4(cuda.blockIdx.y - n * (job.groups * job.filters))
+        patches = quotient(job.out_space[2] + (across - 1), across)
+        first_i = quotient(cuda.blockIdx.x, patches)
+        first_i, first_j = i4(first_i * (down * rows)), i4((cuda.blockIdx.x - first_i * patches) * across)
+        halo_of(job, halo, thread, i4(job.x_first + n * job.x_image + quotient(f, job.filters) * job.x_channel), first_i, first_j)
+        w = weight_of4(job, f)
         for a in range(taps_a):
             for b in range(taps_b):
                 weights[a * taps_b + b] = at(job.weight, i4(w + a * job.weight_steps[1] + b * job.weight_steps[2]))

@@ -32,7 +32,7 @@ from numba import types
 
 from fastconv.cuda.depthwise import bring_halo
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, at, finisher, gradient_at, i4, put, seen, term_place, u4
+from fastconv.cuda.indices import FLOATS, at, finisher, gradient_at, i4, put, quotient, seen, term_place, u4
 from fastconv.cuda.slopes import slope_of
 from fastconv.cuda.standard import Reading, tiled_standard
 from fastconv.cuda.tiles import Patch, Tile
@@ -112,16 +112,17 @@ def tiled_depthwise_weight_gradient(dtype: str, patch: Patch) -> Any:
         grads = cuda.local.array(rows, floats)
         line = cuda.local.array(window_rows, floats)
         thread, column, row = i4(cuda.threadIdx.x), i4(cuda.threadIdx.x % across), i4(cuda.threadIdx.x // across * rows)
-        f, patches = i4(cuda.blockIdx.y), i4((job.out_space[2] + (across - 1)) // across)
-        whole = i4(patches * ((job.out_space[1] + (patch_rows - 1)) // patch_rows))
+        f, patches = i4(cuda.blockIdx.y), quotient(job.out_space[2] + (across - 1), across)
+        whole = i4(patches * quotient(job.out_space[1] + (patch_rows - 1), patch_rows))
         here = i4(row * (stride_i * halo_width) + column * stride_j)
         for k in range(taps):
             sums[k] = zero
         for share in range(i4(cuda.blockIdx.x), i4(job.batch * whole), job.split):
-            n = i4(share // whole)
-            first_i, first_j = i4((share - n * whole) // patches * patch_rows), i4((share - n * whole) % patches * across)
+            n = quotient(share, whole)
+            first_i = quotient(share - n * whole, patches)
+            first_i, first_j = i4(first_i * patch_rows), i4((share - n * whole - first_i * patches) * across)
             cuda.syncthreads()
-            halo_of(job, halo, thread, i4(job.x_first + n * job.x_image + f // job.filters * job.x_channel), first_i, first_j)
+            halo_of(job, halo, thread, i4(job.x_first + n * job.x_image + quotient(f, job.filters) * job.x_channel), first_i, first_j)
             grad, j = i4(job.grad_first + n * job.grad_image + f * job.grad_channel), i4(first_j + column)
             for r in range(rows):
                 i, grads[r] = i4(first_i + row + r), zero

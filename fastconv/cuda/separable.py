@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, at, i4, pixel_of, place4, put, seen4, weight_of
+from fastconv.cuda.indices import FLOATS, at, i4, pixel_of, place4, put, quotient, seen4, weight_of
 from fastconv.cuda.standard import Reading, tiled_standard
 from fastconv.cuda.tiles import Slab, Tile
 
@@ -32,13 +32,13 @@ def depthwise_value(dtype: str, finish_inner: Any) -> Any:
     def value(job, image, z, i, j, k):
         (_, taps_a, taps_b), (_, apart_i, apart_j), (_, step_a, step_b) = job.kernel, job.dilation, job.inner_steps
         (_, stride_i, stride_j), (_, before_i, before_j), (_, height, width) = job.stride, job.before, job.out_space
-        w, source, total = i4(job.inner_first + k * job.inner_filter), i4(image + k // job.multiplier * job.x_channel), zero
+        w, source, total = i4(job.inner_first + k * job.inner_filter), i4(image + quotient(k, job.multiplier) * job.x_channel), zero
         for a in range(taps_a):
             for b in range(taps_b):
                 pixel = seen4(job, z, i4(i + a * apart_i), i4(j + b * apart_j))
                 if pixel >= 0:
                     total += at(job.x, i4(source + pixel)) * at(job.inner_weight, i4(w + a * step_a + b * step_b))
-        p = i4((i + before_i) // stride_i * width + (j + before_j) // stride_j)
+        p = i4(quotient(i + before_i, stride_i) * width + quotient(j + before_j, stride_j))
         within = i4(p * job.channels + k) if job.last else i4(k * height * width + p)
         return finish_inner(job, total, k, within)
 

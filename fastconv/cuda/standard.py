@@ -39,6 +39,7 @@ from fastconv.cuda.indices import (
     place4,
     place_of,
     put,
+    quotient,
     seen,
     store,
     u4,
@@ -131,6 +132,12 @@ def all_terms(job, g, depth):
 
 
 @function
+def itself(job, g):
+    """What `output_at` must know of a group."""
+    return g
+
+
+@function
 def output_at(job, g, p):
     """Where the p-th pixel's sums go: (whether there is one, the group, n, z, i, j)."""
     n, z, i, j = pixel_of(job, p)
@@ -141,12 +148,13 @@ class Reading(NamedTuple):
     """What a tiled product multiplies and where its sums go, for what is not quite a standard convolution.
 
     `where(job, g, p)` says where the p-th pixel of group g lies, `number(job, place, term, k)` what term + k is there (None: by
-    the table), `terms` and `target` are those above.
+    the table); `terms`, `frame` and `target` are those above, whose `frame` is worked out once for all outputs of a thread.
     """
 
     where: Any = pixel_place
     number: Any = None
     terms: Any = all_terms
+    frame: Any = itself
     target: Any = output_at
 
 
@@ -154,7 +162,7 @@ class Reading(NamedTuple):
 def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Reading()) -> Any:  # noqa: B008
     """One block a tile of filters and pixels. Weights from packing.filter_panels, terms from packing.places."""
     floats, zero, number = FLOATS[dtype], FLOATS[dtype](0), reading.number or seen_from(dtype)
-    where, terms_of, target = reading.where, reading.terms, reading.target
+    where, terms_of, frame_of, target = reading.where, reading.terms, reading.frame, reading.target
     filters, pixels, depth, threads = tile.filters, tile.pixels, tile.terms, tile.threads
     weight_slice, pixel_slice = depth * filters, depth * pixels
     both_weights, both_pixels = 2 * weight_slice, 2 * pixel_slice
@@ -202,17 +210,18 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
             image[to + k * threads] = next_pixels[k]
 
     @function
-    def store_column(job, sums, g, f, p, s, split):
-        """The s-th column of a micro-tile: 8 filters of one pixel."""
-        live, group, n, z, i, j = target(job, g, p)
+    def store_column(job, sums, u, frame, f, p, s, split):
+        """The s-th column of a micro-tile: 8 filters of one pixel. All are finished first, so that their loads do not wait."""
+        live, group, n, z, i, j = target(job, frame, p)
         if live:
             image = i4(split * job.out_split + n * job.out_image)
             for r in range(MICRO):
+                all_f = i4(group * job.filters + min(i4(f + r // 4 * half_filters + r % 4), i4(job.filters - 1)))
+                u[r] = finish(job, sums[r * MICRO + s], all_f, image, place4(job, all_f, z, i, j))
+            for r in range(MICRO):
                 here = i4(f + r // 4 * half_filters + r % 4)
                 if here < job.filters:
-                    all_f = i4(group * job.filters + here)
-                    within = place4(job, all_f, z, i, j)
-                    put(job.out, i4(image + within), finish(job, sums[r * MICRO + s], all_f, image, within))
+                    put(job.out, i4(image + place4(job, i4(group * job.filters + here), z, i, j)), u[r])
 
     @kernel(tile.registers)
     def tiled_standard(job):
@@ -227,7 +236,7 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
         column = i4((thread % across + thread // lanes % warps * across) * 4)  # of the micro-tile: its first pixel and filter
         row = i4((thread // across % down + thread // (lanes * warps) * down) * 4)
         panel, first_pixel = i4(cuda.blockIdx.y), i4(cuda.blockIdx.x * pixels)
-        g = i4(panel // job.panels)
+        g = quotient(panel, job.panels)
         first_term, slices = terms_of(job, g, depth)
         first, left = i4(split * job.split), i4(slices - split * job.split)
         if left > job.split:
@@ -258,15 +267,15 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
                 w_to, x_to = i4(half * weight_slice + thread * 4), i4(half * pixel_slice + thread)
                 store_slice(weights, image, next_weights, next_pixels, w_to, x_to)
                 cuda.syncthreads()
-        f = i4(panel % job.panels * filters + row)
-        p = i4(first_pixel + column)
-        store_column(job, sums, g, f, p, 0, split)
-        store_column(job, sums, g, f, i4(p + 1), 1, split)
-        store_column(job, sums, g, f, i4(p + 2), 2, split)
-        store_column(job, sums, g, f, i4(p + 3), 3, split)
-        store_column(job, sums, g, f, i4(p + half_pixels), 4, split)
-        store_column(job, sums, g, f, i4(p + half_pixels + 1), 5, split)
-        store_column(job, sums, g, f, i4(p + half_pixels + 2), 6, split)
-        store_column(job, sums, g, f, i4(p + half_pixels + 3), 7, split)
+        f = i4((panel - g * job.panels) * filters + row)
+        p, frame = i4(first_pixel + column), frame_of(job, g)
+        store_column(job, sums, u, frame, f, p, 0, split)
+        store_column(job, sums, u, frame, f, i4(p + 1), 1, split)
+        store_column(job, sums, u, frame, f, i4(p + 2), 2, split)
+        store_column(job, sums, u, frame, f, i4(p + 3), 3, split)
+        store_column(job, sums, u, frame, f, i4(p + half_pixels), 4, split)
+        store_column(job, sums, u, frame, f, i4(p + half_pixels + 1), 5, split)
+        store_column(job, sums, u, frame, f, i4(p + half_pixels + 2), 6, split)
+        store_column(job, sums, u, frame, f, i4(p + half_pixels + 3), 7, split)
 
     return tiled_standard

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, NO_PIXEL, NO_TERM, beyond, i4, output_of, outputs_of, store, weight_of
+from fastconv.cuda.indices import FLOATS, NO_PIXEL, NO_TERM, beyond, i4, output_of, outputs_of, quotient, store, weight_of
 from fastconv.cuda.standard import Reading, tiled_standard
 from fastconv.cuda.tiles import Tile
 
@@ -79,11 +79,11 @@ def line(first, kernel, stride, dilation, before, step):
     (2, 3, 1)
     """
     a = i4(0)
-    while a < step and a < kernel and (first + before - a * dilation) % stride != 0:
+    while a < step and a < kernel and i4(first + before - a * dilation) % i4(stride) != 0:
         a = i4(a + 1)
     if a == step or a == kernel:
         return i4(0), i4(0), i4(0)
-    taps = i4((kernel - a + (step - 1)) // step)
+    taps = quotient(kernel - a + (step - 1), step)
     last = i4(a + (taps - 1) * step)
     return taps, last, i4(-((first + before - last * dilation) // stride))
 
@@ -92,8 +92,10 @@ def line(first, kernel, stride, dilation, before, step):
 def phase_of(job, phase):
     """The first output of a phase, in each dimension."""
     (_, stride_i, stride_j), (_, height, width) = job.stride, job.out_space
-    across, down = min(stride_j, width), min(stride_i, height)
-    return i4(phase // (across * down)), i4(phase // across % down), i4(phase % across)
+    across, down = i4(min(stride_j, width)), i4(min(stride_i, height))
+    line = quotient(phase, across)
+    plane = quotient(line, down)
+    return plane, i4(line - plane * down), i4(phase - line * across)
 
 
 @function
@@ -111,15 +113,29 @@ def lines_of(job, phase):
 
 
 @function
-def phase_pixel(job, g, p):
-    """The p-th output of a phase, over all images: (n, z, i, j), counted in strides."""
+def rows_apart(job):
+    """How many rows of the input lie between neighbouring taps of a phase, in each dimension."""
+    (stride_z, stride_i, stride_j), (apart_z, apart_i, apart_j), (each_z, each_i, each_j) = job.stride, job.dilation, job.phase_step
+    return quotient(apart_z * each_z, stride_z), quotient(apart_i * each_i, stride_i), quotient(apart_j * each_j, stride_j)
+
+
+@function
+def phase_frame(job, g):
+    """Of a phase and group: the group, the first output and how many there are in each dimension."""
     (stride_z, stride_i, stride_j), (depth, height, width) = job.stride, job.out_space
-    z, i, j = phase_of(job, i4(g // job.groups))
-    planes, rows = i4((depth - z + (stride_z - 1)) // stride_z), i4((height - i + (stride_i - 1)) // stride_i)
-    columns = i4((width - j + (stride_j - 1)) // stride_j)
-    line = i4(p // columns)
-    plane = i4(line // rows)
-    n = i4(plane // planes)
+    phase = quotient(g, job.groups)
+    z, i, j = phase_of(job, phase)
+    planes, rows = quotient(depth - z + (stride_z - 1), stride_z), quotient(height - i + (stride_i - 1), stride_i)
+    return i4(g - phase * job.groups), z, i, j, planes, rows, quotient(width - j + (stride_j - 1), stride_j)
+
+
+@function
+def phase_pixel(frame, p):
+    """The p-th output of a phase, over all images: (n, z, i, j), counted in strides."""
+    _, _, _, _, planes, rows, columns = frame
+    line = quotient(p, columns)
+    plane = quotient(line, rows)
+    n = quotient(plane, planes)
     return n, i4(plane - n * planes), i4(line - plane * rows), i4(p - line * columns)
 
 
@@ -127,16 +143,15 @@ def phase_pixel(job, g, p):
 def phase_place(job, g, p):
     """As indices.pixel_place, of the p-th output of a phase; `g` numbers phases and, in each, groups."""
     (depth, height, width), (step_z, step_i, step_j) = job.space, job.x_steps
-    (stride_z, stride_i, stride_j), (apart_z, apart_i, apart_j), (each_z, each_i, each_j) = job.stride, job.dilation, job.phase_step
-    most_z, most_i, most_j = job.lines
-    (_, _, before_z), (_, _, before_i), (_, _, before_j) = lines_of(job, i4(g // job.groups))
-    n, z, i, j = phase_pixel(job, g, p)
+    (apart_z, apart_i, apart_j), (most_z, most_i, most_j) = rows_apart(job), job.lines
+    (_, _, before_z), (_, _, before_i), (_, _, before_j) = lines_of(job, quotient(g, job.groups))
+    frame = phase_frame(job, g)
+    n, z, i, j = phase_pixel(frame, p)
     z, i, j = i4(z - before_z), i4(i - before_i), i4(j - before_j)
-    corner = job.x_first + n * job.x_image + g % job.groups * job.channels * job.x_channel + z * step_z + i * step_i + j * step_j
-    rows = beyond(i, i4(apart_i * each_i // stride_i), most_i, height)
-    columns = beyond(j, i4(apart_j * each_j // stride_j), most_j, width)
-    planes = beyond(z, i4(apart_z * each_z // stride_z), most_z, depth)
-    lines = NO_TERM | planes | rows << most_z | columns << i4(most_z + most_i)
+    channel = i4(frame[0] * job.channels) * job.x_channel
+    corner = job.x_first + n * job.x_image + channel + z * step_z + i * step_i + j * step_j
+    planes, rows = beyond(z, apart_z, most_z, depth), beyond(i, apart_i, most_i, height)
+    lines = NO_TERM | planes | rows << most_z | beyond(j, apart_j, most_j, width) << i4(most_z + most_i)
     return i4(corner), i4(lines if n < job.batch else lines | NO_PIXEL)
 
 
@@ -144,33 +159,35 @@ def phase_place(job, g, p):
 def phase_term(job, phase, q):
     """As indices.term_place, of a phase."""
     (step_z, step_i, step_j), (most_z, most_i, _) = job.x_steps, job.lines
-    (stride_z, stride_i, stride_j), (apart_z, apart_i, apart_j), (each_z, each_i, each_j) = job.stride, job.dilation, job.phase_step
+    apart_z, apart_i, apart_j = rows_apart(job)
     (taps_z, _, _), (taps_a, _, _), (taps_b, _, _) = lines_of(job, phase)
     taps = i4(taps_z * taps_a * taps_b)
     if taps == 0 or q >= job.channels * taps:
         return i4(0), i4(NO_TERM)
-    c, e, a, b = i4(q // taps), i4(q // (taps_a * taps_b) % taps_z), i4(q // taps_b % taps_a), i4(q % taps_b)
-    offset = c * job.x_channel + e * (apart_z * each_z // stride_z) * step_z
-    offset += a * (apart_i * each_i // stride_i) * step_i + b * (apart_j * each_j // stride_j) * step_j
+    row = quotient(q, taps_b)  # of all channels' taps, as is the plane
+    plane = quotient(row, taps_a)
+    c = quotient(plane, taps_z)
+    e, a, b = i4(plane - c * taps_z), i4(row - plane * taps_a), i4(q - row * taps_b)
+    offset = c * job.x_channel + e * apart_z * step_z + a * apart_i * step_i + b * apart_j * step_j
     return i4(offset), i4(NO_PIXEL | i4(1) << e | i4(1) << i4(most_z + a) | i4(1) << i4(most_z + most_i + b))
 
 
 @function
 def phase_terms(job, g, depth):
     """Where in the table a phase's terms begin, and how many slices they are."""
-    phase = i4(g // job.groups)
+    phase = quotient(g, job.groups)
     (taps_z, _, _), (taps_a, _, _), (taps_b, _, _) = lines_of(job, phase)
-    return i4(phase * job.slices * depth), i4((job.channels * taps_z * taps_a * taps_b + (depth - 1)) // depth)
+    return i4(phase * job.slices * depth), quotient(job.channels * taps_z * taps_a * taps_b + (depth - 1), depth)
 
 
 @function
-def phase_output(job, g, p):
+def phase_output(job, frame, p):
     """Where the p-th output of a phase goes: (whether there is one, its group, n, z, i, j)."""
     stride_z, stride_i, stride_j = job.stride
-    first_z, first_i, first_j = phase_of(job, i4(g // job.groups))
-    n, z, i, j = phase_pixel(job, g, p)
+    group, first_z, first_i, first_j, _, _, _ = frame
+    n, z, i, j = phase_pixel(frame, p)
     z, i, j = i4(first_z + z * stride_z), i4(first_i + i * stride_i), i4(first_j + j * stride_j)
-    return n < job.batch, i4(g % job.groups), n, z, i, j
+    return n < job.batch, group, n, z, i, j
 
 
 @lru_cache(maxsize=32)
@@ -200,7 +217,7 @@ def phase_panels(dtype: str, tile: Tile) -> Any:
 @lru_cache(maxsize=256)
 def tiled_transposed(dtype: str, finish: Any, tile: Tile) -> Any:
     """One block a tile of filters and pixels of a phase. Weights from phase_panels, terms from packing.places."""
-    return tiled_standard(dtype, finish, tile, Reading(phase_place, None, phase_terms, phase_output))
+    return tiled_standard(dtype, finish, tile, Reading(phase_place, None, phase_terms, phase_frame, phase_output))
 
 
 # What the host must know of them ------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, at, i4, place4, put, seen4, weight_of
+from fastconv.cuda.indices import FLOATS, at, i4, place4, put, quotient, seen4, weight_of
 from fastconv.cuda.tiles import Tile
 
 OUTPUTS, POINTS, WINDOW = 4, 6, 36  # of a tile each way; of the scheme each way; and in all
@@ -65,10 +65,11 @@ def transforms(dtype: str) -> Any:
 def tile_of(job, t):
     """The t-th tile: its image, and its first row and column of the result."""
     _, height, width = job.out_space
-    across, down = i4((width + (OUTPUTS - 1)) // OUTPUTS), i4((height + (OUTPUTS - 1)) // OUTPUTS)
-    n = i4(t // (across * down))
-    row = i4(t // across - n * down)
-    return n, i4(row * OUTPUTS), i4(t % across * OUTPUTS)
+    across, down = quotient(width + (OUTPUTS - 1), OUTPUTS), quotient(height + (OUTPUTS - 1), OUTPUTS)
+    line = quotient(t, across)
+    n = quotient(line, down)
+    row = i4(line - n * down)
+    return n, i4(row * OUTPUTS), i4((t - line * across) * OUTPUTS)
 
 
 @lru_cache(maxsize=4)
@@ -117,7 +118,8 @@ def winograd_windows(dtype: str) -> Any:
         half = cuda.local.array(WINDOW, floats)
         tiles = job.out_filter
         for o in range(cuda.grid(1), tiles * job.channels, cuda.gridsize(1)):
-            c, t = i4(o // tiles), i4(o % tiles)
+            c = quotient(o, tiles)
+            t = i4(o - c * tiles)
             n, i, j = tile_of(job, t)
             i, j = i4(i - job.before[1]), i4(j - job.before[2])
             image = i4(job.x_first + n * job.x_image + c * job.x_channel)
@@ -152,7 +154,8 @@ def winograd_tiles(dtype: str, finish: Any) -> Any:
         half = cuda.local.array(24, floats)
         tiles = job.x_channel
         for o in range(cuda.grid(1), tiles * job.filters, cuda.gridsize(1)):
-            f, t = i4(o // tiles), i4(o % tiles)
+            f = quotient(o, tiles)
+            t = i4(o - f * tiles)
             n, i, j = tile_of(job, t)
             for b in range(6):
                 here, down = i4(b * job.x_image + o), i4(6 * job.x_image)
