@@ -67,6 +67,7 @@ class _OnDevice(NamedTuple):
     biases: list[Any]
     packed: dict[Any, Any]
     tapes: dict[Any, Any]
+    stream: int  # on which they were brought
 
 
 def _forget_oldest(kept: dict[Any, Any], most: int) -> None:
@@ -144,20 +145,20 @@ class _Layer:
         held = self._beside(x)
         return cuda.kernels().compute(  # type: ignore[no-any-return]
             lambda: self._problem(x, residual), x, held.weights, held.biases, residual, out,
-            asked=(), packed=held.packed, tapes=held.tapes,
+            asked=(), packed=held.packed, tapes=held.tapes, stream=held.stream,
         )  # fmt: skip
 
     def _beside(self, x: Array) -> _OnDevice:
         """The weights and biases where x lies: NumPy arrays are put on a device once, and packed there once."""
         weights, biases = self._weights_and_biases()
         if type(x) is np.ndarray or not cuda.is_device_array(x):
-            return _OnDevice(weights, biases, {}, {})
+            return _OnDevice(weights, biases, {}, {}, 0)
         kernels = cuda.kernels()
         place = kernels.place_of(x)
         with self._lock:
             if place not in self._on_devices:
                 moved = [[None if a is None else kernels.brought(a, x) for a in arrays] for arrays in (weights, biases)]
-                self._on_devices[place] = _OnDevice(moved[0], moved[1], {}, {})
+                self._on_devices[place] = _OnDevice(moved[0], moved[1], {}, {}, place[-1])
                 _forget_oldest(self._on_devices, MOST_PACKED)
             return self._on_devices[place]
 

@@ -100,6 +100,15 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """A file of the cache: others see all of it or nothing."""
+    with contextlib.suppress(OSError):  # a full disk costs speed, never the result
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+
+
 class _DiskCache:
     """One file a signature. Answers what a Numba dispatcher asks of its cache."""
 
@@ -140,11 +149,7 @@ class _DiskCache:
         path = self._path(signature, data.target_context)
         if path is None or data.lifted or data.library.has_dynamic_globals:
             return
-        with contextlib.suppress(OSError):  # a full disk costs speed, never the result
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(dumps(data._reduce()))
-            os.replace(temporary, path)
+        write_whole(path, dumps(data._reduce()))
 
 
 def _cached(dispatcher: Any) -> Any:

@@ -78,9 +78,10 @@ def _devices() -> int | None:
 
 def is_device_array(array: Any) -> bool:
     """Whether an array lies on a device, as far as it says; those of the simulator say nothing but how to leave it."""
-    if isinstance(array, np.ndarray):
+    kind = type(array)
+    if kind is np.ndarray or not getattr(array, "is_cuda", True):  # a tensor of the host has the attribute, too
         return False
-    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "copy_to_host")
+    return hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "copy_to_host")
 
 
 def kernels() -> Any:

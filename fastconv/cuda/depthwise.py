@@ -22,7 +22,21 @@ from functools import lru_cache
 from typing import Any
 
 from fastconv.cuda.device import cuda, function, kernel
-from fastconv.cuda.indices import FLOATS, at, i4, outputs_of, place4, put, quotient, seen, seen4, store, weight_of, weight_of4, window_of
+from fastconv.cuda.indices import (
+    FLOATS,
+    at,
+    i4,
+    outputs_of,
+    place4,
+    put,
+    quotient,
+    seen,
+    seen4,
+    store,
+    weight_of,
+    weight_of4,
+    window_of,
+)
 from fastconv.cuda.tiles import Patch
 
 

@@ -122,7 +122,9 @@ def tiled_depthwise_weight_gradient(dtype: str, patch: Patch) -> Any:
             first_i = quotient(share - n * whole, patches)
             first_i, first_j = i4(first_i * patch_rows), i4((share - n * whole - first_i * patches) * across)
             cuda.syncthreads()
-            halo_of(job, halo, thread, i4(job.x_first + n * job.x_image + quotient(f, job.filters) * job.x_channel), first_i, first_j)
+            halo_of(
+                job, halo, thread, i4(job.x_first + n * job.x_image + quotient(f, job.filters) * job.x_channel), first_i, first_j
+            )
             grad, j = i4(job.grad_first + n * job.grad_image + f * job.grad_channel), i4(first_j + column)
             for r in range(rows):
                 i, grads[r] = i4(first_i + row + r), zero

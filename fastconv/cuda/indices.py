@@ -99,7 +99,7 @@ def store(job, finish, o, total):
 
 @function
 def quotient(a, b):
-    """a // b of numbers that are not negative: 20 instructions, where Numba's quotient, of 64 bits, calls a routine of 100."""
+    """A // b of numbers that are not negative: 20 instructions, where Numba's quotient, of 64 bits, calls a routine of 100."""
     return i4(u4(a) // u4(b))
 
 

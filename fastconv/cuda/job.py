@@ -42,7 +42,7 @@ class Job(NamedTuple):
     before: Three
     dilation: Three
     lines: Three  # of taps that may lie outside the image, in each dimension
-    phases: int  # of a transposed convolution, and how far the taps of one lie apart; 1 of others
+    phases: int  # of a tiled transposed convolution, 1 of others; and how far the taps of one lie apart in the kernel
     phase_step: Three
     x_first: int
     x_image: int

@@ -18,7 +18,7 @@ import numpy as np
 from fastconv.cuda import device, gradients, job, packing, pointwise, standard, winograd
 from fastconv.cuda.device import Memory, View
 from fastconv.cuda.indices import LINES, finisher, inner_finisher, pixel_place, term_place
-from fastconv.cuda.job import ARRAYS, Job
+from fastconv.cuda.job import Job
 from fastconv.cuda.tape import OVERLAPS, Tape, run
 from fastconv.cuda.transposed import most_taps, phase_panels, phase_term, steps_of
 from fastconv.plan import AnyProblem, Implementation, choose
@@ -88,7 +88,7 @@ def offers(array: Any) -> tuple[Gpu, tuple[Implementation, ...], float]:
 
 def compute(
     ask: Callable[[], AnyProblem], x: Any, weights: list[Any], biases: list[Any], residual: Any = None, out: Any = None, *,
-    asked: Any, packed: dict[Any, Any] | None = None, tapes: dict[Any, Tape] = TAPES,
+    asked: Any, packed: dict[Any, Any] | None = None, tapes: dict[Any, Tape] = TAPES, stream: int | None = None,
 ) -> Any:  # fmt: skip
     """Compute a checked problem on the device where its arrays lie.
 
@@ -99,10 +99,10 @@ def compute(
 
     def record(tape: Tape) -> None:
         problem, here, count = ask(), gpu(tape.index), len(weights)
-        views = tape.views[:-1]
-        batched = len(views[0].shape) == len(problem.x_shape)
+        image, added = tape.given(0), tape.views[-2]
+        batched = len(image.shape) == len(problem.x_shape)
         if out is not None:
-            _check_out(problem, out, tape, len(views[0].shape))
+            _check_out(problem, out, tape, len(image.shape))
         result = tape.out(problem.out_shape if batched else problem.out_shape[1:])
         if not problem.batch:
             return
@@ -110,19 +110,20 @@ def compute(
         # A pointwise problem is not made one long row here: the kernels index the pixels of any view.
         meant = problem.mirrored() if choice.mirrored and isinstance(problem, Problem) else problem
         tile, splits = choice.division.tile, choice.division.fields.get("splits", 1)
-        biased = [None if bias is None else _contiguous(tape, bias) for bias in views[1 + count : 1 + 2 * count]]
-        added = None if residual is None else _contiguous(tape, views[-1])
-        choice.implementation.kernel(Task(
-            meant, tile, splits, choice.mirrored, _bordered(tape, problem, views[0]), views[1 : 1 + count], biased, added, result,
-            packed, tape, here,
-        ))  # fmt: skip
+        factors = [tape.given(place) for place in range(1, 1 + count)]
+        biased = [None if bias is None else _contiguous(tape, bias) for bias in tape.views[1 + count : 1 + 2 * count]]
+        added = None if added is None else _contiguous(tape, added)
+        bordered = _bordered(tape, problem, image)
+        choice.implementation.kernel(
+            Task(meant, tile, splits, choice.mirrored, bordered, factors, biased, added, result, packed, tape, here)
+        )
 
-    return run(tapes, asked, [x, *weights, *biases, residual], out, record)
+    return run(tapes, asked, [x, *weights, *biases, residual], out, record, stream)
 
 
 def _check_out(problem: AnyProblem, out: Any, tape: Tape, dimensions: int) -> None:
     check_result("out", out, problem, dimensions)
-    view = tape.views[tape.result]
+    view = tape.given(tape.result)
     if not view.contiguous or view.read_only:
         raise ValueError("out: expected a writable, C-contiguous array")
     if tape.shares_memory([0 if view is None else view.pointer for view in tape.views]):
@@ -165,7 +166,7 @@ def copied(array: Any) -> Any:
     """A contiguous copy on the device, by the same library."""
 
     def record(tape: Tape) -> None:
-        view = tape.views[0]
+        view = tape.given(0)
         _copied(tape, view, view.shape, (0,) * len(view.shape), "zeros", tape.out(view.shape))
 
     return run(TAPES, "copied", [array], None, record)
@@ -199,6 +200,7 @@ def _job(task: Task, integer: Any = np.int64, **changes: Any) -> Job:
         "groups": last.groups, "channels": last.channels // last.groups, "filters": last.filters // last.groups,
         "x_first": x_first, "x_image": x_image, "x_channel": x_channel, "x_steps": x_steps,
         "out_image": math.prod(last.out_shape[1:]), "out_filter": out_filter, "out_steps": out_steps,
+        "phase_step": steps_of(three(first.stride), three(first.dilation)),
         "last": problem.data_format == "channels_last", **_weight(task.weights[-1], last, task.mirrored),
     }  # fmt: skip
     if isinstance(problem, SeparableProblem):
@@ -337,7 +339,7 @@ def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
         taps = most_taps(three(problem.kernel), step)
         count = math.prod(map(min, stride, out))
         largest = math.prod(-(-n // s) for n, s in zip(out, stride, strict=True))
-        changes = {"phases": count, "phase_step": step, "lines": taps}
+        changes = {"phases": count, "lines": taps}
         _run_tiles(task, factory, phase_panels, phase_term, math.prod(taps), largest, changes)
 
     return run
@@ -483,8 +485,7 @@ def weight_gradient(ask: Callable[[], Problem], x: Any, grad: Any, *, asked: Any
         problem, here = ask(), gpu(tape.index)
         choice = choose(problem, implementations(here), here.multiprocessors)
         tile, splits = choice.division.tile, choice.division.fields.get("splits", 1)
-        image, above, _ = tape.views
-        result = tape.out(problem.weight_shape)
+        image, above, result = tape.given(0), tape.given(1), tape.out(problem.weight_shape)
         choice.implementation.kernel(Task(problem, tile, splits, False, image, [above], [None], None, result, None, tape, here))
 
     return run(TAPES, asked, [x, grad], None, record)
@@ -553,7 +554,7 @@ def bias_gradient(grad: Any, dimensions: int, data_format: str) -> Any:
     """The sum of a gradient over images and pixels, one number a filter."""
 
     def record(tape: Tape) -> None:
-        view = tape.views[0]
+        view = tape.given(0)
         batch = view.shape[0] if len(view.shape) == dimensions + 2 else 1
         rest = view.shape[-dimensions - 1 :]
         filters, space = (rest[-1], rest[:-1]) if data_format == "channels_last" else (rest[0], rest[1:])
@@ -587,7 +588,7 @@ def through_activation(problem: Problem, sums: Any, grad: Any) -> Any:
 
 def _elementwise(kernel: Any, problem: Problem, arrays: dict[str, Any], shape: tuple[int, ...]) -> Any:
     def record(tape: Tape) -> None:
-        rows = {name: _contiguous(tape, view).row for name, view in zip(arrays, tape.views[:-1], strict=True)}
+        rows = {name: _contiguous(tape, tape.given(place)).row for place, name in enumerate(arrays)}
         numbers = {"low": problem.activation.low, "high": problem.activation.high, "out_image": math.prod(problem.out_shape[1:])}
         values = rows | numbers | {"out": tape.out(shape).row, "batch": problem.batch}
         tape.launch(kernel, _grid(math.prod(shape)), THREADS, job.fill(values, NUMBERS[problem.dtype], np.int64))

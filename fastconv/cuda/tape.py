@@ -16,7 +16,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 from numba import types
 
 from fastconv.cuda import device
+from fastconv.cuda.compiled import entry
 from fastconv.cuda.device import Memory, View
 
 ADDRESS = 4  # which word of a row
@@ -36,19 +36,25 @@ MOST_TAPES = 512  # that are kept: callers may come with ever new shapes
 class Tape:
     """The launches of one call: `launch` does one and takes it down, `play` does them all again."""
 
-    def __init__(self, arrays: list[Any], out: Any) -> None:
-        self.like = arrays[0]
+    def __init__(self, arrays: list[Any], out: Any, stream: int) -> None:
+        self.like, self.stream = arrays[0], stream
         indices = [device.index_of(array) for array in (*arrays, out) if array is not None]
         if len({*indices}) > 1:
             raise ValueError(f"arrays: lie on devices {indices}, expected all on that of x")
-        self.index, self.stream = indices[0], device.stream_number(self.like)
+        self.index = indices[0]
         self.result = len(arrays)  # where in the list of views
-        self.views = [None if array is None else View(array) for array in (*arrays, out)]
+        self.views: list[View | None] = [None if array is None else View(array) for array in (*arrays, out)]
         self.shape: tuple[int, ...] = ()  # of the result
         self.rooms: list[tuple[int, ...]] = []  # shapes of the arrays that live as long as a call
         self.launches: list[Launch] = []
         self.once = False  # something was packed that is kept: the next call launches less
         self.lock = Lock()
+
+    def given(self, place: int) -> View:
+        """One of the arrays, of those that are not left out."""
+        view = self.views[place]
+        assert view is not None
+        return view
 
     def out(self, shape: tuple[int, ...]) -> View:
         """The result: a new array, if none was given."""
@@ -97,20 +103,27 @@ class Tape:
     def clear(self) -> None:
         """Forget the arrays, so that they can be freed."""
         self.like = None
-        for view in filter(None, self.views):
-            view.owner = None
+        for view in self.views:
+            if view is not None:
+                view.owner = None
 
 
-def run(tapes: dict[Any, Tape], asked: Any, arrays: list[Any], out: Any, record: Callable[[Tape], None]) -> Any:
-    """What `record` computes of arrays, which it says by `tape.launch`; `asked` is all that it depends on beside how they lie."""
+def run(
+    tapes: dict[Any, Tape], asked: Any, arrays: list[Any], out: Any, record: Callable[[Tape], None], stream: int | None = None
+) -> Any:
+    """What `record` computes of arrays, which it says by `tape.launch`; `asked` is all that it depends on beside how they lie.
+
+    `stream` is that on which the library of x works at present, if the caller knows: what a tape keeps was filled there.
+    """
     looks, pointers = zip(*map(device.look_of, (*arrays, out)), strict=True)
-    key = asked, looks, device.stream_number(arrays[0])  # what a tape keeps was filled on its stream
+    stream = device.stream_number(arrays[0]) if stream is None else stream
+    key = asked, looks, stream
     tape = tapes.get(key)
     if tape is None:
-        tape = Tape(arrays, out)
+        tape = Tape(arrays, out, stream)
         with device.on(tape.index):
             record(tape)
-        result = tape.views[tape.result].owner
+        result = tape.given(tape.result).owner
         if not tape.once:
             tape.clear()
             tapes[key] = tape
@@ -147,7 +160,8 @@ class Launch:
 
     def _prepare(self, index: int) -> None:
         """Compile, and lay out the parameters, each at 8 bytes of its own."""
-        words, first = [], {}
+        words: list[int] = []
+        first = {}
         for name, value in zip(self.told._fields, self.told, strict=True):
             first[name] = len(words)
             words += _words(value)
@@ -155,7 +169,7 @@ class Launch:
         begin = ctypes.addressof(self.words)
         self.parameters = (ctypes.c_void_p * len(words))(*range(begin, begin + 8 * len(words), 8))
         self.addresses = [(first[name] + ADDRESS, place, shift) for name, place, shift in self.moving]
-        self.handle = _handle(self.kernel, _type_of(self.told), index)
+        self.handle = entry(self.kernel, _type_of(self.told), index)
 
     def __call__(self, pointers: Sequence[int], stream: int) -> None:
         if device.SIMULATED:
@@ -166,9 +180,7 @@ class Launch:
             return
         for word, place, shift in self.addresses:
             self.words[word] = pointers[place] + shift
-        failed = device.driver().cuLaunchKernel(self.handle, *self.grid, self.threads, 1, 1, 0, stream, self.parameters, None)
-        if failed:
-            raise RuntimeError(f"the CUDA driver did not launch {self.kernel.py_func.__name__}: error {failed}")
+        device.check(device.driver().cuLaunchKernel(self.handle, *self.grid, self.threads, 1, 1, 0, stream, self.parameters, None))
 
 
 def _words(value: Any) -> list[int]:
@@ -194,9 +206,3 @@ def _type_of(value: Any) -> Any:
 
 def _number(name: str) -> Any:
     return getattr(types, name)
-
-
-@lru_cache(maxsize=4096)
-def _handle(kernel: Any, argument: Any, index: int) -> int:
-    """The driver's name of a kernel, compiled for one device. Numba documents no way to it."""
-    return int(kernel.compile((argument,))._codelibrary.get_cufunc().handle)

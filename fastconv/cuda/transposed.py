@@ -27,47 +27,6 @@ from fastconv.cuda.tiles import Tile
 
 
 @function
-def source(position, stride, size):
-    """Which input row lands on this position, -1 if none does."""
-    y = position // stride
-    return y if position >= 0 and y * stride == position and y < size else -1
-
-
-@lru_cache(maxsize=256)
-def direct_transposed(dtype: str, finish: Any) -> Any:
-    """One thread an output. Weights (channels, filters / groups, *kernel), as they come."""
-    zero = FLOATS[dtype](0)
-
-    @kernel()
-    def direct_transposed(job):
-        (taps_z, taps_a, taps_b), (stride_z, stride_i, stride_j) = job.kernel, job.stride
-        (before_z, before_i, before_j), (apart_z, apart_i, apart_j) = job.before, job.dilation
-        (depth, height, width), (step_z, step_i, step_j) = job.space, job.x_steps
-        step_e, step_a, step_b = job.weight_steps
-        for o in range(cuda.grid(1), outputs_of(job), cuda.gridsize(1)):
-            n, f, z, i, j = output_of(job, o)
-            image = job.x_first + n * job.x_image + f // job.filters * job.channels * job.x_channel
-            weights, total = weight_of(job, f), zero
-            for e in range(taps_z):
-                plane = source(z + before_z - e * apart_z, stride_z, depth)
-                for a in range(taps_a):
-                    y = source(i + before_i - a * apart_i, stride_i, height)
-                    for b in range(taps_b):
-                        u = source(j + before_j - b * apart_j, stride_j, width)
-                        if plane >= 0 and y >= 0 and u >= 0:
-                            x = image + plane * step_z + y * step_i + u * step_j
-                            w = weights + e * step_e + a * step_a + b * step_b
-                            for c in range(job.channels):
-                                total += job.x[x + c * job.x_channel] * job.weight[w + c * job.weight_channel]
-            store(job, finish, o, total)
-
-    return direct_transposed
-
-
-# Tiled: phases, each a convolution of stride 1 ---------------------------------------------------------------------------
-
-
-@function
 def line(first, kernel, stride, dilation, before, step):
     """The outputs first, first + stride, ... of one dimension as a convolution of stride 1: (taps, the last of them, before).
 
@@ -86,6 +45,46 @@ def line(first, kernel, stride, dilation, before, step):
     taps = quotient(kernel - a + (step - 1), step)
     last = i4(a + (taps - 1) * step)
     return taps, last, i4(-((first + before - last * dilation) // stride))
+
+
+@lru_cache(maxsize=256)
+def direct_transposed(dtype: str, finish: Any) -> Any:
+    """One thread an output, which looks only at taps that reach it. Weights (channels, filters / groups, *kernel), as they come."""
+    zero = FLOATS[dtype](0)
+
+    @kernel()
+    def direct_transposed(job):
+        (taps_z, taps_a, taps_b), (stride_z, stride_i, stride_j) = job.kernel, job.stride
+        (before_z, before_i, before_j), (apart_z, apart_i, apart_j) = job.before, job.dilation
+        (depth, height, width), (step_z, step_i, step_j) = job.space, job.x_steps
+        (each_z, each_i, each_j), (step_e, step_a, step_b) = job.phase_step, job.weight_steps
+        rows_z, rows_i, rows_j = apart_z * each_z // stride_z, apart_i * each_i // stride_i, apart_j * each_j // stride_j
+        for o in range(cuda.grid(1), outputs_of(job), cuda.gridsize(1)):
+            n, f, z, i, j = output_of(job, o)
+            lines_z, last_z, above_z = line(z % stride_z, taps_z, stride_z, apart_z, before_z, each_z)
+            lines_i, last_i, above_i = line(i % stride_i, taps_a, stride_i, apart_i, before_i, each_i)
+            lines_j, last_j, above_j = line(j % stride_j, taps_b, stride_j, apart_j, before_j, each_j)
+            first_z, first_i, first_j = z // stride_z - above_z, i // stride_i - above_i, j // stride_j - above_j
+            image = job.x_first + n * job.x_image + f // job.filters * job.channels * job.x_channel
+            weights, total = weight_of(job, f), zero
+            for e in range(lines_z):
+                plane = first_z + e * rows_z
+                for a in range(lines_i):
+                    y = first_i + a * rows_i
+                    for b in range(lines_j):
+                        u = first_j + b * rows_j
+                        if 0 <= plane and plane < depth and 0 <= y and y < height and 0 <= u and u < width:
+                            x = image + plane * step_z + y * step_i + u * step_j
+                            w = weights + (last_z - e * each_z) * step_e
+                            w += (last_i - a * each_i) * step_a + (last_j - b * each_j) * step_b
+                            for c in range(job.channels):
+                                total += job.x[x + c * job.x_channel] * job.weight[w + c * job.weight_channel]
+            store(job, finish, o, total)
+
+    return direct_transposed
+
+
+# Tiled: phases, each a convolution of stride 1 ---------------------------------------------------------------------------
 
 
 @function
