@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--kind", choices=KINDS, help="only layers of this kind")
     bench.add_argument("--chain", choices=CHAINS, action="append", default=[], help="time all convolutions of a network in order")
     bench.add_argument("--tune", action="store_true", help="time every algorithm of each layer; prints, and changes nothing")
+    bench.add_argument("--device", action="store_true", help="time the layers on a CUDA device, beside cuDNN")
     bench.add_argument("--article", action="store_true", help="how much of what separable blocks save becomes speed")
 
     compiling = commands.add_parser("compile", help="compile every kernel now, so that no first call has to wait")
@@ -77,6 +78,11 @@ def _bench(given: argparse.Namespace) -> None:
     if given.tune:
         found = bench.selected(given.layer, given.table, given.kind)
         bench.tune(found, threads=given.threads, seconds=bench.QUICK if given.quick else given.seconds)
+        return
+    if given.device:
+        from fastconv.bench.device import bench_device
+
+        bench_device([] if given.chain and not given.layer else bench.selected(given.layer, given.table, given.kind), given.chain)
         return
     if given.article:
         bench.article(threads=given.threads, seconds=bench.QUICK if given.quick else given.seconds, plot=given.plot)
@@ -119,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report(given.capability or CAPABILITIES, given.kernel, as_json=given.json, layers=given.layers)
         else:
             _bench(given)
-    except (ArithmeticError, ImportError, OSError, ValueError) as error:
+    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
         print(f"fastconv {given.command}: {error}", file=sys.stderr)
         return 1
     return 0

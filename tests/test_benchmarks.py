@@ -183,7 +183,7 @@ def test_a_step_of_training(small, monkeypatch):
 
 def test_what_a_process_pays_once(monkeypatch):
     asked = []
-    monkeypatch.setattr(start, "first_call", lambda name, cache=None: asked.append(cache) or float(len(asked)))
+    monkeypatch.setattr(start, "first_call", lambda name, cache=None, code=None: asked.append(cache) or float(len(asked)))
     benchmark = start.FirstCall()
     assert [benchmark.track_first_call("pw_14_512", kernels) for kernels in ("compiled", "read")] == [1.0, 3.0]
     assert asked[0] != asked[1] == asked[2]  # another folder each time; what is read was compiled into it just before

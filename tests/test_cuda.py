@@ -15,7 +15,7 @@ import pytest
 
 import fastconv as fc
 from fastconv import cuda
-from fastconv.cuda import transposed
+from fastconv.__main__ import main
 
 HERE = Path(__file__).parent
 
@@ -78,23 +78,6 @@ def test_every_module_imports_without_a_driver():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3, 4])
-@pytest.mark.parametrize("dilation", [1, 2, 3])
-@pytest.mark.parametrize("kernel", [1, 2, 5])
-def test_a_line_of_a_phase_is_the_transposed_convolution(kernel, dilation, stride):
-    """Of one dimension, written out: each output meets the very taps and rows that reach it, as a window's."""
-    line = getattr(transposed.line, "py_func", transposed.line)
-    [step] = transposed.steps_of((stride,), (dilation,))
-    [most] = transposed.most_taps((kernel,), (step,))
-    for before in (0, 2, 7):
-        for i in range(23):
-            taps, last, above = line(i % stride, kernel, stride, dilation, before, step)
-            met = [(last - t * step, i // stride + t * (dilation * step // stride) - above) for t in range(taps)]
-            reaching = [a for a in range(kernel) if (i + before - a * dilation) % stride == 0]
-            assert sorted(met) == [(a, (i + before - a * dilation) // stride) for a in reaching]
-            assert taps <= most
-
-
 # Benchmarks -----------------------------------------------------------------------------------------------------------
 
 
@@ -102,14 +85,25 @@ def test_a_line_of_a_phase_is_the_transposed_convolution(kernel, dilation, strid
 def test_benchmarks_say_that_they_are_not_available():
     script = """
 import benchmarks.cuda as twins
-for name in ("Standard", "Pointwise", "Depthwise", "Separable", "Atrous", "Transposed", "Gradients", "Training"):
-    twin = getattr(twins, name + "OnDevice")()
+for name in sorted(name for name in vars(twins) if "OnDevice" in name and name != "OnDevice"):
+    twin = getattr(twins, name)()
+    first = twin.params[0] if isinstance(twin.params[0], str) else twin.params[0][0]
     try:
-        twin.setup(twin.params[0])
+        twin.setup(*[first, "read"][: len(twin.param_names)])
     except NotImplementedError as error:
-        print(error)
+        print(name, error)
 """
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), cwd=HERE.parent, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == [f"not available: {cuda.why_not()}"] * 8
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    of_kinds = {"Standard", "Pointwise", "Depthwise", "Separable", "Atrous", "Transposed", "Gradients"}
+    others = {"Training", "Chains", "Calls", "FirstCall", "Memory"}
+    assert {name.partition("OnDevice")[0] for name in said} == of_kinds | others
+    assert {*said.values()} == {f"not available: {cuda.why_not()}"}
+
+
+@pytest.mark.skipif(cuda.is_available(), reason="there is a device")
+def test_bench_says_why_there_is_no_device(capsys):
+    assert main(["bench", "--device", "pw_14_512"]) == 1
+    assert capsys.readouterr().err == f"fastconv bench: arrays on a CUDA device cannot be computed here: {cuda.why_not()}\n"

@@ -18,7 +18,7 @@ from fastconv.cpu.winograd import error_bound
 
 pytestmark = pytest.mark.skipif(not cuda.is_available(), reason=f"no CUDA: {cuda.why_not()}")
 if cuda.is_available():
-    from fastconv.cuda import launch, table, winograd
+    from fastconv.cuda import launch, table, transposed, winograd
     from fastconv.cuda.device import cuda as device
     from fastconv.plan import choose
 
@@ -224,6 +224,23 @@ def test_transforms_are_those_of_the_scheme(dtype):
         for k, column in enumerate(np.array(matrix, float).T):
             unit = [number(k == m) for m in range(len(matrix[0]))]
             np.testing.assert_allclose(function(*unit), column, rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.skipif(not cuda.simulated(), reason="the function is compiled")
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 5])
+def test_a_line_of_a_phase_is_the_transposed_convolution(kernel, dilation, stride):
+    """Of one dimension, written out: each output meets the very taps and rows that reach it, as a window's."""
+    [step] = transposed.steps_of((stride,), (dilation,))
+    [most] = transposed.most_taps((kernel,), (step,))
+    for before in (0, 2, 7):
+        for i in range(23):
+            taps, last, above = transposed.line(i % stride, kernel, stride, dilation, before, step)
+            met = [(last - t * step, i // stride + t * (dilation * step // stride) - above) for t in range(taps)]
+            reaching = [a for a in range(kernel) if (i + before - a * dilation) % stride == 0]
+            assert sorted(met) == [(a, (i + before - a * dilation) // stride) for a in reaching]
+            assert taps <= most
 
 
 def test_training_steps_of_the_benchmarks():
