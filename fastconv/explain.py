@@ -97,7 +97,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class DeviceExplanation(Explanation):
-    """What would run on a CUDA device. Costs are estimates by the compiler's machine code: none was measured.
+    """What would run on a CUDA device. Costs are estimates by the compiler's machine code, not measurements.
 
     Attributes
     ----------

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fastconv.__main__ import CAPABILITIES, main
-from fastconv.cuda import atrous, pointwise, report, standard, transposed
+from fastconv.cuda import atrous, pointwise, report, standard
 
 
 def test_the_choices_of_the_command_are_those_that_exist():
@@ -46,9 +46,8 @@ def test_the_main_loop_is_the_innermost_one_with_the_most_multiply_adds():
 
 def test_kernels_by_another_name():
     """What the report does not list is what it lists."""
-    same = pointwise.tiled_pointwise, atrous.tiled_atrous, transposed.tiled_transposed
-    assert {*same} == {standard.tiled_standard} and {*report.SAME_CODE.values()} == {"tiled_standard"}
-    assert [*report.SAME_CODE] == ["tiled_pointwise", "tiled_atrous", "tiled_transposed"]
+    assert {pointwise.tiled_pointwise, atrous.tiled_atrous} == {standard.tiled_standard}
+    assert report.SAME_CODE == {"tiled_pointwise": "tiled_standard", "tiled_atrous": "tiled_standard"}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +73,61 @@ def test_no_kernel_spills(found):
 def test_four_of_five_instructions_are_multiply_adds(found, name):
     shares = [k["share"] for k in found["kernels"] if k["name"] == name and k["dtype"] == "float32"]
     assert shares and min(shares) >= 0.8
+
+
+# In processes of their own, as the report is: a kernel's parameters, and its name.
+PARAMETERS = """
+import re
+import numpy as np
+from fastconv.cuda import job, report, tape
+from fastconv.cuda.device import Memory
+
+KINDS = {"float32": "f32", "float64": "f64", "int32": "u32", "int64": "u64"}
+
+def kinds(value):
+    if isinstance(value, Memory):
+        return ["u64"] * tape.WORDS
+    return sum(map(kinds, value), []) if isinstance(value, tuple) else [KINDS[value.dtype.name]]
+
+for variant in report.variants(80):
+    if variant.name in ("direct_standard", "add_splits") or variant.name == "tiled_depthwise" and "7x7" in variant.tile:
+        wide = variant.name != "tiled_depthwise"
+        given = {name: Memory(4096, 5, np.dtype("int64" if name == "terms" else variant.dtype), None) for name in job.ARRAYS}
+        told = job.fill(given, getattr(np, variant.dtype), np.int64 if wide else np.int32)
+        assert tape._type_of(told) == variant.argument == report.job_type(variant.dtype, wide)
+        entry = re.search(r"[.]entry [^(]*[(]([^)]*)[)]", report.ptx_of(variant, 80))[1]
+        found = re.findall(r"[.]param +(?:[.]align +[0-9]+ +)?[.](?:ptr +)?([a-z][0-9]+)", entry.replace(".b", ".u"))
+        assert found == kinds(told) and len(tape._words(told)) == len(found), (variant, found, kinds(told))
+        print(variant.name)
+"""
+NAMES = """
+from fastconv.cuda import standard
+from fastconv.cuda.compiled import name_of
+from fastconv.cuda.indices import finisher
+from fastconv.cuda.tiles import Tile
+for bias in ("none", "channel"):
+    for tile in (Tile(64, 64, 8), Tile(64, 64, 16)):
+        print(name_of(standard.tiled_standard("float32", finisher(bias, False, "clip"), tile)))
+"""
+
+
+def printed(script):
+    variables = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_parameters_lie_as_the_compiler_expects_them():
+    """Each in the order, and of the type, that the kernel's own text says."""
+    if report.missing():
+        pytest.skip(report.missing())
+    assert {*printed(PARAMETERS)} == {"direct_standard", "add_splits", "tiled_depthwise"}
+
+
+def test_a_kernel_has_one_name_in_every_process():
+    once = printed(NAMES)
+    assert len({*once}) == 4 and once == printed(NAMES)
 
 
 def test_estimates_are_called_that(found):

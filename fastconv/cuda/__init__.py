@@ -5,8 +5,8 @@ the same library, on the same device; they work on that library's current stream
 on one device, and none is copied to or from the host; a layer that holds NumPy arrays puts them there once.
 
 What was run, and where: every kernel runs in the tests on Numba's simulator, against the reference, and is compiled for compute
-capability 8.0 and 9.0 by NVIDIA's own compiler, whose machine code `python -m fastconv cuda-report` counts. No kernel has run on
-a real GPU yet, and no time was ever measured on one.
+capability 8.0 and 9.0 by NVIDIA's own compiler, whose machine code `python -m fastconv cuda-report` counts. The same tests, and
+the benchmarks beside cuDNN, ran by hand on one H100, with arrays of all three libraries.
 
 >>> from fastconv import cuda
 >>> cuda.is_available() or cuda.why_not() != ""

@@ -377,6 +377,8 @@ def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
             kernel, multiplied, tile = SAME_CODE.get(implementation.name, implementation.name), problem, division.tile
             if kernel == "winograd_4x4":
                 kernel, multiplied = SAME_CODE["tiled_pointwise"], winograd_product(meant)
+            elif kernel == "tiled_parts":  # of which the second does nearly all
+                kernel, multiplied = SAME_CODE["tiled_pointwise"], problem.pointwise
             share = shares.get((kernel, problem.dtype, str(tile or ""), about.capability))
             if share is None:
                 continue
@@ -405,5 +407,5 @@ def report(capabilities: Sequence[int], names: Sequence[str], *, as_json: bool =
         console.line(f"{name}: the machine code of {same}")
     if guessed:
         rows = [[e.layer, e.kernel, e.product, f"{e.seconds * 1e6:.1f}", e.limit] for e in guessed]
-        console.table("ESTIMATES, never measured: the least time by data sheet and machine code",
+        console.table("ESTIMATES, not measurements: the least time by data sheet and machine code",
                       ["layer", "kernel", "device", "us", "limit"], rows)  # fmt: skip
