@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.plan import choose
-from fastconv.problem import DTYPES
+from fastconv.problem import DTYPES, SeparableProblem
 
 INSTALL = "python -m pip install 'fastconv[cuda-report]'"
 CAPABILITIES = (80, 90)
@@ -377,7 +377,7 @@ def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
             kernel, multiplied, tile = SAME_CODE.get(implementation.name, implementation.name), problem, division.tile
             if kernel == "winograd_4x4":
                 kernel, multiplied = SAME_CODE["tiled_pointwise"], winograd_product(meant)
-            elif kernel == "tiled_parts":  # of which the second does nearly all
+            elif isinstance(problem, SeparableProblem) and kernel == "tiled_parts":  # of which the second does nearly all
                 kernel, multiplied = SAME_CODE["tiled_pointwise"], problem.pointwise
             share = shares.get((kernel, problem.dtype, str(tile or ""), about.capability))
             if share is None:

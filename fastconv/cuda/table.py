@@ -1,8 +1,8 @@
 """The implementations of CUDA, and their tiles for each compute capability; of two that cost the same the first is taken.
 
-Costs are in cycles of the multiply-add units, and come from the machine code that `python -m fastconv cuda-report` shows. Beside the
-times of an H100 (docs/gpu.rst) they are right for large batches, and two to four times too small for one small image, of which
-a tile's first loads and last stores take most.
+Costs are in cycles of the multiply-add units, and come from the machine code that `python -m fastconv cuda-report` shows. Beside
+the times of an H100 (docs/gpu.rst) they are right for large batches, and two to four times too small for one small image, of
+which a tile's first loads and last stores take most.
 """
 
 from __future__ import annotations
