@@ -26,11 +26,9 @@ from fastconv.cuda import device
 from fastconv.cuda.compiled import entry
 from fastconv.cuda.device import Memory, View
 
-ADDRESS = 4  # which word of a row
-WORDS = 7
-
-
+WORDS, ADDRESS = 7, 4  # of a row, and which of them is its address
 MOST_TAPES = 512  # that are kept: callers may come with ever new shapes
+OVERLAPS = "out: shares memory with an input"
 
 
 class Tape:
@@ -140,9 +138,6 @@ def run(
     return out
 
 
-OVERLAPS = "out: shares memory with an input"
-
-
 class Launch:
     """A kernel with its parameters: called with the pointers of a call's arrays, it is launched on a stream."""
 
@@ -198,11 +193,7 @@ def _words(value: Any) -> list[int]:
 def _type_of(value: Any) -> Any:
     """Numba's type of a kernel's argument."""
     if isinstance(value, Memory):
-        return types.Array(_number(value.dtype.name), 1, "C")
+        return types.Array(getattr(types, value.dtype.name), 1, "C")
     if isinstance(value, tuple):
         return types.BaseTuple.from_types([_type_of(part) for part in value], type(value))
-    return _number("int64" if isinstance(value, int) else value.dtype.name)
-
-
-def _number(name: str) -> Any:
-    return getattr(types, name)
+    return types.int64 if isinstance(value, int) else getattr(types, value.dtype.name)
