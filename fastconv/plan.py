@@ -70,9 +70,9 @@ class Implementation:
         Of the problems that it computes.
     kernel : object
         The compiled function `kernel(item, seat, job)`.
-    pack : callable
+    pack : callable or None
         From a problem, a panel's number of filters, the weights by group (packing.py) and the biases to the arrays that the
-        kernel reads.
+        kernel reads; None if it reads the weights as they come.
     divide : callable
         From a problem and a number of threads to its `Division`.
     vectorised : str
@@ -97,7 +97,7 @@ class Implementation:
     algorithm: str
     kinds: tuple[str, ...]
     kernel: Any
-    pack: Callable[..., Any]
+    pack: Callable[..., Any] | None
     divide: Callable[[Any, int], Division]
     vectorised: str
     refuse: Callable[[Any], str | None]

@@ -300,6 +300,14 @@ def test_forward(error, words, call, arguments, keywords):
         assert copy is None or (argument == copy).all()
 
 
+@pytest.mark.parametrize("value", [1.0, True, np.float32(1), (1.0, 1), (True, 1)])
+def test_what_equals_a_remembered_stride_is_none(value):
+    for legal in (1, (1, 1), np.int64(1)):
+        fc.conv2d(x, w, stride=legal)
+    with pytest.raises(TypeError, match="stride: got"):
+        fc.conv2d(x, w, stride=value)
+
+
 @pytest.mark.parametrize(("error", "words", "call", "arguments", "keywords"), [*gradient_cases(), *thread_cases()])
 def test_gradients_and_threads(error, words, call, arguments, keywords):
     before = fc.get_num_threads(), fc.get_threading()

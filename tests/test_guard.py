@@ -118,7 +118,7 @@ def check_one_tiled(name, tile, line, flush):
     scratch = guarded(np.full(choice.division.scratch, np.nan, problem.dtype), flush, kept)
     out = guarded(np.full(choice.problem.out_shape, np.nan, problem.dtype), flush, kept)
     with patch.object(launch, "_scratch", lambda size: (scratch, scratch.ctypes.data)), fc.num_threads(1):
-        tiled.bound(choice, given, weights)(given["x"], given.get("residual"), out)
+        tiled.bound(choice, given, weights).compute(given["x"], given.get("residual"), out)
     tiled.agree(name, line, plain, out.reshape(problem.out_shape))
     assert all(room.intact() for room in kept), "wrote beside an array"
     for key, array in plain.items():

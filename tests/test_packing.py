@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from fastconv.cpu import machine, packing
+from fastconv.cpu import launch, machine, packing
+from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.plan import choose
+from fastconv.problem import Problem
 
 LANES = machine.lanes("float32")
 DTYPES = ["float32", "float64"]
@@ -121,11 +124,15 @@ def test_taps_first(kernel):
         assert packed[tap, f] == w[(f, 0, *np.unravel_index(tap, kernel))]
 
 
-def test_as_they_come():
-    w = numbers(6, 4, 3, 3).transpose(0, 1, 3, 2)
-    packed = packing.as_they_come(packing.by_group(w, 2))
-    assert aligned(packed)
-    assert (packed.reshape(w.shape) == w).all()
+@pytest.mark.parametrize("text", ["conv2d,n1c8i5f6k3g2", "transposed2d,n1c6i5f8k3s2g2"])
+def test_as_they_come(text):
+    problem = Problem.parse(text).directly()
+    w = np.swapaxes(numbers(*problem.weight_shape), 2, 3)
+    for weight, as_it_is in ((w, False), (packing.aligned_copy(w), True)):
+        ((packed, _),) = launch.pack(choose(problem, IMPLEMENTATIONS, 1), [weight], [None])
+        assert packed.flags.c_contiguous
+        assert (packed == w).all()
+        assert (packed is weight) == as_it_is
 
 
 VIEWS = {

@@ -70,7 +70,7 @@ def result(choice, given, out=None):
     """What the kernel computes, into memory full of NaN."""
     problem = choice.problem
     out = np.full(problem.out_shape, np.nan, problem.dtype) if out is None else out
-    bound(choice, given)(given["x"], given.get("residual"), out)
+    bound(choice, given).compute(given["x"], given.get("residual"), out)
     return out
 
 

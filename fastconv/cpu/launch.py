@@ -34,6 +34,17 @@ KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next cal
 
 def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Packed]:
     """The weights of a problem in the order in which one implementation reads them, each with its bias."""
+    if choice.implementation.pack is not None or choice.mirrored:
+        weights = _in_order(choice, weights, biases)
+    return list(map(_contiguous, weights, biases))
+
+
+def _contiguous(weight: Array, bias: Array | None) -> Packed:
+    return packing.contiguous(weight), None if bias is None else packing.contiguous(bias)
+
+
+def _in_order(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array]:
+    """By group, then as the implementation asks."""
     problem, implementation, division, mirrored = choice
     if isinstance(problem, SeparableProblem):
         by_group = [packing.by_group(weights[0], problem.depthwise.groups), packing.by_group(weights[1], 1)]
@@ -43,8 +54,8 @@ def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> li
         by_group = [packing.exchanged(weights[0], problem.groups)]
     else:
         by_group = [packing.by_group(weights[0], problem.groups)]
-    packed = implementation.pack(problem, division.unit, by_group, biases)
-    return [(w, b if b is None else packing.contiguous(b)) for w, b in zip(packed, biases, strict=True)]
+    pack = implementation.pack
+    return by_group if pack is None else pack(problem, division.unit, by_group, biases)
 
 
 class Ready(NamedTuple):
@@ -89,7 +100,7 @@ class Bound:
         }  # fmt: skip
         if division.tile is not None:
             values |= shared_code(problem, division, values)
-        self._words, self._items, self._weights = job.fill(values), division.items, list[Packed]()
+        self._items, self._weights = division.items, list[Packed]()
         self._places = BOTH_WEIGHTS if isinstance(problem, SeparableProblem) else WEIGHT
         tile = division.tile if division.multiply is None else division.outer
         kinds = job.arguments(problem.dtype, tile, self._implementation.scheme, division.window)
@@ -98,10 +109,10 @@ class Bound:
         self._scratch = _rounded(division.scratch) * x.itemsize
         self._alone = division.items < 2 or self._work < threads.WORTH_SHARING
         size = math.prod(first.weight_shape if first.operation == "weights" else problem.out_shape) * x.itemsize
-        self._frame = np.array([self._code, self._items, *_reach(image), size], np.int64)
-        self._told, self._task = _at(self._frame), _at(self._words)
-        self._run_alone = quick(run_alone, *[types.int64] * 7)
-        self._set_arrays, self._set_weights = (quick(function, *[types.int64] * 5) for function in (set_arrays, set_weights))
+        self._words = np.concatenate([job.fill(values), (self._code, self._items, *_reach(image), size)])
+        self._task = _at(self._words)
+        self._run_alone, self._set_arrays = quick(run_alone, *[types.int64] * 6), quick(set_arrays, *[types.int64] * 5)
+        self._set_weights = quick(set_weights, *[types.int64] * 5)
 
     def with_weights(self, weights: list[Packed]) -> Bound:
         """The same with weights and biases, from `pack`, for many calls."""
@@ -130,7 +141,7 @@ class Bound:
         """The same for images that the caller copies first, border and all, in C order."""
         return Bound(self._choice, packing.aligned_copy(x), self._has_residual).with_weights(self._weights)
 
-    def __call__(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Packed] = ()) -> bool:
+    def compute(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Packed] = ()) -> bool:
         """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone.
 
         False, with nothing done, if x and `out` may share memory: as far as their first and last bytes tell.
@@ -151,10 +162,10 @@ class Bound:
             weight, bias = id(weights[0][0]), 0 if weights[0][1] is None else id(weights[0][1])
         if self._alone:
             scratch = _scratch(self._scratch)[1] if self._scratch else 0
-            return self._run_alone(self._told, task, id(image), id(out), scratch, weight, bias)  # type: ignore[no-any-return]
+            return self._run_alone(task, id(image), id(out), scratch, weight, bias)  # type: ignore[no-any-return]
         seats = threads.seats()
         _held, scratch = _scratch(seats * self._scratch)
-        if not self._set_arrays(self._told, task, id(image), id(out), scratch):
+        if not self._set_arrays(task, task, id(image), id(out), scratch):
             return False
         threads.run(self._code, task, self._items, self._work, seats)
         return True
@@ -168,15 +179,15 @@ class Bound:
         return _readable(x, self._implementation, problem)
 
 
-# What compiled code is told of a call, beside the job: words at an address. Arrays come as the addresses of their objects, which is
-# 0.3 us faster than as arrays, and compiled once, not for each number of dimensions.
-CODE, ITEMS, FIRST, END, SIZE = (job.WORD_BYTES * place for place in range(5))
+# What compiled code is told of a call, behind the job's words. Arrays come as the addresses of their objects, which is 0.3 us
+# faster than as arrays, and compiled once, not for each number of dimensions.
+CODE, ITEMS, FIRST, END, SIZE = (job.WORD_BYTES * (job.WORDS + place) for place in range(5))
 
 
 @compiled
-def run_alone(told, task, x, out, scratch, weight, bias):
+def run_alone(told, x, out, scratch, weight, bias):
     """Run all items of a copy of a job in this thread; False, with nothing done, if x and `out` may share memory."""
-    own = job.own_copy(task)
+    own = job.own_copy(told)
     if weight:
         set_weights(own, WEIGHT[0][0], WEIGHT[0][1], weight, bias)
     if not set_arrays(told, own, x, out, scratch):
@@ -245,7 +256,7 @@ class BoundWeightGradient(Bound):
         bound._words = self._words.copy()
         bound._task = _at(bound._words)
         bound._words[GRAD] = packing.address_of(above)
-        bound(image, None, results)
+        bound.compute(image, None, results)
         if self.parts > 1:
             gradients.add_parts(_at(results), self.parts, out.size, out.itemsize, _at(out))
             packing.recycle(results)

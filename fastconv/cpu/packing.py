@@ -142,16 +142,6 @@ def mirrored(weight: Array, groups: int) -> Array:
 # For direct kernels ------------------------------------------------------------------------------------------------------
 
 
-def as_they_come(weight: Array) -> Array:
-    """[group][filter][channel][tap]: no change of order."""
-    return contiguous(weight)
-
-
-def as_they_come_transposed(weight: Array) -> Array:
-    """[group][channel][filter][tap]: no change of order for a transposed convolution."""
-    return contiguous(weight.swapaxes(1, 2))
-
-
 def filters_last(weight: Array) -> Array:
     """[group][tap][channel][filter]."""
     groups, filters, channels, *kernel = weight.shape

@@ -215,7 +215,7 @@ def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
         elif not last and divisions.slides(first) is None:
             inner = packing.row_panels(weights[0], biases[0], 1)
         else:
-            inner = (packing.taps_first if last else packing.as_they_come)(weights[0])
+            inner = (packing.taps_first if last else packing.contiguous)(weights[0])
         alone = weights[1].reshape(*weights[1].shape[:3], 1)
         return [inner, *outer(problem, unit, [alone], biases[1:])]
 
@@ -244,9 +244,9 @@ def _one_by_one(problem: Problem, unit: int, weights: list[Any], biases: list[An
 
 
 def _direct(kind: str, data_format: str, kernel: Any, divide: Callable[[Any, int], Any], *orders: Any) -> Implementation:
-    """A last resort, and what `algorithm="direct"` takes."""
+    """A last resort, and what `algorithm="direct"` takes; without orders it reads weights as they come."""
     name, vectorised = (f"direct_{kind}", COLUMNS) if data_format == FIRST else (f"direct_{kind}_last", FILTERS)
-    pack, refuse = _in_order(*orders), _unless(data_format)
+    pack, refuse = _in_order(*orders) if orders else None, _unless(data_format)
     return Implementation(name, "direct", (kind,), kernel, pack, divide, vectorised, refuse, cycles=lambda problem: math.inf)
 
 
@@ -321,15 +321,15 @@ IMPLEMENTATIONS = (
         separable.tiled_separable_last, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(LAST),
         ("channels",), _as_called,
     ),
-    _direct("pointwise", FIRST, pointwise.direct_pointwise, divisions.by_filter, packing.as_they_come),
+    _direct("pointwise", FIRST, pointwise.direct_pointwise, divisions.by_filter),
     _direct("pointwise", LAST, pointwise.direct_pointwise_last, divisions.by_image, packing.filters_last),
-    _direct("depthwise", FIRST, depthwise.direct_depthwise, divisions.by_filter, packing.as_they_come),
+    _direct("depthwise", FIRST, depthwise.direct_depthwise, divisions.by_filter),
     _direct("depthwise", LAST, depthwise.direct_depthwise_last, divisions.by_image, packing.taps_first),
-    _direct("separable", FIRST, separable.direct_separable, divisions.by_scratch, packing.as_they_come, packing.as_they_come),
+    _direct("separable", FIRST, separable.direct_separable, divisions.by_scratch),
     _direct("separable", LAST, separable.direct_separable_last, divisions.by_row, packing.taps_first, packing.filters_last),
-    _direct("atrous", FIRST, atrous.direct_atrous, divisions.by_filter, packing.as_they_come),
+    _direct("atrous", FIRST, atrous.direct_atrous, divisions.by_filter),
     _direct("atrous", LAST, atrous.direct_atrous_last, divisions.by_group, packing.filters_last),
-    _direct("standard", FIRST, standard.direct_standard, divisions.by_filter, packing.as_they_come),
+    _direct("standard", FIRST, standard.direct_standard, divisions.by_filter),
     _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
     Implementation(
         "tiled_transposed_pixels", "tiled", ("transposed",),
@@ -351,25 +351,25 @@ IMPLEMENTATIONS = (
         transposed.tiled_transposed, _in_lanes, divisions.transposed, FILTERS, _never, SHEETS,
         tiles.phases_in_lanes, cycles=divisions.transposed_cycles, packing=divisions.panels_packing,
     ),
-    _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter, packing.as_they_come_transposed),
+    _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.filters_last),
     Implementation(
         "tiled_depthwise_weight_gradient", "tiled", ("weights",),
-        gradients.tiled_depthwise_weight_gradient, _in_order(), divisions.window_sums, "columns of the gradient",
+        gradients.tiled_depthwise_weight_gradient, None, divisions.window_sums, "columns of the gradient",
         _windows_gathered(FIRST), ("columns",), divisions.tiles_of_windows,
     ),
     Implementation(
         "tiled_depthwise_weight_gradient_last", "tiled", ("weights",),
-        gradients.tiled_depthwise_weight_gradient_last, _in_order(), divisions.window_sums_last, "channels",
+        gradients.tiled_depthwise_weight_gradient_last, None, divisions.window_sums_last, "channels",
         _windows_gathered(LAST), ("channels",), divisions.tiles_of_windows_last,
     ),
     Implementation(
         "tiled_weight_gradient", "tiled", ("weights",),
-        gradients.tiled_weight_gradient, _in_order(), divisions.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,
+        gradients.tiled_weight_gradient, None, divisions.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,
     ),
     Implementation(
         "direct_weight_gradient", "direct", ("weights",),
-        gradients.direct_weight_gradient, _in_order(), divisions.by_weight, "columns of the gradient", _never,
+        gradients.direct_weight_gradient, None, divisions.by_weight, "columns of the gradient", _never,
         cycles=lambda problem: math.inf,
     ),
 )  # fmt: skip

@@ -256,7 +256,7 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
 
         refuse = _reachable if kind == "separable" else _never
         name = "direct_weight_gradient" if kind == "weights" else f"direct_{kind}"
-        return Implementation(name, "direct", (kind,), run, _unpacked, divide, "outputs", refuse, cycles=cycles)
+        return Implementation(name, "direct", (kind,), run, None, divide, "outputs", refuse, cycles=cycles)
 
     def tiled(kind: str, run: Any, refuse: Callable[[Any], str | None] = _dense) -> Implementation:
         def divide(problem: Any, multiprocessors: int) -> Division:
@@ -271,7 +271,7 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
             return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
 
         name = "tiled_weight_gradient" if kind == "weights" else f"tiled_{kind}"
-        return Implementation(name, "tiled", (kind,), run, _unpacked, divide, "pixels and filters", refuse, cycles=cycles)
+        return Implementation(name, "tiled", (kind,), run, None, divide, "pixels and filters", refuse, cycles=cycles)
 
     def divide_planes(problem: Any, multiprocessors: int) -> Division:
         tile = patch(problem)
@@ -308,12 +308,12 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
 
     return (
         Implementation(
-            "winograd_4x4", "winograd", ("standard",), launch.by_window, _unpacked, divide_windows, "tiles", _windows_suit,
+            "winograd_4x4", "winograd", ("standard",), launch.by_window, None, divide_windows, "tiles", _windows_suit,
             cycles=window_cycles, error=lambda problem: error_bound(F4, problem.channels, problem.dtype),
         ),
         tiled("pointwise", launch.by_tile(pointwise.tiled_pointwise)),
         Implementation(
-            "tiled_depthwise", "tiled", ("depthwise",), launch.by_patch(depthwise.tiled_depthwise), _unpacked, divide_planes,
+            "tiled_depthwise", "tiled", ("depthwise",), launch.by_patch(depthwise.tiled_depthwise), None, divide_planes,
             "columns", _window,
         ),
         Implementation(
@@ -325,7 +325,7 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
         tiled("standard", launch.by_tile(standard.tiled_standard)),
         tiled("transposed", launch.by_phase(transposed.tiled_transposed)),
         Implementation(
-            "tiled_depthwise_weight_gradient", "tiled", ("weights",), launch.by_plane, _unpacked, divide_gradient, "columns",
+            "tiled_depthwise_weight_gradient", "tiled", ("weights",), launch.by_plane, None, divide_gradient, "columns",
             _window,
         ),
         tiled("weights", launch.by_term),
@@ -337,7 +337,3 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
         direct("transposed", launch.by_output(transposed.direct_transposed)),
         direct("weights", launch.by_weight),
     )  # fmt: skip
-
-
-def _unpacked(*_: Any) -> None:
-    """Launchers pack, where they must."""
