@@ -211,6 +211,23 @@ class Problem:
         )
         return replace(self, operation="conv", pads=pads, output_padding=())
 
+    def in_blocks(self) -> Problem:
+        """The convolution whose pixels are the blocks of stride x stride pixels of a transposed one without dilation.
+
+        The phases within a block are filters of their own, of as many taps as reach an output: cpu/blocks.py.
+        """
+        kernel = tuple(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
+        blocks = [-(-(n + before % s) // s) for n, s, (before, _) in zip(self.out_space, self.stride, self.pads, strict=True)]
+        befores = [k - 1 - before // s for k, s, (before, _) in zip(kernel, self.stride, self.pads, strict=True)]
+        pads = tuple(
+            (before, count - 1 + k - size - before)
+            for before, count, k, size in zip(befores, blocks, kernel, self.space, strict=True)
+        )
+        ones, filters = (1,) * self.dimensions, self.filters * math.prod(self.stride)
+        return replace(
+            self, operation="conv", filters=filters, kernel=kernel, stride=ones, pads=pads, dilation=ones, output_padding=()
+        )
+
     def geometry(self, space: Sequence[int]) -> dict[str, Any]:
         """What kernels of all targets are told, in three dimensions; `space` is the image's, a drawn-in border included."""
         drawn_in = self.padding_mode != "zeros"

@@ -33,6 +33,7 @@ PICKS = {
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
     "tiled_transposed": ("transposed_tile", ((6, 2), (2, 1))),
+    "tiled_transposed_blocks": ("blocks_tile", ((6, 2),)),
 }
 BY_LINES_OF_LANES = tuple(winograd.SCHEMES)
 
@@ -135,6 +136,8 @@ def problems(name, tile, count, seed=0):
         traits |= {"window": windows, "dimensions": (2,), "h": heights, "d": ("1", "1", "1x2", "1x3"), "c": (1, 2, 3, 5)}
     if operation == "transposed":
         traits |= {"s": ("2", "1x2", "2x1", "3", "2x3", "4"), "o": ("", "o1", "o1x0", "o2x1"), "w": widths[:6], "h": (1, 2, 5)}
+    if name == "tiled_transposed_blocks":
+        traits |= {"s": ("2", "3x8", "5", "2x17"), "c": (1, 2, 17), "f": (1, 3, 5), "d": ("1",), "dimensions": (1, 2, 2)}
     if name in BY_LINES_OF_LANES:
         taps, stride = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride
         traits |= {"k": (f"{taps}", f"2x{taps}x{taps}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
@@ -173,9 +176,11 @@ def _fits(name, tile, line):
     kinds = ("standard", "atrous") if name.startswith("winograd_columns") else BY_NAME[name].kinds  # columns may be dilated
     if problem.kind not in kinds or BY_NAME[name].refuse(problem):
         return False
+    if name == "tiled_transposed_blocks":
+        problem = problem.in_blocks()
     width = problem.out_space[-1] // (problem.stride[-1] if name == "tiled_transposed" else 1)
     least = {"tiled_pointwise_pixels": tile.width} | dict.fromkeys(
-        ("tiled_standard", "tiled_pointwise", "tiled_transposed"), tile.short.rows
+        ("tiled_standard", "tiled_pointwise", "tiled_transposed", "tiled_transposed_blocks"), tile.short.rows
     )
     return width >= least.get(name, 1)
 

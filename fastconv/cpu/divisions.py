@@ -237,11 +237,11 @@ def _chunks(panels: int, items: int, threads: int) -> int:
     return min(panels, _ceil(threads if items <= threads else 2 * threads, items)) if threads > 1 else 1
 
 
-def filters_in_lanes(problem: Problem, threads: int) -> Division:
+def filters_in_lanes(problem: Problem, threads: int, tile: TileShape | None = None) -> Division:
     """For tiled_standard: the tile whose strips and panels waste least, bands whose sheets fit a seat's scratch."""
     lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
     rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
-    tile = lanes_tile(problem)
+    tile = tile or lanes_tile(problem)
     run = max(1, RUN // out_width)
     sums = (run * out_width + max(lanes, tile.rows)) * tile.width
     pieces = strips.cut(problem, tile)
@@ -307,6 +307,25 @@ def transposed(problem: Problem, threads: int) -> Division:
     }  # fmt: skip
     scratch = sums_at + sums
     return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
+
+
+def transposed_blocks(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_blocks: as the ordinary layer that it is, and where its sums belong."""
+    conv, last = problem.in_blocks(), problem.data_format == "channels_last"
+    division = filters_in_lanes(conv, threads, blocks_tile(conv))
+    (_, stride, across), (_, height, width) = three(problem.stride), three(problem.out_space)
+    _, crop_i, crop_j = three([before % s for (before, _), s in zip(problem.pads, problem.stride, strict=True)], 0)
+    side_by_side, filters = (problem.filters, 1) if last else (1, problem.filters // problem.groups)
+    fields = dict(division.fields) | conv.geometry(conv.space) | {
+        "spread": (1, stride, across * side_by_side), "crop": (0, crop_i, crop_j * side_by_side),
+        "result": (filters, height, width * side_by_side),
+    }  # fmt: skip
+    return replace(division, fields=fields)
+
+
+def blocks_tile(conv: Problem) -> TileShape:
+    """The tile whose strips of blocks, and panels, waste least."""
+    return min(tiles.blocks_in_lanes(conv.dtype), key=lambda tile: (_updates(conv, tile), tile.rows))
 
 
 def transposed_pixels(problem: Problem, threads: int) -> Division:
@@ -717,18 +736,23 @@ def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShap
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
 
 COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
+SHUFFLE = 13.0  # to move a vector, or a part of one, to where no other one lies near
 
 
 def lanes_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     """Of filters in lanes; taps that a whole strip misses are left out. Here and below with the best tile if none is given."""
     tile = tile or lanes_tile(problem)
-    filters = problem.filters // problem.groups
-    images, panels = problem.batch * problem.groups, _ceil(filters, tile.width)
-    depth = problem.channels // problem.groups * math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
     put = COPY if problem.data_format == "channels_last" else TURN
-    sums = panels * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
+    panels = _ceil(problem.filters // problem.groups, tile.width)
+    return _updates(problem, tile) + panels * _rows(problem) * _ceil(problem.out_space[-1], tile.lanes) * tile.width * put
+
+
+def _updates(problem: Problem, tile: TileShape) -> float:
+    """Of filters in lanes, without what it takes to put their sums."""
+    panels = _ceil(problem.filters // problem.groups, tile.width)
+    depth = problem.channels // problem.groups * math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
     update = strips.work(problem, tile) * (tile.lanes / machine.lanes(problem.dtype))
-    return images * panels * depth * update * _from_afar(problem) + sums
+    return problem.batch * problem.groups * panels * depth * update * _from_afar(problem)
 
 
 def _from_afar(problem: Problem) -> float:
@@ -773,6 +797,18 @@ def transposed_cycles(problem: Problem) -> float:
     put = COPY if problem.data_format == "channels_last" else TURN
     a_row = problem.channels // problem.groups * updates + _ceil(width, tile.lanes) * tile.width * put
     return problem.batch * problem.groups * math.prod(outer) * _ceil(filters, tile.width) * a_row
+
+
+def blocks_cycles(problem: Problem) -> float:
+    """Of tiled_transposed_blocks: the products, and each segment moved, a vector at a time."""
+    conv, numbers = problem.in_blocks(), math.prod(problem.out_shape)
+    segment = problem.stride[-1] * (problem.filters if problem.data_format == "channels_last" else 1)
+    return _updates(conv, blocks_tile(conv)) + SHUFFLE * numbers * _ceil(segment, machine.lanes(problem.dtype)) / segment
+
+
+def blocks_packing(problem: Problem) -> float:
+    """Of weights that are put in the order of blocks first."""
+    return panels_packing(problem.in_blocks()) * 2
 
 
 def _rows(problem: Problem) -> int:

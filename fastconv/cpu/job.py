@@ -79,6 +79,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "crop": (3, "three"),
     "hop": (3, "three"),  # from a tap to the next one that reaches the same output, and how far back that one's source lies
     "back": (3, "three"),
+    "result": (3, "three"),  # of blocks.py: filters of a group, rows of the result and numbers of a row
     "run": (1, "integer"),  # rows of the result that are put together
     "strips": (1, "integer"),  # of a row, four numbers each in the table from `strips_at` on: see strips.py
     "strips_at": (1, "integer"),

@@ -162,6 +162,26 @@ def lane_panels(weight: Array, bias: Array | None, width: int) -> Array:
     return panels(pack_numbers, weight, bias, width, math.prod(weight.shape[2:]), order=BLOCK)
 
 
+def block_panels(weight: Array, bias: Array | None, width: int, strides: tuple[int, ...], last: bool) -> Array:
+    """As lane_panels, of the filters of `Problem.in_blocks`: phases of a filter; where channels come `last`, filters of a phase.
+
+    Tap a of phase p is tap p + a * stride of the weight; taps run backwards: a convolution looks ahead, a transposed one back.
+    """
+    groups, filters, channels, *kernel = weight.shape
+    taps = [-(-k // s) for k, s in zip(kernel, strides, strict=True)]
+    whole = [t * s for t, s in zip(taps, strides, strict=True)]
+    padded = np.zeros((groups, filters, channels, *whole), weight.dtype.newbyteorder("="))
+    padded[:, :, :, *map(slice, kernel)] = weight
+    apart = padded.reshape(groups, filters, channels, *(n for pair in zip(taps, strides, strict=True) for n in pair))
+    of_taps, of_phases = range(3, apart.ndim, 2), range(4, apart.ndim, 2)
+    order = (*of_phases, 1) if last else (1, *of_phases)
+    backwards = np.flip(apart, tuple(of_taps)).transpose(0, *order, 2, *of_taps)
+    phases = math.prod(strides)
+    if bias is not None and bias.ndim == 1:
+        bias = np.tile(bias, phases) if last else np.repeat(bias, phases)
+    return lane_panels(backwards.reshape(groups, phases * filters, channels, *taps), bias, width)
+
+
 def row_panels(weight: Array, bias: Array | None, rows: int) -> Array:
     """[group][panel][bias, then channel, tap][filter]: filters in rows."""
     if rows > 1:

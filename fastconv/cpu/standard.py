@@ -114,6 +114,20 @@ def sum_strip(tile, window, panel, job, planes, lines, columns, j, out):
 
 
 @inlined
+def sum_rows(tile, job, window, panel, planes, begin, rows, sums):
+    """sums[row][pixel][filter] of rows from `begin` on, for a panel of filters; `window` is where the first one sees the sheets."""
+    for i in range(begin, begin + rows):
+        lines = inside(i * job.stride[1] - job.before[1], job.dilation[1], job.kernel[1], job.space[1])
+        for k in range(job.strips_at, job.strips_at + 4 * job.strips, 4):
+            j, columns = job.table[k], (job.table[k + 2], job.table[k + 3])
+            if job.table[k + 1]:
+                sum_strip(tile, window, panel, job, planes, lines, columns, j, sums)
+            else:
+                sum_strip(job.short, window, panel, job, planes, lines, columns, j, sums)
+        window, sums = window + job.pitch, sums + job.out_space[2] * tile.width
+
+
+@inlined
 def add_channels(acc, x, sheet, w, width, count, but_first, but_last):
     """A rank-1 update for each of so many channels."""
     if but_first:
@@ -138,28 +152,20 @@ def add_channels(acc, x, sheet, w, width, count, but_first, but_last):
 def tiled_standard(item, seat, job):
     """One band of rows of one plane, one chunk of a group's filters, in lanes. Weights from packing.lane_panels."""
     tile, channels = job.tile, job.channels
-    (depth, height, _), (out_depth, out_height, out_width) = job.space, job.out_space
+    out_depth, out_height, out_width = job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks
     plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
     g, n, line = image % job.groups, image // job.groups, band * job.band
     sheets = job.scratch + seat * job.scratch_size
     sums = sheets + job.sums_at
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
-    planes = inside(plane * job.stride[0] - job.before[0], job.dilation[0], job.kernel[0], depth)
+    planes = inside(plane * job.stride[0] - job.before[0], job.dilation[0], job.kernel[0], job.space[0])
     end = min(line + job.band, out_height)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
         for begin in range(line, end, job.run):
             rows = min(job.run, end - begin)
-            for i in range(begin, begin + rows):
-                lines = inside(i * job.stride[1] - job.before[1], job.dilation[1], job.kernel[1], height)
-                window, row = sheets + (i - line) * job.pitch, sums + (i - begin) * out_width * tile.width
-                for k in range(job.strips_at, job.strips_at + 4 * job.strips, 4):
-                    j, columns = job.table[k], (job.table[k + 2], job.table[k + 3])
-                    if job.table[k + 1]:
-                        sum_strip(tile, window, panel, job, planes, lines, columns, j, row)
-                    else:
-                        sum_strip(job.short, window, panel, job, planes, lines, columns, j, row)
+            sum_rows(tile, job, sheets + (begin - line) * job.pitch, panel, planes, begin, rows, sums)
             put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastconv.cpu import (
     atrous,
+    blocks,
     columns,
     depthwise,
     divisions,
@@ -230,6 +231,21 @@ def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) 
     return [packing.row_panels(weights[0], biases[0], unit)]
 
 
+def _blocks_suit(problem: Problem) -> str | None:
+    if problem.dimensions == 3 or any(d != 1 for d in problem.dilation):
+        return "computes planes and signals without dilation"
+    if problem.data_format == LAST and problem.groups > 1:
+        return f"puts all filters of a pixel together, here are {problem.groups} groups"
+    least = min(tile.short.rows for tile in tiles.blocks_in_lanes(problem.dtype))
+    if problem.in_blocks().out_space[-1] < least:
+        return f"sums {least} blocks of {problem.stride[-1]} columns at once, the result has {problem.out_space[-1]} columns"
+    return None
+
+
+def _in_blocks(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.block_panels(weights[0], biases[0], unit, problem.stride, problem.data_format == LAST)]
+
+
 def _in_spreads(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.spread_panels(weights[0], biases[0], unit)]
 
@@ -345,6 +361,11 @@ IMPLEMENTATIONS = (
         "tiled_depthwise_transposed_last", "tiled", ("transposed",),
         transposed.tiled_depthwise_transposed_last, _in_channel_lanes, divisions.depthwise_transposed_last,
         "channels", _channels_spread, ("channels",), tiles.one_vector,
+    ),
+    Implementation(
+        "tiled_transposed_blocks", "tiled", ("transposed",),
+        blocks.tiled_transposed_blocks, _in_blocks, divisions.transposed_blocks, "pixels of a block", _blocks_suit, SHEETS,
+        tiles.blocks_in_lanes, cycles=divisions.blocks_cycles, packing=divisions.blocks_packing,
     ),
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),

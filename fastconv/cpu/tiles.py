@@ -76,6 +76,14 @@ def phases_in_lanes(dtype: str) -> list[TileShape]:
     return [tile for tile in filters_in_lanes(dtype) if tile.vectors <= 2 and tile.rows not in BETWEEN]
 
 
+BLOCKS = (14, 6)  # rows of the tiles for blocks: rows of a picture's blocks are cut well enough of few sizes
+
+
+def blocks_in_lanes(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_transposed_blocks."""
+    return [tile for tile in filters_in_lanes(dtype) if tile.vectors == 2 and tile.rows in BLOCKS]
+
+
 def winograd_products(dtype: str) -> list[TileShape]:
     """Every tile of Winograd's products, with a step of a block of channels."""
     table, lanes = WINOGRAD_PRODUCTS[machine.registers()], machine.lanes(dtype)

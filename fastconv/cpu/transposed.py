@@ -23,6 +23,8 @@ phases interleave by themselves:
         strip of its pixels     a register row each, `stride` apart
           block of channels, taps of the phase, channels     a rank-1 update each
 
+Of large strides, phases have few taps and few columns, and an image is computed in blocks: blocks.py.
+
 `tiled_transposed_pixels`, for few filters and depthwise layers, whose columns are two apart, has pixels in lanes (windows.py):
 
     panel of filters, column of vectors     edges are made once

@@ -1,0 +1,76 @@
+"""Transposed convolution of large strides by blocks: each stride x stride block of the result is a pixel with many filters.
+
+    out[n, f, i*stride + p - crop, j*stride + q - crop]
+        = finish(bias + sum over c, a, b of weight[c, f, p + a*stride, q + b*stride] * x[n, c, i - a, j - b])
+
+The phases p, q of a block see the same pixels of the image, only with other weights: they are filters of an ordinary convolution
+of ceil(kernel / stride) taps, `Problem.in_blocks`. Where tiled_transposed sums each phase apart, over a few channels and taps at a
+time, here is one product with stride * stride times as many filters, whose results are shuffled into place when they are put
+(Shi et al. 2016). `tiled_transposed_blocks`, with the filters and the phases in lanes:
+
+    panel of filters and phases     its packed weights stay in L1
+      row of blocks, strip of them    a register row each: standard.py
+      line of the panel               a filter's phases q for one p: `segment` neighbouring numbers of a row of the result
+        block                           moved from the sums in L1, as a part of a vector
+
+Where channels come last, a segment holds all filters of its phases q, which are neighbours there as well.
+"""
+
+from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.standard import sum_rows
+
+
+@compiled
+def tiled_transposed_blocks(item, seat, job):
+    """One band of rows of blocks of one image, one chunk of a group's filters and phases. Weights from packing.block_panels."""
+    tile, channels = job.tile, job.channels
+    band, chunk, image = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    g, n, line = image % job.groups, image // job.groups, band * job.band
+    sheets = job.scratch + seat * job.scratch_size
+    sums, end = sheets + job.sums_at, min(line + job.band, job.out_space[1])
+    job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), 0, line)
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
+        panel = job.weight + (g * job.panels + f // tile.width) * job.panel
+        for begin in range(line, end, job.run):
+            rows = min(job.run, end - begin)
+            sum_rows(tile, job, sheets + (begin - line) * job.pitch, panel, (0, 1), begin, rows, sums)
+            put_lines(tile, job, sums, n, g, f, begin, rows)
+
+
+@inlined
+def put_lines(tile, job, sums, n, g, f, begin, rows):
+    """Shuffle sums[block][filter and phase] of a panel that begins with f, and of so many rows of blocks, into the result."""
+    (filters, height, width), (_, stride, segment), crop, columns = job.result, job.spread, job.crop[1], job.out_space[2]
+    image, first, end = n * job.groups * filters * height * width, f, min(f + tile.width, job.filters)
+    while first < end:
+        line, q = first // segment, first % segment
+        count = min(segment - q, end - first)
+        for i in range(rows):
+            row = (begin + i) * stride + line % stride - crop
+            if 0 <= row < height:
+                place = ((g * filters + line // stride) * height + row) * width
+                put_line(tile, job, sums + (i * columns * tile.width + first - f), image, place, q, count)
+        first += count
+
+
+@inlined
+def put_line(tile, job, sums, image, place, q, count):
+    """Of one row of the result, which begins at `place`, `count` numbers of each segment from the q-th on.
+
+    Whole segments are stored as whole vectors, of which the next one overwrites what is too much: masks take thrice as long.
+    """
+    width, segment, row = job.result[2], job.spread[2], job.out + (image + place)
+    room = (count + tile.lanes - 1) // tile.lanes * tile.lanes if count == segment else width + 1
+    for j in range(job.out_space[2]):
+        at, here = j * segment + q - job.crop[2], sums + j * tile.width
+        if 0 <= at and at + room <= width:
+            for k in range(0, count, tile.lanes):
+                tile.load(here + k).store(row + (at + k))
+            continue
+        begin, end = max(0, -at), min(count, width - at)
+        for k in range(begin, end, tile.lanes):
+            tile.load(here + k).store(row + (at + k), end - k)
+        if job.late and count < segment and begin < end:
+            job.finish_row(row + (at + begin), end - begin, image, place + at + begin)
+    if job.late and count == segment:
+        job.finish_row(row, width, image, place)
