@@ -1,11 +1,12 @@
 """The tiled kernels of standard, grouped and atrous layers, picked by name, with tiles of their own: exact on whole numbers."""
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import tiled
-from cases import arrays, parse, same_bits
+from cases import arrays, call, parse, same_bits
 
 import fastconv as fc
 from fastconv.cpu import divisions
@@ -112,3 +113,17 @@ def test_what_lies_between_is_not_read(name):
     x = np.where(seen, np.float32(2), np.float32(np.nan)) * np.ones((1, 3, 1, 1), np.float32)
     given = {"x": x, "weight": np.ones(problem.weight_shape, np.float32)}
     assert (tiled.result(tiled.chosen(name, problem, tile), given) == 12).all()
+
+
+@pytest.mark.parametrize("ending", ["bias,relu", "pixelbias,residual", "float64"])
+def test_groups_that_share_cache_lines_are_computed_together(ending):
+    problem, bits = parse(f"conv2d,n2c32i9x17f32k3p1g8,{ending},channels_last"), set()
+    tile = replace(tiled.tile_of("tiled_standard", problem.dtype, 2, 1), lanes=4)
+    given = arrays(problem, np.random.default_rng(0))
+    for threads in (1, 4):
+        choice = tiled.chosen("tiled_standard", problem, tile, threads)
+        assert choice.division.fields["beside"] == 3
+        got = tiled.result(choice, given)
+        same_bits(got, call(fc.reference, problem, given))
+        bits.add(got.tobytes())
+    assert len(bits) == 1

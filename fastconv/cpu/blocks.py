@@ -33,7 +33,7 @@ def tiled_transposed_blocks(item, seat, job):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
         for begin in range(line, end, job.run):
             rows = min(job.run, end - begin)
-            sum_rows(tile, job, sheets + (begin - line) * job.pitch, panel, (0, 1), begin, rows, sums)
+            sum_rows(tile, job, sheets + (begin - line) * job.pitch, panel, (0, 1), begin, rows, sums, tile.width)
             put_lines(tile, job, sums, n, g, f, begin, rows)
 
 

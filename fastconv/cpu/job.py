@@ -41,6 +41,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "out": (1, "pointer"),
     "scratch": (1, "pointer"),  # scratch_size numbers for each seat
     "scratch_size": (1, "integer"),
+    "beside": (1, "integer"),  # groups of tiled_standard that an item computes beside its first one
     "batch": (1, "integer"),
     "groups": (1, "integer"),
     "channels": (1, "integer"),  # of one group

@@ -85,8 +85,8 @@ def taps(problem: Problem) -> int:
 
 @compiled
 def fill_sheets(job, sheets, image, plane, line):
-    """Copy what the rows from `line` on, in one plane of the result, see of a group's channels; `image` points to them."""
-    square, channels, sheet = job.square, job.channels, job.sheet
+    """Copy what the rows from `line` on, in one plane of the result, see of an item's channels; `image` points to them."""
+    square, channels, sheet = job.square, channels_of(job), job.sheet
     (depth, height, _), (stride_z, stride_i, _), step = job.space, job.stride, job.x_steps
     taps_z, phases_i, phases_j = job.phases
     taps = job.kernel[0] * job.kernel[1] * job.kernel[2]
@@ -116,6 +116,12 @@ def fill_sheets(job, sheets, image, plane, line):
 
 
 @inlined
+def channels_of(job):
+    """Of an item: of one group, or of those beside it too."""
+    return job.channels * (1 + job.beside)
+
+
+@inlined
 def clear_row(square, out, channels, sheet, pitch):
     """out[c][0:pitch] = 0 for all channels."""
     zero = square.splat(0)
@@ -132,7 +138,7 @@ def copy_row(square, x, job, first, out):
     are innermost, so that a mask is made once for all of them: made for each vector, it took 20 cycles, a quarter of a grouped
     layer's time.
     """
-    lanes, channels, sheet, pitch, x_channel = square.lanes, job.channels, job.sheet, job.pitch, job.x_channel
+    lanes, channels, sheet, pitch, x_channel = square.lanes, channels_of(job), job.sheet, job.pitch, job.x_channel
     width, stride = job.space[2], job.stride[2]
     if stride == 3 or stride > MOST_EVENS:
         clear_row(square, out, channels, sheet, pitch)
@@ -173,7 +179,7 @@ def copy_phases(square, x, inside, job, out):
     begin = (before + stride - 1) // stride if inside else pitch  # pixels whose numbers all lie inside the row, and the end of them
     begin = min(begin, pitch)
     end = max(begin, min(pitch, (width + before) // stride))
-    for c in range(job.channels):
+    for c in range(channels_of(job)):
         row, there = x + (c * job.x_channel - before), out + c * job.sheet
         for k in range(pitch - (end - begin)):
             at = k if k < begin else k + end - begin
@@ -197,7 +203,7 @@ def load_evens(square, row, j, width):
 @compiled
 def turn_row(square, x, job, first, out):
     """out[c][k] = x[(first + k * stride) * step + c] of a channels-last row, zero outside it, a square at a time."""
-    lanes, channels, sheet, pitch = square.lanes, job.channels, job.sheet, job.pitch
+    lanes, channels, sheet, pitch = square.lanes, channels_of(job), job.sheet, job.pitch
     width, stride, step = job.space[2], job.stride[2], job.x_steps[2]
     begin = max(0, -(first // stride))  # the first pixel, and the last, that lie inside the row
     end = max(begin, min(pitch, -((first - width) // stride)))

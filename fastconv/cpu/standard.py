@@ -92,7 +92,7 @@ def direct_standard_last(item, seat, job):
 
 
 @inlined
-def sum_strip(tile, window, panel, job, planes, lines, columns, j, out):
+def sum_strip(tile, window, panel, job, planes, lines, columns, j, out, step):
     """Sums of tile.rows neighbouring outputs from column j on, tile.width filters, over the taps within these ranges.
 
     A tap that misses the image for the first or the last of them alone leaves that one out: at 7 columns a tenth of the work.
@@ -110,21 +110,21 @@ def sum_strip(tile, window, panel, job, planes, lines, columns, j, out):
                     x = window + (first * sheet + table[tap] + j)
                     w = panel + (first * taps + tap * count) * tile.width
                     acc = add_channels(acc, x, sheet, w, tile.width, count, u < 0, u + (tile.rows - 1) * stride >= width)
-    acc.clip(job.least, job.most).store(out + j * tile.width, tile.width)
+    acc.clip(job.least, job.most).store(out + j * step, step)
 
 
 @inlined
-def sum_rows(tile, job, window, panel, planes, begin, rows, sums):
-    """sums[row][pixel][filter] of rows from `begin` on, for a panel of filters; `window` is where the first one sees the sheets."""
+def sum_rows(tile, job, window, panel, planes, begin, rows, sums, step):
+    """sums[row][pixel * step + filter] of rows from `begin` on, for a panel; `window` is where the first one sees the sheets."""
     for i in range(begin, begin + rows):
         lines = inside(i * job.stride[1] - job.before[1], job.dilation[1], job.kernel[1], job.space[1])
         for k in range(job.strips_at, job.strips_at + 4 * job.strips, 4):
             j, columns = job.table[k], (job.table[k + 2], job.table[k + 3])
             if job.table[k + 1]:
-                sum_strip(tile, window, panel, job, planes, lines, columns, j, sums)
+                sum_strip(tile, window, panel, job, planes, lines, columns, j, sums, step)
             else:
-                sum_strip(job.short, window, panel, job, planes, lines, columns, j, sums)
-        window, sums = window + job.pitch, sums + job.out_space[2] * tile.width
+                sum_strip(job.short, window, panel, job, planes, lines, columns, j, sums, step)
+        window, sums = window + job.pitch, sums + job.out_space[2] * step
 
 
 @inlined
@@ -155,7 +155,8 @@ def tiled_standard(item, seat, job):
     out_depth, out_height, out_width = job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks
     plane, image = item // (job.bands * job.chunks) % out_depth, item // (job.bands * job.chunks * out_depth)
-    g, n, line = image % job.groups, image // job.groups, band * job.band
+    count, line = 1 + job.beside, band * job.band
+    g, n = image * count % job.groups, image * count // job.groups
     sheets = job.scratch + seat * job.scratch_size
     sums = sheets + job.sums_at
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
@@ -165,8 +166,14 @@ def tiled_standard(item, seat, job):
         panel = job.weight + (g * job.panels + f // tile.width) * job.panel
         for begin in range(line, end, job.run):
             rows = min(job.run, end - begin)
-            sum_rows(tile, job, sheets + (begin - line) * job.pitch, panel, planes, begin, rows, sums)
-            put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
+            window, weights = sheets + (begin - line) * job.pitch, panel
+            for k in range(0, count * tile.width, tile.width):
+                sum_rows(tile, job, window, weights, planes, begin, rows, sums + k, count * tile.width)
+                window, weights = window + channels * job.sheet, weights + job.panels * job.panel
+            if job.beside:
+                put_beside(tile, job, sums, n, g, (plane * out_height + begin) * out_width, rows * out_width)
+            else:
+                put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
 
 
 @inlined
@@ -201,6 +208,21 @@ def put_row(tile, job, sums, n, g, f, pixel, count):
         if job.late:
             for k in range(width):
                 job.finish_row(rows + k * pixels, count, image, place + k * pixels)
+
+
+@inlined
+def put_beside(tile, job, sums, n, g, pixel, count):
+    """out[n, pixel..., g...] = sums[pixel][group, filter], for groups whose filters fill a tile's width and share a cache line."""
+    filters, width = job.groups * job.filters, (1 + job.beside) * tile.width
+    image = n * job.out_space[0] * job.out_space[1] * job.out_space[2] * filters
+    place = pixel * filters + g * job.filters
+    for _ in range(count):
+        row = job.out + (image + place)
+        for k in range(0, width, tile.lanes):
+            tile.load(sums + k).store(row + k)
+        if job.late:
+            job.finish_row(row, width, image, place)
+        sums, place = sums + width, place + filters
 
 
 @compiled
