@@ -35,7 +35,8 @@ class Division:
 
     `tile` is the register tile, None for a kernel without one, `window` that of a separable layer's depthwise part, None where
     it has no code of its own; `unit` how many filters a panel of the packed weights holds;
-    `fill` is the function that copies an item's part of the image, None where it is read in place;
+    `fill` is the function that copies an item's part of the image, None where it is read in place; `put` the one that puts a
+    panel's sums, None where the kernel does;
     `multiply` the one that fills the register tile, of a kernel whose own machine code knows only what it has in common with
     others, `outer`;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
@@ -54,6 +55,7 @@ class Division:
     window: Any = None
     multiply: Any = None
     outer: Any = None
+    put: Any = None
 
 
 @dataclass(frozen=True, eq=False)  # each is one of a kind, and hashing what they hold would take 30 us a plan

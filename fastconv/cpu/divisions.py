@@ -20,6 +20,7 @@ from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.columns import multiply as column_products
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import put_rows
 from fastconv.cpu.strips import Strip
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 from fastconv.cpu.winograd import APART, lines_of_lanes
@@ -249,7 +250,7 @@ def filters_in_lanes(problem: Problem, threads: int, tile: TileShape | None = No
     others = max(1, problem.batch) * problem.groups // (1 + beside) * planes(problem)
     band, chunk = _spread_out(rows, filters, tile.width, others, threads, most, _bytes(problem))
     fields = {"run": run, "strips": len(pieces), "beside": beside}
-    return _over_sheets(problem, tile, band, chunk, tile.width, sums, fields, pieces)
+    return replace(_over_sheets(problem, tile, band, chunk, tile.width, sums, fields, pieces), put=put_rows)
 
 
 def _groups_beside(problem: Problem, tile: TileShape) -> int:
@@ -318,8 +319,8 @@ def transposed(problem: Problem, threads: int) -> Division:
         "sheet": sheet(band), "sums_at": sums_at, "panels": _ceil(filters, tile.width),
         "panel": tile.width * (1 + channels * taps(problem)),
     }  # fmt: skip
-    scratch = sums_at + sums
-    return Division(others * bands * chunks, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields)
+    items, scratch = others * bands * chunks, sums_at + sums
+    return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields, put=put_rows)
 
 
 def transposed_blocks(problem: Problem, threads: int) -> Division:
@@ -333,7 +334,7 @@ def transposed_blocks(problem: Problem, threads: int) -> Division:
         "spread": (1, stride, across * side_by_side), "crop": (0, crop_i, crop_j * side_by_side),
         "result": (filters, height, width * side_by_side),
     }  # fmt: skip
-    return replace(division, fields=fields)
+    return replace(division, fields=fields, put=None)
 
 
 def blocks_tile(conv: Problem) -> TileShape:
@@ -494,7 +495,7 @@ def filters_in_place(problem: Problem, threads: int) -> Division:
     fields = {"panel": tile.width * (1 + problem.channels)}
     division = _over_pixels(problem, tile, tile.rows, tile.width, bands, threads, fields)
     longest = division.band + pixels - division.band * division.bands  # the last band takes what is left over
-    return replace(division, scratch=(longest + tile.rows + tile.lanes) * tile.width)
+    return replace(division, scratch=(longest + tile.rows + tile.lanes) * tile.width, put=put_rows)
 
 
 def _over_pixels(
@@ -693,8 +694,9 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
             fields |= {"crop": crop, "stride": (1, 1, 1), "before": (0, before, before)}
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         scratch = sums_at + outputs * pitch * tile.width
-        items, code = others * bands * chunks, {"fill": lines_of_lanes, "multiply": winograd_products}
-        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=tile.row, **code)
+        items, code = others * bands * chunks, {"fill": lines_of_lanes, "multiply": winograd_products, "put": put_rows}
+        [outer] = tiles.one_vector(problem.dtype)
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
 
     return divide
 

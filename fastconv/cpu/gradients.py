@@ -221,7 +221,7 @@ def put_sums(tile, job, sums, out, g, first, filters, block, c):
                     else:
                         tile.load(panel + (k * tile.width + lane)).store(row + lane, width - lane)
         else:
-            turn_sums(tile, job.square, panel, out + ((first + f) * every + c * taps + ours), every, width, count)
+            turn_sums(job.square, panel, tile.width, out + ((first + f) * every + c * taps + ours), every, width, count)
 
 
 # Tiled, depthwise -----------------------------------------------------------------------------------------------------

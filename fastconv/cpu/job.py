@@ -105,6 +105,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "last": (1, "integer"),  # 1 if the result is channels last
     "fill_code": (1, "integer"),  # addresses of functions that all tiled kernels call: compiled once, not into each of them
     "finish_code": (1, "integer"),
+    "put_code": (1, "integer"),
     "multiply_code": (1, "integer"),
     "bias_kind": (1, "integer"),  # see BIAS
     "has_residual": (1, "integer"),
@@ -279,6 +280,12 @@ def multiply(job, v, u, m, matrix_rows, blocks, used, down, across, bottom):
 def multiply_columns(job, v, u, m, numbers):
     """The same of columns.py."""
     return _call("multiply_code", job, v, u, m, numbers)
+
+
+@method(JobType, "put_rows")
+def put_rows(job, sums, step, n, first, width, pixel, count):
+    """Put a panel's sums where they belong: standard.py."""
+    return _call("put_code", job, sums, step, n, first, width, pixel, count)
 
 
 @method(JobType, "finish_row")

@@ -367,6 +367,8 @@ def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any])
         code["inner_finish_code"] = address(rows.finish_inner_late, plain, run, index, index, index)
     if division.fill is not None:
         code["fill_code"] = address(division.fill, with_square, run, image, index, index)
+    if division.put is not None:
+        code["put_code"] = address(division.put, with_square, run, *[index] * 6)
     if division.multiply is not None:
         code["multiply_code"] = multiply_code(division.multiply, division.tile)
     return code

@@ -24,7 +24,7 @@ Other strides go through sheets: standard.py.
 
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, start_pixel, start_row
-from fastconv.cpu.standard import evenly, put_row
+from fastconv.cpu.standard import evenly
 
 
 @compiled
@@ -100,7 +100,7 @@ def tiled_pointwise(item, seat, job):
         for k in range(tall, strips):
             p = min(tall + k * short.rows, count - short.rows)
             sum_pixels(short, x + p * step, panel, job, sums + p * tile.width)
-        put_row(tile, job, sums, n, 0, f, begin, count)
+        job.put_rows(sums, tile.width, n, f, min(tile.width, job.filters - f), begin, count)
 
 
 @compiled

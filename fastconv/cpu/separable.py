@@ -142,7 +142,7 @@ def tiled_separable(item, seat, job):
                 w += tile.width
                 x += pitch
             acc.clip(job.least, job.most).store(sums + p * tile.width, tile.width)
-        turn_sums(tile, job.square, sums, out, pixels, used, count)
+        turn_sums(job.square, sums, tile.width, out, pixels, used, count)
         if job.late:
             for k in range(used):
                 job.finish_row(out + k * pixels, count, image, place + k * pixels)

@@ -170,10 +170,9 @@ def tiled_standard(item, seat, job):
             for k in range(0, count * tile.width, tile.width):
                 sum_rows(tile, job, window, weights, planes, begin, rows, sums + k, count * tile.width)
                 window, weights = window + channels * job.sheet, weights + job.panels * job.panel
-            if job.beside:
-                put_beside(tile, job, sums, n, g, (plane * out_height + begin) * out_width, rows * out_width)
-            else:
-                put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
+            width = count * tile.width if job.beside else min(tile.width, job.filters - f)
+            pixel = (plane * out_height + begin) * out_width
+            job.put_rows(sums, count * tile.width, n, g * job.filters + f, width, pixel, rows * out_width)
 
 
 @inlined
@@ -183,20 +182,23 @@ def evenly(count, tile, short):
     return strips, max(0, count - strips * short.rows)
 
 
-@inlined
-def put_row(tile, job, sums, n, g, f, pixel, count):
-    """out[n, g, f..., pixel...] = sums[pixel][filter], for tile.width filters and `count` neighbouring pixels."""
-    filters, pixels = job.groups * job.filters, job.out_space[0] * job.out_space[1] * job.out_space[2]
-    width, first, image = min(tile.width, job.filters - f), g * job.filters + f, n * pixels * filters
+@compiled
+def put_rows(job, sums, step, n, first, width, pixel, count):
+    """out[n, first..., pixel...] = sums[pixel * step + filter], for `width` filters of all groups and `count` neighbouring pixels.
+
+    Tiled kernels call it by its address: it knows of their tiles no more than the lanes.
+    """
+    square, filters, pixels = job.square, job.groups * job.filters, job.out_space[0] * job.out_space[1] * job.out_space[2]
+    lanes, image = square.lanes, n * pixels * filters
     if job.last:
         place = pixel * filters + first
         for j in range(count):
-            row = job.out + (image + place + j * filters)
-            for k in range(0, width, tile.lanes):
-                if width == tile.width:
-                    tile.load(sums + (j * tile.width + k)).store(row + k)
+            row, here = job.out + (image + place + j * filters), sums + j * step
+            for k in range(0, width, lanes):
+                if width - k >= lanes:
+                    square.load(here + k).store(row + k)
                 else:
-                    tile.load(sums + (j * tile.width + k)).store(row + k, width - k)
+                    square.load(here + k).store(row + k, width - k)
             if job.late and width < filters:
                 job.finish_row(row, width, image, place + j * filters)
         if job.late and width == filters:  # whole pixels lie side by side
@@ -204,34 +206,19 @@ def put_row(tile, job, sums, n, g, f, pixel, count):
     else:
         place = first * pixels + pixel
         rows = job.out + (image + place)
-        turn_sums(tile, job.square, sums, rows, pixels, width, count)
+        turn_sums(square, sums, step, rows, pixels, width, count)
         if job.late:
             for k in range(width):
                 job.finish_row(rows + k * pixels, count, image, place + k * pixels)
 
 
-@inlined
-def put_beside(tile, job, sums, n, g, pixel, count):
-    """out[n, pixel..., g...] = sums[pixel][group, filter], for groups whose filters fill a tile's width and share a cache line."""
-    filters, width = job.groups * job.filters, (1 + job.beside) * tile.width
-    image = n * job.out_space[0] * job.out_space[1] * job.out_space[2] * filters
-    place = pixel * filters + g * job.filters
-    for _ in range(count):
-        row = job.out + (image + place)
-        for k in range(0, width, tile.lanes):
-            tile.load(sums + k).store(row + k)
-        if job.late:
-            job.finish_row(row, width, image, place)
-        sums, place = sums + width, place + filters
-
-
 @compiled
-def turn_sums(tile, square, sums, out, pixels, filters, count):
-    """out[filter][column] = sums[column][filter], a square at a time."""
+def turn_sums(square, sums, step, out, pixels, filters, count):
+    """out[filter][column] = sums[column * step + filter], a square at a time."""
     for k in range(0, filters, square.lanes):
         for first in range(0, count, square.lanes):
             column = max(0, min(first, count - square.lanes))  # the last square overlaps its neighbour: masks are slow
-            block = square.load_tile(sums + (column * tile.width + k), tile.width).transpose()
+            block = square.load_tile(sums + (column * step + k), step).transpose()
             there = out + (k * pixels + column)
             if filters - k >= square.lanes and count >= square.lanes:
                 block.store(there, pixels)

@@ -282,7 +282,7 @@ IMPLEMENTATIONS = (
         Implementation(
             name, "winograd", ("transposed",) if scheme.transposed else ("standard", "atrous"),
             winograd.winograd, _transformed(scheme), divisions.winograd(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
-            tiles.winograd_rows, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
+            tiles.one_vector, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
             divisions.winograd_packing(scheme),
         )
         for name, scheme in winograd.SCHEMES.items()

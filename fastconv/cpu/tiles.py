@@ -90,11 +90,6 @@ def winograd_products(dtype: str) -> list[TileShape]:
     return [TileShape(rows, vectors, lanes, lanes, dtype) for vectors, sizes in table.items() for rows in sizes]
 
 
-def winograd_rows(dtype: str) -> list[TileShape]:
-    """A row of each width of theirs: of the transforms, which have machine code for each scheme."""
-    return list(dict.fromkeys(tile.row for tile in winograd_products(dtype)))
-
-
 def pixels_in_lanes(dtype: str) -> list[TileShape]:
     """Every tile with pixels in lanes."""
     return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in PIXELS_IN_LANES[machine.registers()]]
@@ -116,7 +111,7 @@ def windows(dtype: str) -> list[TileShape]:
 
 
 def one_vector(dtype: str) -> list[TileShape]:
-    """The tile of tiled_depthwise_transposed_last, and all that winograd_columns itself knows of one."""
+    """The tile of tiled_depthwise_transposed_last, and all that winograd and winograd_columns themselves know of one."""
     return [TileShape(1, 1, machine.lanes(dtype), 1, dtype)]
 
 

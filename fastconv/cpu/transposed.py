@@ -42,7 +42,7 @@ import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled ke
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
-from fastconv.cpu.standard import add_channels, evenly, put_row
+from fastconv.cpu.standard import add_channels, evenly
 
 
 @inlined
@@ -190,7 +190,8 @@ def tiled_transposed(item, seat, job):
                         for k in range(tall, strips):
                             j = min(tall + k * short.rows, columns - short.rows)
                             sum_spread_strip(short, window, panel, job, planes, lines, phase, j, out)
-            put_row(tile, job, sums, n, g, f, (plane * out_height + begin) * out_width, rows * out_width)
+            first, width, pixel = g * job.filters + f, min(tile.width, job.filters - f), (plane * out_height + begin) * out_width
+            job.put_rows(sums, tile.width, n, first, width, pixel, rows * out_width)
 
 
 # Tiled, pixels in lanes -----------------------------------------------------------------------------------------------

@@ -31,7 +31,6 @@ import numpy as np
 from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import share_of, turn
-from fastconv.cpu.standard import put_row
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 
 Array = np.ndarray[Any, Any]
@@ -134,21 +133,21 @@ def multiply(job, v, u, m, matrix_rows, blocks, used, down, across, bottom):
 @inlined
 def scatter(tile, job, scheme, m, start, columns, sums, r, inside):
     """sums[row][column][lane] = clip(A' m A + bias): the rows of the result of one row of tiles, one vector of filters."""
-    points, lanes, dilation, pitch, t = scheme.count, tile.lanes, job.dilation[2], job.pitch * tile.width, 0
-    apart = job.tiles * tile.width
+    points, lanes, dilation, pitch, t = scheme.count, tile.lanes, job.dilation[2], job.pitch * job.unit, 0
+    apart = job.tiles * job.unit
     for phase in range(dilation):
         for j in range(phase, job.crop[2] + job.out_space[2], scheme.outputs * dilation):
-            products = m + slot(r, t, inside) * tile.width
+            products = m + slot(r, t, inside) * job.unit
             for k in range(points):
                 there = columns + k * lanes
                 for value in scheme.from_points(tile, products + k * apart, points * apart):
                     value.store(there)
                     there += points * lanes
             for i in range(scheme.outputs):
-                there = sums + (i * pitch + j * tile.width)
+                there = sums + (i * pitch + j * job.unit)
                 for value in scheme.from_points(tile, columns + i * points * lanes, lanes):
                     (value + start).clip(job.least, job.most).store(there)
-                    there += dilation * tile.width
+                    there += dilation * job.unit
             t += 1
 
 
@@ -183,19 +182,20 @@ def winograd(item, seat, job):
         for r in range(down):
             line, there = lines + r * scheme.advance * job.pitch * tile.lanes, v + q * job.tiles * tile.lanes
             gather(tile, job, scheme, line, columns, there, depth * job.tiles * tile.lanes, r, inside)
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
-        panel = job.weight + (g * job.panels + f // tile.width) * job.panel
-        weights = panel + (1 + front * blocks * tile.lanes) * tile.width
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), job.unit):
+        panel = job.weight + (g * job.panels + f // job.unit) * job.panel
+        weights = panel + (1 + front * blocks * tile.lanes) * job.unit
         matrix_rows = job.kernel[0] * blocks * tile.lanes + APART
         job.multiply(v, weights, m, matrix_rows, depth, down * job.across, inside[0], inside[1], inside[2])
         for r in range(down):
-            for k in range(0, tile.width, tile.lanes):
+            for k in range(0, job.unit, tile.lanes):
                 scatter(tile, job, scheme, m + k, tile.load(panel + k), columns, sums + k, r, inside)
             for i in range(outputs):
                 row_out = phase + ((begin + r) * outputs + i) * apart - job.crop[1]
                 if 0 <= row_out and row_out < out_height:
-                    here = sums + (i * job.pitch + job.crop[2]) * tile.width
-                    put_row(tile, job, here, n, g, f, (plane * out_height + row_out) * job.out_space[2], job.out_space[2])
+                    here = sums + (i * job.pitch + job.crop[2]) * job.unit
+                    first, pixel = g * job.filters + f, (plane * out_height + row_out) * job.out_space[2]
+                    job.put_rows(here, job.unit, n, first, min(job.unit, job.filters - f), pixel, job.out_space[2])
 
 
 # Weights --------------------------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ TABLES = {
 }
 # What kernels call by address: it fills the scratch, or finishes rows.
 FILLING = {"fill_sheets": "sheets.fill_sheets", "lines_of_lanes": "winograd.lines_of_lanes"}
-SHARED = FILLING | {"finish_late": "rows.finish_late", "finish_inner_late": "rows.finish_inner_late"}
+PUTTING = {"put_rows": "standard.put_rows"}
+SHARED = FILLING | PUTTING | {"finish_late": "rows.finish_late", "finish_inner_late": "rows.finish_inner_late"}
 # What LLVM uses where the target has it, by the names that C compilers have for it too: a processor is asked before it runs that.
 FEATURES = (
     "avx2", "fma", "bmi", "bmi2", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2",
@@ -75,6 +76,8 @@ class Kernel(NamedTuple):
         row, image = PointerType(NUMBA_FLOATS[self.dtype]), PointerType(NUMBA_FLOATS[self.dtype], only_read=True)
         if self.name in FILLING:
             return own, row, image, item, item
+        if self.name in PUTTING:
+            return own, row, *[item] * 6
         if self.name == "multiply":
             return own, row, image, row, *[item] * 6
         return (own, row, item, item, item) if self.name in SHARED else (item, seat, own)
@@ -105,7 +108,7 @@ def _shared(dtype: str) -> Iterator[Kernel]:
     lanes = machine.lanes(dtype)
     square = TileShape(lanes, 1, lanes, 1, dtype)
     for name, path in SHARED.items():
-        yield Kernel(path, dtype, square if name in FILLING else None)
+        yield Kernel(path, dtype, square if name in FILLING | PUTTING else None)
 
 
 def _of(kind: str, dtype: str) -> Iterator[Kernel]:
@@ -125,7 +128,7 @@ def _of(kind: str, dtype: str) -> Iterator[Kernel]:
         yield from (Kernel(f"{kind}.tiled_{kind}", dtype, tile) for tile in in_lanes)
         if kind == "standard":
             products = [tile for tile in tiles.winograd_products(dtype) if tile.rows % 2 == 0]
-            yield from (Kernel("winograd.winograd", dtype, row) for row in dict.fromkeys(tile.row for tile in products))
+            yield from (Kernel("winograd.winograd", dtype, tile) for tile in tiles.one_vector(dtype))
             yield from (Kernel("winograd.multiply", dtype, tile) for tile in products)
         if kind != "transposed":
             yield from (Kernel(f"{kind}.tiled_{kind}_pixels", dtype, tile) for tile in in_pixels)
@@ -161,6 +164,8 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "typedef void kernel(int64_t item, int64_t seat, const int64_t *job);",
         "typedef void row_code(const int64_t *job, void *row, int64_t count, int64_t image, int64_t place);",
         "typedef void fill_code(const int64_t *job, void *sheets, const void *image, int64_t plane, int64_t line);",
+        "typedef void put_code("
+        "const int64_t *job, void *sums, int64_t step, int64_t n, int64_t first, int64_t width, int64_t pixel, int64_t count);",
         "struct tile {",
         "    int64_t rows, vectors, window, step; /* `window`, `step`: taps across of a window with code of its own, or 0 */",
         "    kernel *code; /* of multiply only the address is taken: it has arguments of its own */",
@@ -168,12 +173,11 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "",
     ]
     for kernel in held:
-        kind = "fill_code" if kernel.name in FILLING else "row_code" if kernel.name in SHARED else "kernel"
+        kind = _kind(kernel.name)
         lines.append(f"extern {kind} {kernel.symbol};")
     symbols = {kernel.symbol for kernel in held}
     for name in SHARED:
-        kind = "fill_code" if name in FILLING else "row_code"
-        lines.append(f"static {kind} *const {name}[] = {{{', '.join(f'{name}_{dtype}' for dtype in DTYPES)}}};")
+        lines.append(f"static {_kind(name)} *const {name}[] = {{{', '.join(f'{name}_{dtype}' for dtype in DTYPES)}}};")
     taps = ", ".join("{" + ", ".join(map(str, map(float, row))) + "}" for row in F4.g)
     lines.append(f"static const double winograd_g[{F4.count}][{F4.taps}] = {{{taps}}};")
     lines.append("static kernel *const direct[KIND_COUNT][2][2] = {")
@@ -189,6 +193,11 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         lines += [f"    {{{', '.join([*entries, '{0}'])}}}," for entries in rows]
         lines.append("};")
     return "\n".join(lines) + "\n"
+
+
+def _kind(name: str) -> str:
+    """The C type of a kernel's function."""
+    return "fill_code" if name in FILLING else "put_code" if name in PUTTING else "row_code" if name in SHARED else "kernel"
 
 
 def _enumeration(name: str, members: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ static void finish(const struct geometry *g, int64_t *job)
     job[JOB_BIAS_KIND] = g->bias, job[JOB_ACTIVATION] = g->activation, job[JOB_LATE] = late(g);
     set_number(job, JOB_LOW, g->low), set_number(job, JOB_HIGH, g->high);
     set_number(job, JOB_LEAST, clips ? g->low : -INFINITY), set_number(job, JOB_MOST, clips ? g->high : INFINITY);
-    job[JOB_FINISH_CODE] = (intptr_t)finish_late[g->dtype];
+    job[JOB_FINISH_CODE] = (intptr_t)finish_late[g->dtype], job[JOB_PUT_CODE] = (intptr_t)put_rows[g->dtype];
 }
 
 static void finish_inner(const struct geometry *g, int64_t *job)

@@ -94,11 +94,10 @@ void plan_winograd(const struct geometry *g, fastconv_layer *layer)
     job[JOB_PANELS] = ceiling(g->filters, unit), job[JOB_PANEL] = unit * (1 + POINTS * POINTS * (b.padded + APART));
     job[JOB_POINTS] = job[JOB_MATRICES] = POINTS;
     job[JOB_FILL_CODE] = (intptr_t)lines_of_lanes[g->dtype], job[JOB_MULTIPLY_CODE] = (intptr_t)b.tile->code;
-    const struct tile *transforms = winograd[g->dtype]; /* which know but the width of a tile */
-    while (transforms->vectors != b.tile->vectors) transforms++;
+    job[JOB_UNIT] = unit; /* all that the transforms know of a tile */
     int64_t scratch = job[JOB_SUMS_AT] + OUTPUTS * pitch * unit;
     divide(g, layer, g->groups * g->out_space[0] * apart[1], b.down, b.band, g->filters, b.chunk, scratch);
-    use(layer, transforms->code, WINOGRAD, unit);
+    use(layer, winograd[g->dtype]->code, WINOGRAD, unit);
 }
 
 /* Weights ------------------------------------------------------------------------------------------------------------------- */
