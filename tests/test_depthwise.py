@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.cpu import machine, packing
+from fastconv.cpu import machine, packing, pairs
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import most_threads
 from fastconv.plan import choose
@@ -61,6 +61,13 @@ LAST = [
     "conv2d,n1c9i7x8f9k3s2p1g9,float64,pixelbias,channels_last",
 ]  # fmt: skip
 
+# Two rows of the result at once, channels in lanes; halves of whole weights are exact.
+PAIRS = [
+    f"conv2d,n2c{channels}i{size}f{channels}k3p{pad}g{channels},bias{rest},channels_last,winograd"
+    for channels, rest in ((LANES, ",relu"), (2 * LANES + 5, ",residual,relu6"))
+    for size, pad in (("7x5", "1"), ("8x9", "0:2x2:0"), ("1x1", "1"), ("6x4", 4))
+] + [f"conv2d,n1c{LANES + 1}i5x9f{LANES + 1}k3g{LANES + 1},float64,pixelbias,channels_last,winograd"]  # fmt: skip
+
 # What slides no window of its own: over sheets, or filters in lanes.
 GENERAL = [
     "conv2d,n1c5i13x15f5k3s3p1g5,tiled",
@@ -73,9 +80,9 @@ GENERAL = [
 ]
 
 
-@pytest.mark.parametrize("text", FIRST + DOUBLE + LAST + GENERAL)
+@pytest.mark.parametrize("text", FIRST + DOUBLE + LAST + PAIRS + GENERAL)
 def test_exact(text):
-    assert kernel_of(text).startswith("tiled")
+    assert kernel_of(text).startswith("winograd_depthwise_last" if text in PAIRS else "tiled")
     check(text)
 
 
@@ -86,6 +93,21 @@ def test_which_kernel():
     assert kernel_of("conv2d,n1c4i9f4k3p1g4", "channels") != "tiled_depthwise"
     assert kernel_of("conv2d,n1c4i9f4k3p1g4,direct") == "direct_depthwise"
     assert kernel_of("conv2d,n1c4i9f4k3s3p1g4") == "direct_depthwise"
+    by_pairs = machine.adds_beside() and machine.registers() == 32
+    for options, in_pairs in (("", by_pairs), (",winograd", True), (",highest", False)):
+        name = kernel_of(f"conv2d,n1c64i56f64k3p1g64,channels_last{options}")
+        assert name == ("winograd_depthwise_last" if in_pairs else "tiled_depthwise_last")
+
+
+def test_error_of_pairs_is_bounded():
+    problem = cases.parse("conv2d,n1c64i40f64k3p1g64,bias,channels_last,winograd")
+    given = {
+        name: np.random.default_rng(0).standard_normal(a.shape, np.float32)
+        for name, a in cases.arrays(problem, np.random.default_rng(0)).items()
+    }
+    got, want = cases.call(fc, problem, given), cases.call(fc, problem, {name: a.astype(np.float64) for name, a in given.items()})
+    scale = cases.call(fc.reference, problem, {name: np.abs(a) for name, a in given.items()})
+    assert np.abs(got - want).max() <= pairs.error_bound(problem) * scale.max()
 
 
 @pytest.mark.parametrize("bias", ["", ",bias", ",pixelbias"])
@@ -96,7 +118,7 @@ def test_epilogues(width, last, rest, bias):
     check(f"conv2d,n2c{LANES + 1}i5x{width}f{LANES + 1}k3p1g{LANES + 1}{bias}{rest}{last}")
 
 
-@pytest.mark.parametrize("text", [FIRST[3], FIRST[8], FIRST[-2], LAST[1], LAST[7], "conv2d,n1c1i40x33f1k3p1g1,residual"])
+@pytest.mark.parametrize("text", [FIRST[3], FIRST[8], FIRST[-2], LAST[1], LAST[7], PAIRS[4], "conv2d,n1c1i40x33f1k3p1g1,residual"])
 def test_same_bits_for_any_number_of_threads(text):
     results = []
     for count in range(1, min(3, most_threads()) + 1):
@@ -154,6 +176,8 @@ GUARDED = [
     for channels in (LANES - 1, LANES, LANES + 1)
     for stride in (1, 2)
     for pad in (0, 1)
+] + [
+    f"conv2d,n1c{LANES + 1}i{rows}x5f{LANES + 1}k3p{pad}g{LANES + 1},channels_last,winograd" for rows in (6, 7) for pad in (0, 1)
 ]  # fmt: skip
 
 

@@ -22,9 +22,13 @@ Lines outside the image are never visited, columns outside it are masked, in vec
 L1 or L2 from one column of vectors to the next. `tiled_depthwise_two` walks down two narrow planes at once. `tiled_depthwise_last`
 has channels in lanes and walks along the rows, which lie one after the other in memory: columns outside are skipped, lines masked.
 Dilated windows are as many interleaved walks, and columns left over that half a vector holds take half a vector's time. On a
-Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.3 cycles a vector from L1, 11.5 from L3: 9 multiply-adds, and a store that takes
-the place of one. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the result ahead, and storing
-halves, gained nothing. F(2, 3) down the columns (columns.py) needs 6 products but 9 additions and clips a vector: 10.8 cycles.
+Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.2 cycles a vector from L2, 10.8 from L3: 9 multiply-adds, and a store that takes
+the place of one. Of stride 2 it takes 15 from L1 and 20 from L3, less by nothing that was tried: neighbouring columns from loads
+of their own instead of moved lanes, masks where lanes are parted instead of masked loads, sums in shorter chains, lines of the
+next plane asked for in order. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the result ahead,
+and storing halves, gained nothing. F(2, 3) across pairs of columns needs 12 products, 8 additions and 6 shuffles for two
+vectors, and took as long as 18 products; down the columns it needs 9 additions and clips a vector: 10.8 cycles. With channels
+last it gains a third (pairs.py).
 """
 
 import numpy as np
@@ -32,10 +36,11 @@ import numpy as np
 import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
+from fastconv.cpu.simd import align_stack
 
 # A walk asks for the line so many steps below: with planes of 112 x 112, which L1 does not hold, 5 to 15 % are gained, most where
 # lines begin within a cache line. Windows of more taps compute so long that lines arrive in time, and asking costs 10 %.
-BELOW, ASKING_TAPS = 4, 9
+BELOW, SMALL_WINDOW = 4, 9
 
 
 @inlined
@@ -186,34 +191,57 @@ def prefetch_lines(tile, line, step):
 
 
 @inlined
-def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart, out, room, clip):
+def meet(tile, weights, sums, job, image, edges, line, taps_apart):
+    """The sums under way, after those lines of the image that the newest window begins with: one, or two of step 2."""
+    height, step = job.space[1], job.x_steps[1]
+    if within(line, height):
+        sums = sums.weigh(weights, tile.windows(image + line * step, taps_apart, edges), 0)
+    if tile.step == 2 and within(line + 1, height):
+        sums = sums.weigh(weights, tile.windows(image + (line + 1) * step, taps_apart, edges), 1)
+    return sums
+
+
+@inlined
+def put(tile, sums, out, room, width, low, high):
+    """The complete window, clipped: whole while there is room, else what a row of the result has."""
+    complete = sums.oldest().at_least(low) if high is None else sums.oldest().clip(low, high)
+    if tile.step == 2:
+        complete = complete.in_order()
+    if room >= tile.lanes:
+        complete.store(out)
+    else:
+        complete.store(out, width)
+
+
+@inlined
+def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart, out, room, low, high):
     """`count` windows one above the other, for a vector of columns; the first begins at `line` of the image.
 
     Taps of a window are `taps_apart`, lines of a walk `apart`, rows of the result so many too: both constants where they are 1,
     because LLVM then needs one pointer, not one for each tap (14 x 14 gained a fifth). Vectors are stored whole as long as `room`
-    numbers are left: what they write past a row's end belongs to the next, which is written next.
+    numbers are left: what they write past a row's end belongs to the next, which is written next. `high` may be None: a clip takes
+    3 % of a 3x3 walk, and relu is half of one. Of large windows the last lines are unrolled, without the windows that would
+    begin there and never end, 4 % of 5x5 on 14 x 14; of small ones that takes registers from the walk.
     """
-    height, step, pitch = job.space[1], job.x_steps[1], apart * job.out_space[2]
-    sums, unfinished = tile.sums(start), (tile.rows - 1) // tile.step
-    for t in range(count + unfinished):
-        if tile.rows * tile.vectors <= ASKING_TAPS:
-            prefetch_lines(tile, image + (line + BELOW) * step, step)
-        if within(line, height):
-            sums = sums.weigh(weights, tile.windows(image + line * step, taps_apart, edges), 0)
-        if tile.step == 2 and within(line + 1, height):
-            sums = sums.weigh(weights, tile.windows(image + (line + 1) * step, taps_apart, edges), 1)
+    pitch, unfinished, sums = apart * job.out_space[2], (tile.rows - 1) // tile.step, tile.sums(start)
+    lines = count + unfinished
+    rolled = lines if tile.rows * tile.vectors <= SMALL_WINDOW else count
+    out, room = (
+        out + -unfinished * pitch,
+        room + unfinished * pitch,
+    )  # moved on at every line: as a condition's, `out` left its register
+    for t in range(rolled):
+        if tile.rows * tile.vectors <= SMALL_WINDOW:
+            prefetch_lines(tile, image + (line + BELOW) * job.x_steps[1], job.x_steps[1])
+        sums = meet(tile, weights, sums, job, image, edges, line, taps_apart)
         if t >= unfinished:
-            complete = sums.oldest().clip(clip[0], clip[1])
-            if tile.step == 2:
-                complete = complete.in_order()
-            if room >= tile.lanes:
-                complete.store(out)
-            else:
-                complete.store(out, job.out_space[2])
-            out += pitch
-            room -= pitch
-        sums = sums.next(start)
-        line += apart * tile.step
+            put(tile, sums, out, room, job.out_space[2], low, high)
+        sums, line, out, room = sums.next(start), line + apart * tile.step, out + pitch, room - pitch
+    for t in range(rolled, lines):
+        sums = meet(tile, weights, sums, job, image, edges, line, taps_apart)
+        if t >= unfinished:
+            put(tile, sums, out, room, job.out_space[2], low, high)
+        sums, line, out, room = sums.next(start), line + apart * tile.step, out + pitch, room - pitch
 
 
 @inlined
@@ -262,12 +290,14 @@ def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip):
             i = begin + phase
             line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
             here, room = out + ((f - first) * plane + phase * out_width + j), (end - i) * out_width if whole else 0
-            if phases > 1 or apart > 1:
-                walk(tile, weights, start, job, image, edges, line, count, apart, phases, here, room, clip)
-            elif inner:
-                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip)
+            if tile.step == 1 and (phases > 1 or apart > 1):
+                walk(tile, weights, start, job, image, edges, line, count, apart, phases, here, room, clip[0], clip[1])
+            elif inner and tile.step == 2:
+                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], clip[1])
+            elif inner and clip[1] == np.inf:
+                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], None)
             else:
-                walk(tile, weights, start, job, image, edges, line, count, 1, 1, here, room, clip)
+                walk(tile, weights, start, job, image, edges, line, count, 1, 1, here, room, clip[0], clip[1])
 
 
 @inlined
@@ -286,6 +316,8 @@ def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
 @compiled
 def tiled_depthwise(item, seat, job):
     """One band of rows of a chunk of channels, columns in lanes. Weights from packing.row_panels, a filter each."""
+    if job.tile.rows * job.tile.vectors > SMALL_WINDOW:
+        align_stack()  # type: ignore[call-arg]  # 25 weights and five sums leave none for the rest
     filters, rows, out_width = job.groups * job.filters, job.out_space[1], job.out_space[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     begin, end = band * job.band, min((band + 1) * job.band, rows)
@@ -370,6 +402,8 @@ def walk_row(tile, job, n, first, last, i, row, clip):
 @compiled
 def tiled_depthwise_last(item, seat, job):
     """One band of rows of a chunk of channels, channels in lanes. Weights from packing.channel_panels."""
+    if job.tile.rows * job.tile.vectors > SMALL_WINDOW:
+        align_stack()  # type: ignore[call-arg]
     channels, rows, out_width = job.groups, job.out_space[1], job.out_space[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     first, image = chunk * job.chunk, n * rows * out_width * channels

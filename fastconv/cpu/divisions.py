@@ -572,6 +572,14 @@ def channels_in_lanes(problem: Problem, threads: int) -> Division:
     return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * tile.lanes, 0, tile, tile.lanes, None, fields)
 
 
+def pairs_of_rows(problem: Problem, threads: int) -> Division:
+    """For winograd_depthwise_last: as channels_in_lanes, in bands of two rows or more."""
+    one, rows = channels_in_lanes(problem, threads), rows_in_a_plane(problem)
+    band, panel = 2 * _ceil(one.band, 2), one.tile.lanes * (1 + problem.kernel[1]) * F2.count
+    bands = _ceil(rows, band)
+    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, fields={"panel": panel})
+
+
 def _over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
     """Chunks of whole units of channels; bands of rows only where chunks are too few for the threads."""
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1

@@ -79,6 +79,11 @@ def target_name() -> str:
     return str(cpu_target.target_context.codegen().magic_tuple()[1])
 
 
+def adds_beside() -> bool:
+    """Whether additions have pipes of their own beside those of multiply-adds: on all Zen cores; Intel's do both in the same."""
+    return target_name().startswith("znver")
+
+
 @lru_cache(maxsize=1)
 def caches() -> dict[str, int]:
     """Bytes of the first core's L1d, L2 and L3; a cautious default where the system does not say."""

@@ -39,6 +39,7 @@ INDEX, NARROW, BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 LLVM_FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 NUMBA_FLOATS = {"float32": types.float32, "float64": types.float64}
 BYTES = {"float32": 4, "float64": 8}
+LINE_BYTES = 64
 CONTRACT = ("contract", "nsz")  # a * b + c may become one fma; never assumes away NaN or infinity
 
 
@@ -280,15 +281,39 @@ def _write(p, i, value):
     return types.void(p, types.intp, p.dtype), build
 
 
-@method(PointerType, "prefetch")
-def prefetch(p, n):
-    """Ask for the cache line of p[n]; any address may be asked for."""
+def _prefetch(name: str, locality: int) -> None:
+    @method(PointerType, name)
+    def prefetch(p, n):
+        """Ask for the cache line of p[n]; any address may be asked for."""
 
-    def build(builder: Any, place: Any, n: Any) -> None:
-        there = builder.bitcast(at(builder, place, n), ir.IntType(8).as_pointer())
-        _called(builder, "llvm.prefetch.p0", ir.VoidType(), [there, NARROW(0), NARROW(3), NARROW(1)])
+        def build(builder: Any, place: Any, n: Any) -> None:
+            there = builder.bitcast(at(builder, place, n), ir.IntType(8).as_pointer())
+            _called(builder, "llvm.prefetch.p0", ir.VoidType(), [there, NARROW(0), NARROW(locality), NARROW(1)])
 
-    return types.void(types.intp), build
+        return types.void(types.intp), build
+
+
+_prefetch("prefetch", 3)
+_prefetch("prefetch_l2", 2)
+
+
+# The stack ------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def align_stack(typing):
+    """Make the calling function begin its stack on a cache line: its spilled vectors lie on lines then, not across two of them.
+
+    LLVM aligns a stack only for what it knows of before it hands out registers, when it is too late for spilled ones.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        line = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), LINE_BYTES))
+        line.align = LINE_BYTES
+        builder.asm(ir.FunctionType(ir.VoidType(), [line.type]), "", "r", [line], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(), build
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -347,6 +372,17 @@ def clip(v, low, high):
         return _clipped(builder, value, *(splat_number(builder, bound, v.lanes) for bound in bounds))
 
     return v(number, number), build
+
+
+@method(VectorType, "at_least")
+def at_least(v, low):
+    """At least low; NaN stays NaN."""
+
+    def build(builder: Any, value: Any, low: Any) -> Any:
+        bound = splat_number(builder, low, v.lanes)
+        return builder.select(builder.fcmp_ordered("<", value, bound), bound, value)
+
+    return v(NUMBA_FLOATS[v.dtype]), build
 
 
 @method(VectorType, "evens")

@@ -20,6 +20,7 @@ from fastconv.cpu import (
     gradients,
     machine,
     packing,
+    pairs,
     pointwise,
     separable,
     standard,
@@ -27,7 +28,7 @@ from fastconv.cpu import (
     transposed,
     winograd,
 )
-from fastconv.cpu.toom import Scheme
+from fastconv.cpu.toom import F2, Scheme
 from fastconv.cpu.windows import LEAST_HALF
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem, SeparableProblem
@@ -152,6 +153,22 @@ def _half_columns_slide(problem: Problem) -> str | None:
     if any(d != 1 for d in problem.dilation):
         return f"computes no dilation, this is {problem.dilation}"
     return _columns_slide(problem)
+
+
+def _channels_at_points(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [pairs.channels_at_points(weights[0], biases[0], unit)]
+
+
+def _channels_in_pairs(problem: Problem) -> str | None:
+    if problem.kernel != (3, 3) or problem.stride != (1, 1) or problem.dilation != (1, 1):
+        return "computes 3x3 windows of stride 1 without dilation"
+    if problem.groups < machine.lanes(problem.dtype):
+        return f"{problem.groups} channels fill no vector"
+    if problem.algorithm == "auto" and machine.registers() < tiles.PAIRS_REGISTERS:
+        return f"holds 24 weights and sums in registers, of which this target has {machine.registers()}"
+    if problem.algorithm == "auto" and not machine.adds_beside():
+        return "adds more than it saves products, and this target does both in the same pipes"
+    return _channels_slide(problem)
 
 
 def _channels_slide(problem: Problem) -> str | None:
@@ -296,6 +313,11 @@ IMPLEMENTATIONS = (
         "tiled_pointwise", "tiled", ("pointwise",),
         pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
         tiles=tiles.filters_in_lanes, cycles=divisions.lanes_cycles, packing=divisions.panels_packing,
+    ),
+    Implementation(
+        "winograd_depthwise_last", "winograd", ("depthwise",),
+        pairs.winograd_depthwise_last, _channels_at_points, divisions.pairs_of_rows, "channels", _channels_in_pairs,
+        ("channels",), tiles.pairs, F2, error=pairs.error_bound,
     ),
     Implementation(
         "tiled_depthwise_two", "tiled", ("depthwise",),

@@ -103,11 +103,17 @@ def update_cycles(tile: TileShape, streamed: int) -> float:
 # Windows that slide down a plane, with code of their own: those of the networks. 25 weights and 5 sums still fit 32 registers;
 # what does not is read from the stack by the multiply-adds themselves, one load each, which a core can do.
 WINDOWS = ((3, 3), (5, 5), (7, 7))
+PAIRS_REGISTERS = 32  # for 12 weights and 12 sums of 3x3 windows at the points of pairs.py, and four numbers
 
 
 def windows(dtype: str) -> list[TileShape]:
     """Every window that slides with code of its own, of step 1 and 2."""
     return [TileShape(a, b, machine.lanes(dtype), step, dtype) for a, b in WINDOWS for step in (1, 2)]
+
+
+def pairs(dtype: str) -> list[TileShape]:
+    """The window of winograd_depthwise_last."""
+    return [TileShape(3, 3, machine.lanes(dtype), 1, dtype)]
 
 
 def one_vector(dtype: str) -> list[TileShape]:

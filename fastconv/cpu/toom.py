@@ -7,6 +7,7 @@ exactly from the points with rational numbers. In compiled code a job's scheme (
     scheme.to_points(tile, p, step, out, apart)       B' d of the vectors at p, p + step, ..., to out, out + apart, ...
     scheme.from_points(tile, p, step)                 a tuple, A' m of the vectors at p, p + step, ...
     scheme.from_taps(tile, p, step, out, apart)       G w, as to_points
+    scheme.at_points(row), scheme.outputs_of(row)     B' d and A' m of a row of vectors in registers, rows too
 
 Points come in pairs +-t, whose rows of B' and columns of A' differ in signs only: half of the products serve both.
 """
@@ -14,6 +15,7 @@ Points come in pairs +-t, whose rows of B' and columns of A' differ in signs onl
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -24,7 +26,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import NativeValue, unbox
 
-from fastconv.cpu.simd import CONTRACT, LLVM_FLOATS, VectorType, at, load_vector, splat_number, store_vector
+from fastconv.cpu.simd import (
+    CONTRACT,
+    LLVM_FLOATS,
+    TileType,
+    VectorType,
+    _tile_of,
+    at,
+    load_vector,
+    splat_number,
+    store_vector,
+)  # fmt: skip
 from fastconv.cpu.values import attribute, held_as, method
 
 Matrix = list[list[Fraction]]
@@ -249,7 +261,7 @@ def _unbox_scheme(fe_type: Any, value: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
 
-for _name in ("outputs", "taps", "stride", "advance", "count", "matrices"):
+for _name in ("outputs", "taps", "numbers", "stride", "advance", "count", "matrices"):
     attribute(
         SchemeType,
         _name,
@@ -350,3 +362,26 @@ def from_points(scheme, tile, p, step):
         return made
 
     return types.UniTuple(VectorType(kind.lanes, kind.dtype), s.outputs)(tile, p, types.intp), build
+
+
+def _row_of(matrix: Matrix, row: Any, product: Callable[[Any, Matrix, list[Any]], list[Any]]) -> Any:
+    """The rule of a method that gives matrix @ row."""
+    kind = replace(row.shape, vectors=len(matrix))
+
+    def build(builder: Any, scheme: Any, row: Any) -> Any:
+        values = product(builder, matrix, [builder.extract_value(row, k) for k in range(len(matrix[0]))])
+        return _tile_of(builder, kind, lambda _, vector: values[vector])
+
+    return TileType(kind)(row), build
+
+
+@method(SchemeType, "at_points")
+def at_points(scheme, row):
+    """B' d of a row of vectors."""
+    return _row_of(scheme.scheme.b, row, _rows_in_pairs)
+
+
+@method(SchemeType, "outputs_of")
+def outputs_of(scheme, row):
+    """A' m of a row of vectors."""
+    return _row_of(scheme.scheme.a, row, _columns_in_pairs)

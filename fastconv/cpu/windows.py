@@ -8,6 +8,8 @@ A tile of `rows` x `vectors` is here the window itself: a window spans `rows` li
                 s.oldest(), s.next(start)
     gradients   of the weights, a tile: t.gather(above, numbers, phase), where the sums' place is taken by the gradients `above`
                 of the results of the windows under way; t.totals(p)
+    at points   of neighbouring windows by a scheme (toom.py): shape.all_rows(start), s.weigh_points(weights, numbers), s.last(),
+                s.behind(start), in tiles of scheme.seen(shape), scheme.at(shape) and scheme.start(shape); row.store_apart(p, n)
     spreads     of transposed windows two columns apart, for which numbers come from shape.reach.taps(p, -1, edges): the sums of
                 even and of odd columns, shape.phases(p), s.spread(shape, weights, numbers), s.interleaved(),
                 s.store_between(p, step, rows, low, high); the rows of a tile are here filters
@@ -46,7 +48,9 @@ from fastconv.cpu.simd import (
     at,
     load_vector,
     splat_number,
+    store_vector,
 )  # fmt: skip
+from fastconv.cpu.toom import SchemeType
 from fastconv.cpu.values import attribute, held_as, method
 
 MASKED_VECTOR = 64  # bytes of the vectors whose masks have registers of their own: AVX-512
@@ -299,6 +303,89 @@ def following(sums, start):
         return _tile_of(builder, s, lambda row, vector: builder.extract_value(acc, row - 1) if row else start)
 
     return sums(start), build
+
+
+# Windows at points ----------------------------------------------------------------------------------------------------
+#
+# Neighbouring windows together by Toom and Cook's scheme (toom.py): the numbers of a step are taken to points, and of the windows
+# under way there are sums at points, a row of vectors for each, with weights of their own.
+
+
+def _shape_of(name: str, of: Any) -> None:
+    """A TileShape that a scheme makes of a window's."""
+
+    @method(SchemeType, name)
+    def rule(scheme, window):
+        made = of(scheme.scheme, window.shape)._numba_type_
+        return made(window), lambda builder, scheme, window: ir.IntType(8).as_pointer()(None)
+
+
+_shape_of("seen", lambda scheme, window: replace(window, vectors=scheme.numbers))
+_shape_of("at", lambda scheme, window: replace(window, vectors=scheme.count))
+_shape_of("start", lambda scheme, window: replace(window, rows=1, vectors=scheme.count))
+
+
+@method(TileShapeType, "all_rows")
+def all_rows(shape, row):
+    """The tile whose every row is this one."""
+    s = shape.shape
+
+    def build(builder: Any, shape: Any, row: Any) -> Any:
+        return _tile_of(builder, s, lambda _, vector: builder.extract_value(row, vector))
+
+    return TileType(s)(row), build
+
+
+@method(TileType, "weigh_points")
+def weigh_points(sums, weights, row):
+    """Add a step's numbers at points to every row, with the weights that they have there."""
+    s = sums.shape
+
+    def build(builder: Any, acc: Any, weight: Any, number: Any) -> Any:
+        for _, vector, place in _places(s):
+            factors = builder.extract_value(weight, place), builder.extract_value(number, vector)
+            acc = builder.insert_value(acc, _fma(builder, *factors, builder.extract_value(acc, place), s), place)
+        return acc
+
+    return sums(weights, row), build
+
+
+@method(TileType, "last")
+def last(sums):
+    """The last row: of the windows that began first."""
+    s = sums.shape
+    row, first = replace(s, rows=1), (s.rows - 1) * s.vectors
+
+    def build(builder: Any, acc: Any) -> Any:
+        return _tile_of(builder, row, lambda _, vector: builder.extract_value(acc, first + vector))
+
+    return TileType(row)(), build
+
+
+@method(TileType, "behind")
+def behind(sums, row):
+    """Behind a new first row, without the last."""
+    s = sums.shape
+
+    def build(builder: Any, acc: Any, new: Any) -> Any:
+        def register(row: int, vector: int) -> Any:
+            return builder.extract_value(acc, (row - 1) * s.vectors + vector) if row else builder.extract_value(new, vector)
+
+        return _tile_of(builder, s, register)
+
+    return sums(row), build
+
+
+@method(TileType, "store_apart")
+def store_apart(row, p, apart):
+    """Vector k to p[k * apart :], the first one last: of vectors that are not apart it remains."""
+    s = row.shape
+
+    def build(builder: Any, acc: Any, p: Any, apart: Any) -> None:
+        for vector in reversed(range(s.vectors)):
+            store_vector(builder, builder.extract_value(acc, vector), at(builder, p, builder.mul(apart, INDEX(vector))), s)
+
+    return types.void(p, types.intp), build
 
 
 # Gradients ------------------------------------------------------------------------------------------------------------

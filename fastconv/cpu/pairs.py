@@ -1,0 +1,101 @@
+"""Depthwise 3x3 layers by Toom and Cook's scheme, channels last: two rows of the result at once.
+
+    out[2i], out[2i + 1] = A' [ sum over b of (G w[:, b]) * (B' x[2i : 2i + 4, j + b]) ]
+
+F(2, 3) takes 4 products for 6. The walk is that of `tiled_depthwise_last`: channels in lanes, along a row, with the weights and the
+sums of all windows under way in registers, 12 of each at points. A step takes four pixels, one below the other, to their
+points once for all the windows that see them; sums come back from points once a window:
+
+    two rows of the result    of one image
+      vector of channels        its weights
+        column                    four pixels to points, into three sums each; the oldest window's four back from theirs
+
+Zen cores add beside their multiply-adds (`machine.adds_beside`): two vectors of results take 12 multiply-adds and 2 stores in
+the ones' pipes, 8 additions and 4 to clip in the others', 14 cycles on Zen 4, where the direct walk takes 21. With channels first
+the same pairs of columns cost 6 shuffles and masks besides, and gained nothing; nor did windows of 5 and 7 taps in pieces of
+three and two, whose weights do not fit the registers. A vector's pixels lie far apart, mostly in a few sets of L1 and in
+no order that a core foresees, so each step asks L2 for the next lines of the next two rows, one after the other: 56 x 56 x 128
+takes two thirds of the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu import toom
+from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.depthwise import within
+from fastconv.cpu.packing import aligned_copy
+from fastconv.cpu.rows import inside
+from fastconv.cpu.toom import F2
+from fastconv.problem import Problem
+
+Array = np.ndarray[Any, Any]
+
+
+@inlined
+def walk_pairs(tile, scheme, panel, job, image, edges, ask, out, below):
+    """All windows in two rows of a vector of channels, the lower of which lie `below` the upper ones; `ask`: a line wanted next."""
+    width, step, down, at, seen = job.space[2], job.x_steps[2], job.x_steps[1], scheme.at(tile), scheme.seen(tile)
+    start, weights, unfinished = scheme.start(tile).load_tile(panel, 0), at.load_tile(panel + at.width, at.width), tile.rows - 1
+    sums = at.all_rows(start)
+    for t in range(job.out_space[2] + unfinished):
+        column = t - job.before[2]
+        for row in range(2):
+            (ask + (t * tile.lanes + row * down)).prefetch_l2(0)
+        if within(column, width):
+            sums = sums.weigh_points(weights, scheme.at_points(seen.taps(image + column * step, down, edges)))
+        if t >= unfinished:
+            scheme.outputs_of(sums.last()).clip(job.least, job.most).store_apart(out + (t - unfinished) * job.groups, below)
+        sums = sums.behind(start)
+
+
+@compiled
+def winograd_depthwise_last(item, seat, job):
+    """One band of an even number of rows, of a chunk of channels. Weights from `channels_at_points`."""
+    tile, scheme, channels, lanes, (_, rows, out_width) = job.tile, job.scheme, job.groups, job.tile.lanes, job.out_space
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    first, image, down = chunk * job.chunk, n * rows * out_width * channels, job.x_steps[1]
+    last = first + job.chunk if chunk < job.chunks - 1 else channels  # the last chunk takes what is left over
+    for i in range(band * job.band, min((band + 1) * job.band, rows), 2):
+        line, place, alone = i - job.before[1], i * out_width * channels, i + 1 == rows
+        below = 0 if alone else out_width * channels  # 0: the upper row is stored over a lower one that is not
+        lines = inside(line, 1, scheme.numbers, job.space[1])
+        edges, x = scheme.seen(tile).sides(lines[0], lines[1], channels), job.x + (n * job.x_image + line * down)
+        for block in range(first, last, lanes):
+            c = min(block, channels - lanes)  # the last vector overlaps its neighbour
+            panel, out = job.weight + block // lanes * job.panel, job.out + (image + place + c)
+            ask = x + (scheme.numbers * down + block * out_width)
+            if lines[1] - lines[0] == scheme.numbers:
+                walk_pairs(tile, scheme, panel, job, x + c, None, ask, out, below)
+            else:
+                walk_pairs(tile, scheme, panel, job, x + c, edges, ask, out, below)
+        if job.late and job.chunks == 1:
+            job.finish_row(job.out + (image + place), (out_width if alone else 2 * out_width) * channels, image, place)
+        elif job.late:
+            for j in range(first, (out_width if alone else 2 * out_width) * channels, channels):
+                job.finish_row(job.out + (image + place + j), last - first, image, place + j)
+
+
+def error_bound(problem: Problem) -> float:
+    """`toom.error_bound` of windows whose columns are at points."""
+    taps_a, taps_b = problem.kernel
+    return toom.error_bound(F2, 1, taps_b, taps_a * taps_b, problem.dtype)
+
+
+def channels_at_points(weight: Array, bias: Array | None, lanes: int) -> Array:
+    """[panel][bias, then column of taps][point][channel]: G of the taps down; the last panel overlaps its neighbour.
+
+    The bias stands at the point that every output sees once, as it is.
+    """
+    *_, taps_a, taps_b = weight.shape
+    taps = weight.reshape(-1, taps_a, taps_b).astype(np.float64)
+    numbers = np.zeros((len(taps), 1 + taps_b, F2.count))
+    numbers[:, 1:] = taps.swapaxes(1, 2) @ np.array(F2.g, np.float64).T
+    if bias is not None and bias.ndim == 1:
+        numbers[:, 0, [set(column) for column in zip(*F2.a, strict=True)].index({1})] = bias
+    first = np.minimum(np.arange(0, len(taps), lanes), len(taps) - lanes)
+    panels = numbers[first[:, None] + np.arange(lanes)].reshape(len(first), lanes, -1)
+    return aligned_copy(panels.swapaxes(1, 2).astype(weight.dtype.newbyteorder("=")))
