@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import toom
+from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.depthwise import within
-from fastconv.cpu.packing import aligned_copy
+from fastconv.cpu.packing import turn
 from fastconv.cpu.rows import inside
 from fastconv.cpu.toom import F2
 from fastconv.problem import Problem
@@ -85,17 +85,27 @@ def error_bound(problem: Problem) -> float:
     return toom.error_bound(F2, 1, taps_b, taps_a * taps_b, problem.dtype)
 
 
-def channels_at_points(weight: Array, bias: Array | None, lanes: int) -> Array:
-    """[panel][bias, then column of taps][point][channel]: G of the taps down; the last panel overlaps its neighbour.
+# The point whose products every output sees once, as they are: where a bias enters.
+AT_ONE = [set(column) for column in zip(*F2.a, strict=True)].index({1})
 
-    The bias stands at the point that every output sees once, as it is.
-    """
-    *_, taps_a, taps_b = weight.shape
-    taps = weight.reshape(-1, taps_a, taps_b).astype(np.float64)
-    numbers = np.zeros((len(taps), 1 + taps_b, F2.count))
-    numbers[:, 1:] = taps.swapaxes(1, 2) @ np.array(F2.g, np.float64).T
-    if bias is not None and bias.ndim == 1:
-        numbers[:, 0, [set(column) for column in zip(*F2.a, strict=True)].index({1})] = bias
-    first = np.minimum(np.arange(0, len(taps), lanes), len(taps) - lanes)
-    panels = numbers[first[:, None] + np.arange(lanes)].reshape(len(first), lanes, -1)
-    return aligned_copy(panels.swapaxes(1, 2).astype(weight.dtype.newbyteorder("=")))
+
+@compiled
+def pack_at_points(item, seat, job):
+    """G of every column of taps of a vector of channels; the last vector overlaps its neighbour."""
+    tile, scheme, lanes, (_, rows, taps_b) = job.tile, job.scheme, job.tile.lanes, job.kernel
+    f, numbers = max(0, min(item * lanes, job.filters - lanes)), job.scratch + (seat * job.scratch_size + lanes * lanes)
+    left, out = job.filters - f, job.out + item * job.panel
+    turn(job, job.x + f * job.filter_step, left, rows * taps_b, numbers)
+    for point in range(scheme.count):
+        start = tile.load(job.bias + f, 0, left) if point == AT_ONE and job.bias_kind != 0 else tile.splat(0)
+        start.store(out + point * lanes)
+    for b in range(taps_b):
+        out += scheme.count * lanes
+        scheme.from_taps(tile, numbers + b * lanes, taps_b * lanes, out, lanes)
+
+
+def channels_at_points(weight: Array, bias: Array | None, lanes: int) -> Array:
+    """[panel][bias, then column of taps][point][channel]: G of the taps down; the last panel overlaps its neighbour."""
+    in_one_group = weight.reshape(1, -1, *weight.shape[2:])
+    depth = F2.count * (1 + weight.shape[-1]) - 1  # with the number in front that is a panel's own
+    return packing.panels(pack_at_points, in_one_group, bias, lanes, depth, scheme=F2)[0]
