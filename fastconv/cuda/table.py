@@ -317,7 +317,7 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
             "columns", _window,
         ),
         Implementation(
-            "tiled_parts", "tiled", ("separable",), launch.by_parts, _unpacked, divide_parts, "pixels and filters", _parts,
+            "tiled_parts", "tiled", ("separable",), launch.by_parts, None, divide_parts, "pixels and filters", _parts,
             cycles=lambda problem: _parts_cycles(problem, here),
         ),
         tiled("separable", launch.by_tile(separable.tiled_separable)),
