@@ -96,9 +96,12 @@ def _compile_shared(dtype: str) -> None:
         choice = choose(problem, IMPLEMENTATIONS, 1, "columns")
         launch.pack(choice, [np.ones(problem.weight_shape, dtype)], [None])
         launch.shared_code(problem, choice.division, {"late": True, "inner_late": True})
-    for module, shapes in ((winograd, tiles.winograd_products(dtype)), (columns, tiles.pixels_in_lanes(dtype))):
+    products = tiles.winograd_products(dtype) + tiles.narrow_winograd_products(dtype)
+    for module, shapes in ((winograd, products), (columns, tiles.pixels_in_lanes(dtype))):
         for tile in shapes:
             launch.multiply_code(module.multiply, tile)
+    for name in winograd.FRESH:
+        launch.transform_code(winograd.transform_panel, products[0], winograd.SCHEMES[name])
 
 
 def _compile(share: Sequence[Variant]) -> Sequence[Variant]:

@@ -37,6 +37,7 @@ class Division:
     it has no code of its own; `unit` how many filters a panel of the packed weights holds;
     `fill` is the function that copies an item's part of the image, None where it is read in place; `put` the one that puts a
     panel's sums, None where the kernel does;
+    `transform` the one that transforms fresh weights, of a kernel that reads them where they lie;
     `multiply` the one that fills the register tile, of a kernel whose own machine code knows only what it has in common with
     others, `outer`;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
@@ -54,6 +55,7 @@ class Division:
     fields: Mapping[str, Any] = field(default_factory=dict)
     window: Any = None
     multiply: Any = None
+    transform: Any = None
     outer: Any = None
     put: Any = None
 

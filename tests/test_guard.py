@@ -18,7 +18,7 @@ import pytest
 import tiled
 
 import fastconv as fc
-from fastconv.cpu import launch, machine
+from fastconv.cpu import launch, machine, packing
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
@@ -117,7 +117,7 @@ def check_one_tiled(name, tile, line, flush):
     weights = [tuple(array if array is None else guarded(array, flush, kept) for array in pair) for pair in packed]
     scratch = guarded(np.full(choice.division.scratch, np.nan, problem.dtype), flush, kept)
     out = guarded(np.full(choice.problem.out_shape, np.nan, problem.dtype), flush, kept)
-    with patch.object(launch, "_scratch", lambda size: (scratch, scratch.ctypes.data)), fc.num_threads(1):
+    with patch.object(packing, "scratch", lambda size: (scratch, scratch.ctypes.data)), fc.num_threads(1):
         tiled.bound(choice, given, weights).compute(given["x"], given.get("residual"), out)
     tiled.agree(name, line, plain, out.reshape(problem.out_shape))
     assert all(room.intact() for room in kept), "wrote beside an array"
@@ -144,7 +144,7 @@ def check_weight_gradients():
         choice = choose(problem.weights(), IMPLEMENTATIONS, 1, launch.neighbours(x, problem))
         scratch = guarded(np.full(max(1, choice.division.scratch), np.nan, "f4"), flush, kept)
         out = guarded(np.full(problem.weight_shape, np.nan, "f4"), flush, kept)
-        with patch.object(launch, "_scratch", return_value=(scratch, scratch.ctypes.data)), fc.num_threads(1):
+        with patch.object(packing, "scratch", return_value=(scratch, scratch.ctypes.data)), fc.num_threads(1):
             launch.BoundWeightGradient(choice, x, grad).gradient(x, grad, out)
         sizes = {"stride": problem.stride, "padding": problem.pads, "dilation": problem.dilation, "groups": problem.groups}
         name = f"conv{problem.dimensions}d_weight"

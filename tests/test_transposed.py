@@ -174,6 +174,9 @@ def test_pixels_and_channels_in_lanes(text):
         pytest.skip("filters enough to fill the lanes of this machine")
     name = "tiled_depthwise_transposed_last" if problem.data_format == "channels_last" else "tiled_transposed_pixels"
     name = "tiled_depthwise_spread_last" if text in CHANNELS_BY_TWO else name
+    if problem.data_format == "channels_first" and problem.groups == problem.channels and problem.dimensions == 2:
+        square = len({*problem.kernel}) == len({*problem.stride}) == 1
+        name = "tiled_depthwise_spread" if square else name
     want = cases.call(fc.reference, problem, given)
     for threads in (1, 4):
         choice = choose(problem, IMPLEMENTATIONS, threads, launch.neighbours(given["x"], problem))
@@ -189,7 +192,7 @@ def test_pixels_and_channels_in_lanes(text):
 
 def test_few_filters_and_depthwise_layers_have_pixels_in_lanes():
     for text, name in (("c32i32f3k3s2p1", "tiled_transposed_pixels"), ("c32i32f64k5s2p1", "tiled_transposed"),
-                       ("c32i32f32k3s2p1g32", "tiled_transposed_pixels"), ("c32i32f3k3s3p1", BLOCKS)):  # fmt: skip
+                       ("c32i32f32k3s2p1g32", "tiled_depthwise_spread"), ("c32i32f3k3s3p1", BLOCKS)):  # fmt: skip
         assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
 
 

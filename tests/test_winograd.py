@@ -9,7 +9,7 @@ import fastconv as fc
 from fastconv import plan
 from fastconv.cpu import machine, packing
 from fastconv.cpu.table import IMPLEMENTATIONS
-from fastconv.cpu.winograd import APART, SCHEMES, error_bound, transformed_filters, worst_error
+from fastconv.cpu.winograd import APART, FRESH, SCHEMES, error_bound, transformed_filters, worst_error
 from fastconv.plan import choose, refusals
 
 DTYPES = ["float32", "float64"]
@@ -72,6 +72,18 @@ def test_threads_do_not_change_a_bit(text, name):
         with fc.num_threads(min(threads, fc.get_num_threads())):
             bits.add(tiled.result(tiled.chosen(name, problem, tile, threads), given).tobytes())
     assert len(bits) == 1, text
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FRESH)
+def test_fresh_weights_give_the_bits_of_packed_ones(name, dtype):
+    """Of convolutions, and of gradients, whose weights run backwards; whole and parts of panels, blocks and groups, bands."""
+    for line in ("n2c40i9x7f56k3p1,bias", "n1c17i13f33k3p1", "n1c12i21f10k3p2d2g2,pixelbias", "n1c140i30f64k3p1"):
+        forward = cases.parse(f"conv2d,{line},{dtype}")
+        for problem in (forward, forward.adjoint()):
+            given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+            choices = [tiled.chosen(form, problem, None, threads) for form in (name, f"{name}_fresh") for threads in (1, 3)]
+            assert len({tiled.result(choice, given).tobytes() for choice in choices}) == 1, problem
 
 
 # Errors ----------------------------------------------------------------------------------------------------------------

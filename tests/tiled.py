@@ -29,13 +29,14 @@ PICKS = {
     "tiled_pointwise": ("lanes_tile", ((6, 2), (2, 1))),
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
     **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
+    **{f"{name}_fresh": ("winograd_tile", ((6, 2),)) for name in winograd.FRESH},
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
     "tiled_transposed": ("transposed_tile", ((6, 2), (2, 1))),
     "tiled_transposed_blocks": ("blocks_tile", ((6, 2),)),
 }
-BY_LINES_OF_LANES = tuple(winograd.SCHEMES)
+BY_LINES_OF_LANES = (*winograd.SCHEMES, *(f"{name}_fresh" for name in winograd.FRESH))
 
 
 def sizes(name, dtype):

@@ -122,6 +122,7 @@ def transform_columns(item, seat, job):
     square, scheme, lanes, (_, taps_a, taps_b), phases = job.tile, job.scheme, job.tile.lanes, job.kernel, job.phases[1]
     g, f, begin, end, numbers, out = share_of(item, seat, job)
     rows = scheme.taps * phases  # of taps, and of zeros where a phase has fewer than the first
+    whole = job.chunk == lanes and job.unit >= lanes  # a vector lies in one panel
     values, depth = numbers + max(rows * taps_b, (taps_a * taps_b + lanes - 1) // lanes * lanes) * lanes, phases * taps_b
     for c in range(begin, end):
         weights = job.x + (g * job.x_image + f * job.filter_step + c * job.x_channel)
@@ -129,9 +130,13 @@ def transform_columns(item, seat, job):
         for k in range(taps_a * taps_b, rows * taps_b):
             square.splat(0).store(numbers + k * lanes)
         for k in range(depth):
-            scheme.from_taps(square, numbers + k * lanes, depth * lanes, values, lanes)
-            for point in range(scheme.count):
-                put(job, values + point * lanes, out + ((point * job.all_channels + c) * depth + k) * job.unit, f)
+            there, apart = out + (c * depth + k) * job.unit, job.all_channels * depth * job.unit
+            if whole:
+                scheme.from_taps(square, numbers + k * lanes, depth * lanes, there, apart)
+            else:
+                scheme.from_taps(square, numbers + k * lanes, depth * lanes, values, lanes)
+                for point in range(scheme.count):
+                    put(job, values + point * lanes, there + point * apart, f)
 
 
 def transformed_columns(weight: Array, bias: Array | None, rows: int, stride: int, scheme: Scheme) -> Array:

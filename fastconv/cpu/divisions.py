@@ -23,7 +23,7 @@ from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.strips import Strip
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
-from fastconv.cpu.winograd import APART, lines_of_lanes
+from fastconv.cpu.winograd import APART, lines_of_lanes, transform_panel
 from fastconv.cpu.winograd import multiply as winograd_products
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem, three
@@ -178,13 +178,15 @@ def window_sums(problem: Problem, threads: int) -> Division:
 
 
 def window_sums_last(problem: Problem, threads: int) -> Division:
-    """For tiled_depthwise_weight_gradient_last: vectors of channels; parts of all rows where they are few."""
+    """For tiled_depthwise_weight_gradient_last: parts of all rows where channels are few, else chunks of them for the threads."""
     lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
     lines = lines_at_once(taps_a, taps_b, problem.stride[0])
-    tile, chunks = TileShape(taps_b, lines, lanes, problem.stride[0], problem.dtype), _ceil(problem.filters, lanes)
+    tile, vectors = TileShape(taps_b, lines, lanes, problem.stride[0], problem.dtype), _ceil(problem.filters, lanes)
     rows = max(1, problem.batch) * problem.out_space[0]
-    parts = max(1, min(_ceil(MOST_PARTS, chunks), rows, rows * problem.out_space[1] // PART_PIXELS))
-    return Division(parts * chunks, 1, 1, chunks, lanes, tile.rows * tile.width, tile, fields={"parts": parts})
+    parts = max(1, min(_ceil(MOST_PARTS, vectors), rows, rows * problem.out_space[1] // PART_PIXELS))
+    chunk = _evenly(vectors, vectors, _ceil(ITEMS_A_THREAD * threads, parts) if threads > 1 else 1)
+    chunks, sums = _ceil(vectors, chunk), tile.rows * tile.width
+    return Division(parts * chunks, 1, 1, chunks, chunk * lanes, chunk * sums, tile, fields={"parts": parts})
 
 
 def lines_at_once(taps_a: int, taps_b: int, stride: int) -> int:
@@ -356,6 +358,14 @@ def transposed_pixels(problem: Problem, threads: int) -> Division:
     bands = _ceil(rows, band)
     fields = {"panels": panels, "panel": height * (1 + problem.channels // problem.groups * taps(problem))}
     return Division(problem.batch * bands * chunks, bands, band, chunks, chunk, 0, tile, height, None, fields)
+
+
+def depthwise_spread(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_spread: chunks of filters, and bands of rows where they are few; half a vector if narrow."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    narrow = problem.space[-1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    tile = TileShape(taps_a, taps_b, lanes // 2 if narrow else lanes, 2, problem.dtype)
+    return _over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
 
 
 def depthwise_transposed_last(problem: Problem, threads: int) -> Division:
@@ -659,8 +669,13 @@ def separable_cycles(problem: SeparableProblem) -> tuple[float, float]:
     return in_place_cycles(alone, pointwise_tile(alone)), lanes_cycles(alone, lanes_tile(alone))
 
 
-def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
-    """For a scheme in two dimensions: bands of rows of tiles whose transforms fit L2."""
+# Share of L2 for what winograd.py transforms of a panel at a time: F(4x4)'s sums are loaded and stored so much less often that
+# a 7x7 layer of 512 channels takes 1.46 ms in place of 1.81.
+PANEL_SHARE = 0.6
+
+
+def winograd(scheme: Scheme, fresh: bool = False) -> Callable[[Problem, int], Division]:
+    """For a scheme in two dimensions: bands of rows of tiles whose transforms fit L2. `fresh` weights come as they are."""
     outputs, points, matrices = scheme.outputs, scheme.count**2, scheme.matrices**2
 
     def divide(problem: Problem, threads: int) -> Division:
@@ -674,7 +689,9 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
         most = max(1, min(down, room // (points * padded * across)))
         others = max(1, problem.batch) * problem.groups * planes(problem) * apart_i
-        band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, _bytes(problem) * matrices // scheme.taps**2)
+        # Each band has its panels transformed anew: filters are cut first, as where they would be streamed anew.
+        weights = machine.caches()["L3"] if fresh else _bytes(problem) * matrices // scheme.taps**2
+        band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, weights)
         beyond = _beyond(problem, scheme)
         tile = winograd_tile(problem, scheme, band)
         chunk = _ceil(chunk, tile.width) * tile.width
@@ -703,6 +720,12 @@ def winograd(scheme: Scheme) -> Callable[[Problem, int], Division]:
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
         scratch = sums_at + outputs * pitch * tile.width
         items, code = others * bands * chunks, {"fill": lines_of_lanes, "multiply": winograd_products, "put": put_rows}
+        if fresh:
+            panel_at, blocks = _ceil(scratch, LINE) * LINE, padded // lanes
+            together = _evenly(blocks, max(1, int(room * PANEL_SHARE) // (matrices * lanes * tile.width)), 1)
+            scratch = panel_at + tile.width * (1 + matrices * (together * lanes + APART))
+            fields |= {"fresh": True, "together": together, "panel_at": panel_at}
+            code["transform"] = transform_panel
         [outer] = tiles.one_vector(problem.dtype)
         return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
 
@@ -737,9 +760,16 @@ def _tiles_across(problem: Problem, scheme: Scheme) -> int:
     return sum(_ceil(_ceil(width - phase, apart), scheme.outputs) for phase in range(min(apart, width)))
 
 
+# Schemes with tiles for few filters a group: of 3x3 windows of stride 1.
+NARROW = (F2, F4)
+
+
 def winograd_tile(problem: Problem, scheme: Scheme, band: int) -> TileShape:
     """The tile whose rows divide best the tiles of a band that need a point."""
-    return min(tiles.winograd_products(problem.dtype), key=lambda tile: _products_cycles(problem, scheme, band, tile))
+    every, filters = tiles.winograd_products(problem.dtype), problem.filters // problem.groups
+    if scheme in NARROW and filters <= machine.lanes(problem.dtype):
+        every = every + tiles.narrow_winograd_products(problem.dtype)
+    return min(every, key=lambda tile: _products_cycles(problem, scheme, band, tile))
 
 
 def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShape) -> float:
@@ -846,12 +876,15 @@ TRANSFORMS = {
 }  # fmt: skip
 # To pack a vector of numbers; to transform one channel's taps of a vector of filters.
 PACK, TRANSFORM_TAPS = 30.0, 150.0
+# To transform them where they are used at once.
+FRESH_TAPS = {F2: 90.0, F4: 165.0}
 # Bytes of packed weights that a core puts out, if they will stay in L3, and if not.
 PUT_STREAM = (7.0, 3.0)
 # A depthwise vector's multiply-adds take so many times those of a register tile: what is done once a line and once a walk.
 DEPTHWISE_UPDATES = 1.5
-# Bytes of weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory.
-STREAM = (32.0, 12.0, 4.0)
+# Bytes of weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory. The last are 29 GB/s, measured
+# with 50 and 105 MB: at half as much a decoder's layers of 512 channels, 7x7 and 14x14, went to tiles, and took a fifth longer.
+STREAM = (32.0, 12.0, 8.0)
 
 
 def panels_packing(problem: Problem) -> float:
@@ -876,18 +909,21 @@ def winograd_packing(scheme: Scheme) -> Callable[[Problem], float]:
     return cycles
 
 
-def winograd_cycles(scheme: Scheme) -> Callable[[Problem], float]:
+def winograd_cycles(scheme: Scheme, fresh: bool = False) -> Callable[[Problem], float]:
     """Of Winograd's form: the products, or the stream of transformed weights if that takes longer, and the transforms."""
 
     def cycles(problem: Problem) -> float:
-        division, (gather, scatter) = winograd(scheme)(problem, 1), TRANSFORMS[scheme]
+        division, (gather, scatter) = winograd(scheme, fresh)(problem, 1), TRANSFORMS[scheme]
         tile, panels, images = division.tile, division.fields["panels"], division.items // (division.bands * division.chunks)
         blocks, used = _ceil(problem.channels // problem.groups, tile.lanes), division.band * division.fields["across"]
         blocks, products = blocks * _deep(problem), images * _products_cycles(problem, scheme, division.band, tile)
+        transforms = used * (blocks * gather + panels * tile.vectors * scatter)
+        if fresh:
+            filters = panels * tile.vectors * blocks * tile.lanes * FRESH_TAPS[scheme]
+            return products + division.items * (transforms + filters)
         weights = scheme.matrices**2 * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
         caches = machine.caches()
         speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
-        transforms = used * (blocks * gather + panels * tile.vectors * scatter)
         return max(products, division.items * weights / speed) + division.items * transforms
 
     return cycles

@@ -31,7 +31,7 @@ of tile.rows lines of taps holds a vector of sums for each tap, until all of a c
     image, column of vectors     neighbouring outputs in lanes; the gradients of the windows under way in registers
       line of the image            its taps are loaded, and each meets the gradient of every window that it belongs to
 
-`tiled_depthwise_weight_gradient_last` has channels in lanes and walks along the rows.
+`tiled_depthwise_weight_gradient_last` has channels in lanes and walks along the rows, of all channels of a row before the next.
 """
 
 from __future__ import annotations
@@ -117,6 +117,8 @@ def direct_bias_gradient(item, seat, job):
     """The sum of one filter's gradient, in float64: job.grad the gradient, job.out the bias's."""
     (out_depth, out_height, out_width), step = job.out_space, job.grad_steps
     grad, out, total = job.grad + item * job.grad_channel, job.out, 0.0
+    if step[1] == out_width * step[2]:  # rows follow one another: a sum of 16 numbers takes as long as one of 64
+        out_height, out_width = 1, out_height * out_width
     for n in range(job.batch):
         for k in range(out_depth):
             for line in range(out_height):
@@ -297,34 +299,42 @@ def walk_across(acc, tile, job, image, edges, column, grad, count, width):
 
 @compiled
 def tiled_depthwise_weight_gradient_last(item, seat, job):
-    """One vector of channels, one part of the rows of all images: channels in lanes, a window's columns in the tile's rows."""
+    """One chunk of channels, one part of the rows of all images: channels in lanes, a window's columns in the tile's rows.
+
+    A row's channels lie side by side, so all of the chunk take their turn before the next row, and their sums wait in scratch.
+    """
     tile, channels, (_, taps_a, taps_b), (_, out_height, out_width) = job.tile, job.groups, job.kernel, job.out_space
     part, phases, sums, rows = item // job.chunks, job.dilation[2], job.scratch + seat * job.scratch_size, job.batch * out_height
-    c = item % job.chunks * tile.lanes
-    width = min(tile.lanes, channels - c)
+    first, size = item % job.chunks * job.chunk, tile.rows * tile.width
+    last, begin, end = min(first + job.chunk, channels), rows * part // job.parts, rows * (part + 1) // job.parts
     for top in range(0, taps_a, tile.vectors):
         a = min(top, taps_a - tile.vectors)
-        acc = tile.zeros()
-        for row in range(rows * part // job.parts, rows * (part + 1) // job.parts):
+        for row in range(begin, end):
             n, i = row // out_height, row % out_height
             line = i * tile.step + a * job.dilation[1] - job.before[1]
-            lines = inside(line, job.dilation[1], tile.vectors, job.space[1])
-            inner, edges = lines[1] - lines[0] == tile.vectors and width == tile.lanes, tile.sides(lines[0], lines[1], width)
-            image = job.x + (n * job.x_image + line * job.x_steps[1] + c)
-            grad = job.grad + (n * job.grad_image + i * job.grad_steps[1] + c)
-            for j in range(min(phases, out_width)):
-                column, count = j * tile.step - job.before[2], (out_width - j + phases - 1) // phases
-                here = grad + j * job.grad_steps[2]
-                if inner:
-                    acc = walk_across(acc, tile, job, image, None, column, here, count, width)
-                else:
-                    acc = walk_across(acc, tile, job, image, edges, column, here, count, width)
-        acc.store(sums, tile.width)
-        for k in range(width):
-            out = job.out + (((part * channels + c + k) * taps_a + a) * taps_b)
+            lines, here = inside(line, job.dilation[1], tile.vectors, job.space[1]), sums
+            for c in range(first, last, tile.lanes):
+                width, acc = min(tile.lanes, channels - c), tile.zeros()
+                if row > begin:
+                    acc = tile.load_tile(here, tile.width)
+                inner, edges = lines[1] - lines[0] == tile.vectors and width == tile.lanes, tile.sides(lines[0], lines[1], width)
+                image = job.x + (n * job.x_image + line * job.x_steps[1] + c)
+                grad = job.grad + (n * job.grad_image + i * job.grad_steps[1] + c)
+                for j in range(min(phases, out_width)):
+                    column, count = j * tile.step - job.before[2], (out_width - j + phases - 1) // phases
+                    above = grad + j * job.grad_steps[2]
+                    if inner:
+                        acc = walk_across(acc, tile, job, image, None, column, above, count, width)
+                    else:
+                        acc = walk_across(acc, tile, job, image, edges, column, above, count, width)
+                acc.store(here, tile.width)
+                here += size
+        for c in range(first, last):
+            out = job.out + (((part * channels + c) * taps_a + a) * taps_b)
+            here = sums + ((c - first) // tile.lanes * size + (c - first) % tile.lanes)
             for b in range(taps_b):
                 for e in range(tile.vectors):
-                    out[e * taps_b + b] = sums[(b * tile.vectors + e) * tile.lanes + k]
+                    out[e * taps_b + b] = here[(b * tile.vectors + e) * tile.lanes]
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------

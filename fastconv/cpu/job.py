@@ -69,6 +69,10 @@ FIELDS: dict[str, tuple[int, str]] = {
     "backwards": (1, "integer"),  # 1 if taps run backwards in memory
     "filled": (1, "integer"),  # a group's channels, and those of zeros that fill whole vectors
     "order": (1, "integer"),  # so many channels are packed tap after tap
+    "fresh": (1, "integer"),  # of winograd.py: 1 if the kernel itself transforms the weights, from where they lie, to `panel_at`
+    "weight_steps": (3, "three"),  # there, from group to group, filter to filter, channel to channel
+    "together": (1, "integer"),  # blocks of channels at a time
+    "panel_at": (1, "integer"),
     "table": (1, "integers"),  # see sheets.py
     "phases": (3, "three"),  # of the sheets, and below: see sheets.py
     "pitch": (1, "integer"),
@@ -107,6 +111,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "finish_code": (1, "integer"),
     "put_code": (1, "integer"),
     "multiply_code": (1, "integer"),
+    "transform_code": (1, "integer"),
     "bias_kind": (1, "integer"),  # see BIAS
     "has_residual": (1, "integer"),
     "activation": (1, "integer"),  # see fastconv.epilogue
@@ -271,9 +276,15 @@ def fill_lines(job, lines, image, first, c):
 
 
 @method(JobType, "multiply")
-def multiply(job, v, u, m, matrix_rows, blocks, used, down, across, bottom):
+def multiply(job, v, u, m, added, matrix_rows, blocks, used, down, across, bottom):
     """The products of a band of tiles and a panel of filters: winograd.py."""
-    return _call("multiply_code", job, v, u, m, matrix_rows, blocks, used, down, across, bottom)
+    return _call("multiply_code", job, v, u, m, added, matrix_rows, blocks, used, down, across, bottom)
+
+
+@method(JobType, "transform_panel")
+def transform_panel(job, panel, weights, bias, filters, channels, count):
+    """Put a panel's transformed filters where `multiply` reads them: winograd.py."""
+    return _call("transform_code", job, panel, weights, bias, filters, channels, count)
 
 
 @method(JobType, "multiply_columns")

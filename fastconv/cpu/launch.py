@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,13 +28,12 @@ X, GRAD, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "grad", "o
 # Each weight with its bias; a separable layer has two of each.
 WEIGHT = ((job.PLACES["weight"], job.PLACES["bias"]),)
 BOTH_WEIGHTS = ((job.PLACES["weight"], job.PLACES["inner_bias"]), (job.PLACES["outer_weight"], job.PLACES["bias"]))
-NO_SCRATCH: tuple[Array | None, int] = (None, 0)
-KEPT_SCRATCH = 64 * 1024**2  # bytes that a Python thread keeps for its next call: fresh memory costs 60 us a megabyte
 
 
 def pack(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Packed]:
     """The weights of a problem in the order in which one implementation reads them, each with its bias."""
-    if choice.implementation.pack is not None or choice.mirrored:
+    # Where fresh ones lie, `_weight_steps` says.
+    if choice.division.transform is None and (choice.implementation.pack is not None or choice.mirrored):
         weights = _in_order(choice, weights, biases)
     return list(map(_contiguous, weights, biases))
 
@@ -98,8 +97,10 @@ class Bound:
             "scratch_size": _rounded(division.scratch), "table": _at(self._table), "unit": division.unit,
             "last": problem.data_format == "channels_last",
         }  # fmt: skip
+        if division.transform is not None:
+            values |= _weight_steps(problem, choice.mirrored)
         if division.tile is not None:
-            values |= shared_code(problem, division, values)
+            values |= shared_code(problem, division, values, self._implementation.scheme)
         self._items, self._weights = division.items, list[Packed]()
         self._places = BOTH_WEIGHTS if isinstance(problem, SeparableProblem) else WEIGHT
         tile = division.tile if division.multiply is None else division.outer
@@ -161,10 +162,10 @@ class Bound:
         elif weights:  # of many small calls each has one
             weight, bias = id(weights[0][0]), 0 if weights[0][1] is None else id(weights[0][1])
         if self._alone:
-            scratch = _scratch(self._scratch)[1] if self._scratch else 0
+            scratch = packing.scratch(self._scratch)[1] if self._scratch else 0
             return self._run_alone(task, id(image), id(out), scratch, weight, bias)  # type: ignore[no-any-return]
         seats = threads.seats()
-        _held, scratch = _scratch(seats * self._scratch)
+        _held, scratch = packing.scratch(seats * self._scratch)
         if not self._set_arrays(task, task, id(image), id(out), scratch):
             return False
         threads.run(self._code, task, self._items, self._work, seats)
@@ -213,6 +214,13 @@ def set_weights(task, place, bias_place, weight, bias):
     store(task + job.WORD_BYTES * place, load(weight + packing.NUMBERS_AT))
     if bias:
         store(task + job.WORD_BYTES * bias_place, load(bias + packing.NUMBERS_AT))
+
+
+def _weight_steps(problem: Problem, mirrored: bool) -> dict[str, Any]:
+    """Of a contiguous weight: how far its groups, filters and channels lie apart, and whether its taps run backwards."""
+    filters, channels, taps = problem.filters // problem.groups, problem.channels // problem.groups, math.prod(problem.kernel)
+    steps = (taps, filters * taps) if mirrored or problem.operation == "transposed" else (channels * taps, taps)
+    return {"weight_steps": (filters * channels * taps, *steps), "backwards": mirrored}
 
 
 def _reach(array: Array) -> tuple[int, int]:
@@ -285,43 +293,28 @@ class Gradient:
     def __call__(self, x: Array | None, grad: Array, out: Array) -> None:
         """Compute the gradient into `out`; x and grad are readable."""
         (words, code, items, work, size, _), seats = self.ready, threads.seats()
-        scratch = _scratch(seats * size)
-        words[[X, GRAD, OUT, SCRATCH]] = _at(x), _at(grad), _at(out), scratch[1]
+        _held, scratch = packing.scratch(seats * size)
+        words = words.copy()  # another thread may be here too
+        words[[X, GRAD, OUT, SCRATCH]] = _at(x), _at(grad), _at(out), scratch
         threads.run(code, _at(words), items, work, seats)
 
 
 def bias_gradient(grad: Array, data_format: str) -> Gradient:
     """What sums a gradient over images and pixels, one number a filter, of arrays that lie as this readable one does."""
-    image, channel, steps = _steps(grad, data_format)
-    space = grad.shape[1:-1] if data_format == "channels_last" else grad.shape[2:]
-    filters = grad.shape[-1 if data_format == "channels_last" else 1]
+    return _bias_gradient(grad.shape, grad.strides, grad.dtype, data_format)
+
+
+@lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
+def _bias_gradient(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, data_format: str) -> Gradient:
+    last = data_format == "channels_last"
+    image, channel, steps = _steps_of(strides, dtype.itemsize, last)
+    space, filters = shape[1:-1] if last else shape[2:], shape[-1 if last else 1]
     values = {
-        "batch": grad.shape[0], "out_space": three(space),
+        "batch": shape[0], "out_space": three(space),
         "grad_image": image, "grad_channel": channel, "grad_steps": steps,
     }  # fmt: skip
-    return Gradient(gradients.direct_bias_gradient, values, grad.dtype.name, filters, float(grad.size))
-
-
-# Scratch: kept from call to call, one run of memory for each Python thread -------------------------------------------------
-
-
-class _Kept(threading.local):
-    size = 0
-    memory = NO_SCRATCH
-
-
-_kept = _Kept()
-
-
-def _scratch(size: int) -> tuple[Array | None, int]:
-    """Memory of at least so many bytes that begins on a cache line, and its address; this Python thread's until its next call."""
-    if _kept.size >= size:
-        return _kept.memory
-    array = packing.aligned_empty((size,), np.uint8)
-    memory = array, _at(array)
-    if size <= KEPT_SCRATCH:
-        _kept.size, _kept.memory = size, memory
-    return memory
+    work = float(threads.OPERATIONS_A_BYTE * math.prod(shape) * dtype.itemsize)
+    return Gradient(gradients.direct_bias_gradient, values, dtype.name, filters, work)
 
 
 # The job's words ------------------------------------------------------------------------------------------------------
@@ -354,7 +347,7 @@ def _clipping(problem: AnyProblem, has_residual: bool) -> tuple[bool, float, flo
     return late, activation.low if clips else -math.inf, activation.high if clips else math.inf
 
 
-def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any]) -> dict[str, int]:
+def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any], scheme: Any = None) -> dict[str, int]:
     """Addresses of the functions that tiled kernels call; the activations, a second of compilation, only if any is done late."""
     dtype = problem.dtype
     _, index, with_square = job.arguments(dtype, division.tile.square)
@@ -369,9 +362,19 @@ def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any])
         code["fill_code"] = address(division.fill, with_square, run, image, index, index)
     if division.put is not None:
         code["put_code"] = address(division.put, with_square, run, *[index] * 6)
+    if division.transform is not None:
+        code["transform_code"] = transform_code(division.transform, division.tile, scheme)
     if division.multiply is not None:
         code["multiply_code"] = multiply_code(division.multiply, division.tile)
     return code
+
+
+def transform_code(transform: Any, tile: TileShape, scheme: Any) -> int:
+    """Address of what transforms fresh weights: transform(job, panel, weights, bias, *whole numbers)."""
+    number = NUMBA_FLOATS[tile.dtype]
+    _, index, with_square = job.arguments(tile.dtype, tile.square, scheme)
+    run, given = PointerType(number), PointerType(number, only_read=True)
+    return address(transform, with_square, run, given, given, index, index, index)
 
 
 def multiply_code(multiply: Any, tile: TileShape) -> int:
@@ -396,8 +399,12 @@ def _geometry(problem: Problem, x: Array) -> dict[str, Any]:
 
 def _steps(array: Array, data_format: str) -> tuple[int, int, tuple[int, int, int]]:
     """Distances in numbers between images, channels, and (planes, lines, columns)."""
-    image, *rest = (step // array.itemsize for step in array.strides)
-    channel = rest.pop(-1 if data_format == "channels_last" else 0)
+    return _steps_of(array.strides, array.itemsize, data_format == "channels_last")
+
+
+def _steps_of(strides: tuple[int, ...], size: int, last: bool) -> tuple[int, int, tuple[int, int, int]]:
+    image, *rest = (step // size for step in strides)
+    channel = rest.pop(-1 if last else 0)
     return image, channel, three(rest, 0)
 
 

@@ -45,7 +45,13 @@ class Room:
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """A C-contiguous array that begins on a cache line."""
-    return Room(shape, np.dtype(dtype))()
+    dtype = np.dtype(dtype)
+    return _at_a_line(np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8), shape, dtype)
+
+
+def _at_a_line(room: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array in bytes that are ALIGNMENT more than it needs."""
+    return np.ndarray(shape, dtype, room, -address_of(room) % ALIGNMENT)
 
 
 def address_of(array: Array) -> int:
@@ -53,9 +59,9 @@ def address_of(array: Array) -> int:
     return _numbers_of(id(array))  # type: ignore[no-any-return]
 
 
-# Fresh memory costs 60 us a megabyte, which the system fills with zeros page by page: as long as packing weights into it. So
-# what one call packs for itself is kept for later calls of its thread, an array of each size up to a power of two. Smaller
-# ones come from memory that the process holds anyway.
+# Fresh memory costs 60 us a megabyte, which the system fills with zeros page by page: as long as packing weights into it. So each
+# Python thread keeps, up to MOST_KEPT bytes each, the scratch of its last call, and what one call packed for itself: an array of
+# each size up to a power of two, but for small ones, which come from memory that the process holds anyway.
 LEAST_KEPT, MOST_KEPT = 128 * 1024, 64 * 1024**2
 
 
@@ -66,9 +72,22 @@ class _Room(np.ndarray[Any, Any]):
 class _Kept(threading.local):
     def __init__(self) -> None:
         self.rooms: dict[int, _Room] = {}
+        self.scratch: tuple[Array | None, int] = (None, 0)
+        self.size = 0
 
 
 _kept = _Kept()
+
+
+def scratch(size: int) -> tuple[Array | None, int]:
+    """Memory of at least so many bytes that begins on a cache line, and its address; this Python thread's until its next call."""
+    if _kept.size >= size:
+        return _kept.scratch
+    array = aligned_empty((size,), np.uint8)
+    memory = array, address_of(array)
+    if size <= MOST_KEPT:
+        _kept.size, _kept.scratch = size, memory
+    return memory
 
 
 def recycled_empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -76,12 +95,10 @@ def recycled_empty(shape: tuple[int, ...], dtype: Any) -> Array:
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize + ALIGNMENT
     if not LEAST_KEPT <= size <= MOST_KEPT:
-        return aligned_empty(shape, dtype)
+        return _at_a_line(np.empty(size, np.uint8), shape, dtype)
     bits = size.bit_length()
     room = _kept.rooms.pop(bits, None)  # nobody else gets it meanwhile
-    if room is None:
-        room = _Room((1 << bits,), np.uint8)
-    return np.ndarray(shape, dtype, room, -address_of(room) % ALIGNMENT)
+    return _at_a_line(_Room((1 << bits,), np.uint8) if room is None else room, shape, dtype)
 
 
 def recycle(array: Array | None) -> None:
@@ -136,7 +153,8 @@ def exchanged(weight: Array, groups: int) -> Array:
 
 def mirrored(weight: Array, groups: int) -> Array:
     """Of the convolution that computes a transposed one of stride 1."""
-    return np.flip(exchanged(weight, groups), axis=tuple(range(3, weight.ndim + 1)))
+    backwards = slice(None, None, -1)  # np.flip takes 3 us
+    return exchanged(weight, groups)[(slice(None),) * 3 + (backwards,) * (weight.ndim - 2)]
 
 
 # For direct kernels ------------------------------------------------------------------------------------------------------
@@ -261,9 +279,9 @@ def panels(
     if task.copied:
         weight = aligned_copy(weight)
     out, words, seats = recycled_empty(task.out_shape, weight.dtype), task.words.copy(), threads.seats()
-    scratch = aligned_empty((seats * task.scratch,), np.uint8)
+    _held, place = scratch(seats * task.scratch)
     words[X] = address_of(weight) - task.corner
-    words[OUT], words[SCRATCH] = address_of(out), address_of(scratch)
+    words[OUT], words[SCRATCH] = address_of(out), place
     if bias is not None:
         words[BIAS] = address_of(bias)
     threads.run(task.code, address_of(words), task.items, task.work, seats)
@@ -295,19 +313,19 @@ def _task(
     blocks = -(-filled // block)
     rows = scheme.taps * phases * kernel_size[-1] if scheme else 0
     # A square before the numbers, where those that run backwards may end, the numbers, and what a scheme makes of them.
-    scratch = lanes * (lanes + max(rows, -(-taps // lanes) * lanes) + (scheme.count**2 if scheme else 0) + 1)
-    scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
+    room = lanes * (lanes + max(rows, -(-taps // lanes) * lanes) + (scheme.count**2 if scheme else 0) + 1)
+    room = -(-room // ALIGNMENT) * ALIGNMENT
     values = {
         "groups": groups, "filters": filters, "kernel": three(kernel_size), "x_image": group, "filter_step": filter,
         "x_channel": channel, "backwards": backwards, "chunks": chunks, "chunk": chunk, "blocks": blocks,
         "channels": block, "all_channels": channels, "filled": filled, "panels": count, "panel": unit * (1 + depth), "unit": unit,
         "order": order, "phases": (1, phases, 1), "bias_kind": job.BIAS["channel" if has_bias else "none"],
-        "scratch_size": scratch,
+        "scratch_size": room,
     }  # fmt: skip
     items, numbers = groups * chunks * blocks, groups * (filters * channels * taps + count * unit * (1 + depth))
     code, work = address(kernel, *job.arguments(dtype.name, square, scheme)), float(threads.OPERATIONS_A_BYTE * numbers * size)
     corner = (taps - 1) * size if backwards else 0
-    return Task(job.fill(values), code, items, work, scratch * size, (groups, count, 1 + depth, unit), copied, corner)
+    return Task(job.fill(values), code, items, work, room * size, (groups, count, 1 + depth, unit), copied, corner)
 
 
 @inlined

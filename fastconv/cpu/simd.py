@@ -209,6 +209,48 @@ def _clamped(builder: Any, bound: Any, lanes: int) -> Any:
     return builder.select(builder.icmp_signed(">", bound, INDEX(lanes)), INDEX(lanes), bound)
 
 
+def load_turned(builder: Any, p: Any, step: Any, places: Any, count: int, kind: Any) -> list[Any]:
+    """The first `count` numbers at p, p + step, ...: a register for each number, a lane for each of so many places, or zero."""
+    square, turned = TileShape(kind.lanes, 1, kind.lanes, 1, kind.dtype), list[Any]()
+    for first in range(0, count, kind.lanes):
+        rows = []
+        for row in range(kind.lanes):
+            mask = _inside(builder, square, places, INDEX(count - first), row, 0)
+            rows.append(_load_masked(builder, at(builder, at(builder, p, builder.mul(step, INDEX(row))), first), mask, kind))
+        turned += _transposed(builder, rows)
+    return turned[:count]
+
+
+def disentangled(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Of n registers the numbers k, k + n, k + 2n, ...: a register for each k < n."""
+    n, lanes, turned = len(vectors), vectors[0].type.count, []
+    for k in range(n):
+        flat = [k + n * lane for lane in range(lanes)]
+        total, places = vectors[0], [place % lanes for place in flat]
+        for source in range(1, n):
+            total = _shuffled(
+                builder, total, vectors[source],
+                [p % lanes + lanes if p // lanes >= source else kept for p, kept in zip(flat, places, strict=True)],
+            )  # fmt: skip
+            places = list(range(lanes))  # those of registers before stay where they were put
+        turned.append(total)
+    return turned
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """As many rows as they have lanes: row r becomes lane r, in lanes * log2(lanes) shuffles."""
+    rows, lanes, half = list(rows), len(rows), 1
+    while half < lanes:  # exchange the off-diagonal halves of every 2 half x 2 half block
+        low = [lane if not lane & half else lane - half + lanes for lane in range(lanes)]
+        high = [lane + half if not lane & half else lane + lanes for lane in range(lanes)]
+        for row in range(lanes):
+            if not row & half:
+                above, below = rows[row], rows[row + half]
+                rows[row], rows[row + half] = (_shuffled(builder, above, below, places) for places in (low, high))
+        half *= 2
+    return rows
+
+
 def _load_masked(builder: Any, p: Any, mask: Any, kind: Any) -> Any:
     """Zero in the other lanes, whose memory is not touched."""
     vector = _vector(kind)
@@ -611,16 +653,7 @@ def transpose(tile):
         raise TypingError(f"transpose: got {tile}, expected a square tile")
 
     def build(builder: Any, acc: Any) -> Any:
-        rows = [builder.extract_value(acc, row) for row in range(s.rows)]
-        half = 1
-        while half < s.lanes:  # exchange the off-diagonal halves of every 2 half x 2 half block
-            low = [lane if not lane & half else lane - half + s.lanes for lane in range(s.lanes)]
-            high = [lane + half if not lane & half else lane + s.lanes for lane in range(s.lanes)]
-            for row in range(s.rows):
-                if not row & half:
-                    above, below = rows[row], rows[row + half]
-                    rows[row], rows[row + half] = (_shuffled(builder, above, below, places) for places in (low, high))
-            half *= 2
+        rows = _transposed(builder, [builder.extract_value(acc, row) for row in range(s.rows)])
         return _tile_of(builder, s, lambda row, vector: rows[row])
 
     return tile(), build

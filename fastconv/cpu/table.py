@@ -101,6 +101,10 @@ def _transformed(scheme: Scheme) -> Callable[..., Any]:
     return pack
 
 
+def _winograd_fresh_suits(scheme: Scheme) -> Callable[[Problem], str | None]:
+    return lambda problem: _winograd_suits(scheme)(problem) or ("computes planes" if problem.dimensions == 3 else None)
+
+
 def _winograd_error(scheme: Scheme) -> Callable[[Problem], float]:
     def error(problem: Problem) -> float:
         summed = problem.channels // problem.groups * math.prod(problem.kernel[:-2])
@@ -203,6 +207,19 @@ def _columns_spread(problem: Problem) -> str | None:
     return _unless(FIRST)(problem)
 
 
+def _columns_spread_by_two(problem: Problem) -> str | None:
+    if problem.groups != problem.channels or problem.dimensions != 2:
+        return "computes depthwise layers of planes"
+    return _spread_by_two(problem) or _columns_spread(problem)
+
+
+def _spread_by_two(problem: Problem) -> str | None:
+    taps, strides = problem.kernel[-1], set(problem.stride)
+    if strides != {2} or set(problem.kernel) != {taps} or taps not in tiles.SPREADS:
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} rows and columns, two apart"
+    return None
+
+
 def _channels_spread(problem: Problem) -> str | None:
     if problem.groups != problem.channels or problem.dimensions == 3 or any(d != 1 for d in problem.dilation):
         return "computes depthwise layers of planes and signals, without dilation"
@@ -212,10 +229,7 @@ def _channels_spread(problem: Problem) -> str | None:
 
 
 def _channels_spread_by_two(problem: Problem) -> str | None:
-    taps, strides = problem.kernel[-1], set(problem.stride)
-    if strides != {2} or set(problem.kernel) != {taps} or taps not in tiles.SPREADS:
-        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} rows and columns, two apart"
-    return _channels_spread(problem)
+    return _spread_by_two(problem) or _channels_spread(problem)
 
 
 def _as_called(dtype: str) -> list[Any]:
@@ -304,6 +318,15 @@ IMPLEMENTATIONS = (
         )
         for name, scheme in winograd.SCHEMES.items()
     ),
+    *(
+        Implementation(
+            f"{name}_fresh", "winograd", ("standard", "atrous"),
+            winograd.winograd, None, divisions.winograd(winograd.SCHEMES[name], True), FILTERS,
+            _winograd_fresh_suits(winograd.SCHEMES[name]), SHEETS, tiles.one_vector, winograd.SCHEMES[name],
+            divisions.winograd_cycles(winograd.SCHEMES[name], True), _winograd_error(winograd.SCHEMES[name]),
+        )
+        for name in winograd.FRESH
+    ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
@@ -369,6 +392,11 @@ IMPLEMENTATIONS = (
     _direct("atrous", LAST, atrous.direct_atrous_last, divisions.by_group, packing.filters_last),
     _direct("standard", FIRST, standard.direct_standard, divisions.by_filter),
     _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
+    Implementation(
+        "tiled_depthwise_spread", "tiled", ("transposed",),
+        transposed.tiled_depthwise_spread, _one_by_one, divisions.depthwise_spread, COLUMNS, _columns_spread_by_two,
+        ("columns",), tiles.square_spreads,
+    ),
     Implementation(
         "tiled_transposed_pixels", "tiled", ("transposed",),
         transposed.tiled_transposed_pixels, _in_spreads, divisions.transposed_pixels, PIXELS,

@@ -28,6 +28,8 @@ BETWEEN = (10, 12)  # rows that transposed layers do without: their phases are c
 # The same for Winograd's products, which have rows enough to choose from. 4x4 is for the sixteen tiles of 14x14 and 7x7
 # planes, of which the last points need twelve and nine.
 WINOGRAD_PRODUCTS: dict[int, dict[int, tuple[int, ...]]] = {32: {2: (14, 12, 11, 10, 9, 8, 7), 4: (4,)}, 16: {2: (6, 5, 4)}}
+# Of one vector, for groups of no more filters than lanes: 512 channels in 32 groups at 14x14 take 192 us, with 8x2 328.
+ONE_VECTOR_OF_PRODUCTS = 8
 # Pixels in lanes, filters in rows: (rows, vectors). Eight rows divide the usual numbers of filters; fewer, with more vectors,
 # are for layers with few filters.
 PIXELS_IN_LANES = {
@@ -90,6 +92,12 @@ def winograd_products(dtype: str) -> list[TileShape]:
     return [TileShape(rows, vectors, lanes, lanes, dtype) for vectors, sizes in table.items() for rows in sizes]
 
 
+def narrow_winograd_products(dtype: str) -> list[TileShape]:
+    """The same for groups of few filters."""
+    lanes = machine.lanes(dtype)
+    return [TileShape(ONE_VECTOR_OF_PRODUCTS, 1, lanes, lanes, dtype)]
+
+
 def pixels_in_lanes(dtype: str) -> list[TileShape]:
     """Every tile with pixels in lanes."""
     return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in PIXELS_IN_LANES[machine.registers()]]
@@ -129,6 +137,11 @@ MOST_SPREAD = 3  # filters at once: those of an image, six sums under way; four 
 def spreads_of_channels(dtype: str) -> list[TileShape]:
     """Every tile of tiled_depthwise_spread_last: taps across, and rows of taps that reach a pixel of a plane or a signal."""
     return [TileShape(taps, rows, machine.lanes(dtype), 1, dtype) for taps in SPREADS for rows in sorted({1, -(-taps // 2)})]
+
+
+def square_spreads(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_spread: rows of taps, taps across."""
+    return [replace(tile, rows=tile.vectors) for tile in spreads(dtype) if tile.rows == 1]
 
 
 def spreads(dtype: str) -> list[TileShape]:

@@ -8,6 +8,7 @@ exactly from the points with rational numbers. In compiled code a job's scheme (
     scheme.from_points(tile, p, step)                 a tuple, A' m of the vectors at p, p + step, ...
     scheme.from_taps(tile, p, step, out, apart)       G w, as to_points
     scheme.at_points(row), scheme.outputs_of(row)     B' d and A' m of a row of vectors in registers, rows too
+    scheme.from_filters(tile, p, step, backwards, filters, out, apart), .from_mirrored_filters(tile, p, out, apart)     G w G'
 
 Points come in pairs +-t, whose rows of B' and columns of A' differ in signs only: half of the products serve both.
 """
@@ -33,6 +34,8 @@ from fastconv.cpu.simd import (
     VectorType,
     _tile_of,
     at,
+    disentangled,
+    load_turned,
     load_vector,
     splat_number,
     store_vector,
@@ -347,6 +350,46 @@ def to_points(scheme, tile, p, step, out, apart):
 def from_taps(scheme, tile, p, step, out, apart):
     """G w of the vectors at p, p + step, ..., to out, out + apart, ...; of G the rows that differ."""
     return _rows_of(scheme.scheme.g[: scheme.scheme.matrices], scheme, tile, p, out)
+
+
+@method(SchemeType, "from_filters")
+def from_filters(scheme, tile, p, step, backwards, filters, out, apart):
+    """G w G' of so many filters to out, out + apart, ...; the taps of each follow p, p + step, ..., perhaps backwards."""
+    kind, s = tile.shape, scheme.scheme
+
+    def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any, backwards: Any, filters: Any, out: Any, apart: Any) -> None:
+        back = builder.icmp_signed("!=", backwards, ir.IntType(64)(0))
+        taps = load_turned(builder, p, step, filters, s.taps**2, kind)
+        taps = [builder.select(back, taps[-1 - k], tap) for k, tap in enumerate(taps)]
+        _store_filters(builder, s, taps, out, apart, kind)
+
+    return types.void(tile, p, types.intp, types.intp, types.intp, out, types.intp), build
+
+
+@method(SchemeType, "from_mirrored_filters")
+def from_mirrored_filters(scheme, tile, p, out, apart):
+    """The same of a vector of filters that lie one after the other, each backwards."""
+    kind, s = tile.shape, scheme.scheme
+
+    def build(builder: Any, scheme: Any, tile: Any, p: Any, out: Any, apart: Any) -> None:
+        numbers = [load_vector(builder, at(builder, p, k * kind.lanes), kind) for k in range(s.taps**2)]
+        # Of three registers every third number, twice: half the shuffles of a transposition, which would fill 9 of 16 rows.
+        rows = [disentangled(builder, numbers[k : k + s.taps]) for k in range(0, s.taps**2, s.taps)]
+        columns = [disentangled(builder, [row[b] for row in rows]) for b in range(s.taps)]
+        taps = [columns[b][a] for a in range(s.taps) for b in range(s.taps)]
+        _store_filters(builder, s, taps[::-1], out, apart, kind)
+
+    return types.void(tile, p, out, types.intp), build
+
+
+def _store_filters(builder: Any, scheme: Scheme, taps: list[Any], out: Any, apart: Any, kind: Any) -> None:
+    """G w G' of the taps row by row, to out, out + apart, ..."""
+    matrix = scheme.g[: scheme.matrices]
+    columns = [_rows_in_pairs(builder, matrix, taps[b :: scheme.taps]) for b in range(scheme.taps)]
+    for i in range(scheme.matrices):
+        for j, value in enumerate(_rows_in_pairs(builder, matrix, [column[i] for column in columns])):
+            place = builder.mul(apart, ir.IntType(64)(i * scheme.matrices + j))
+            store_vector(builder, value, at(builder, out, place), kind)
 
 
 @method(SchemeType, "from_points")

@@ -31,6 +31,12 @@ Of large strides, phases have few taps and few columns, and an image is computed
       row of the result                       even and odd columns in a register each, interleaved when they are stored
         rows of taps that reach it, channels    each number is loaded once for two taps
 
+Of depthwise layers whose windows are two apart down the plane too, `tiled_depthwise_spread` walks down the image: a number meets
+all taps when it is loaded, and two rows of the result are complete then:
+
+    filter, column of vectors
+      row of the image          its numbers meet all rows of taps, whose sums are in registers, of even and of odd columns
+
 `tiled_depthwise_transposed_last` has channels in lanes, and goes from pixel to pixel; any stride will do. For the usual windows
 two apart `tiled_depthwise_spread_last` walks along a row of the image instead, with all weights in registers:
 
@@ -217,8 +223,10 @@ def spread_columns(tile, job, n, g, f, begin, end):
     lanes, (_, rows, out_width), crop, step = tile.lanes, job.out_space, job.before[2], job.stride[1]
     panel, count = job.weight + (g * job.panels + f // tile.rows) * job.panel, min(tile.rows, job.filters - f)
     plane = ((n * job.groups + g) * job.filters + f) * rows * out_width
-    for j in range(-(crop % 2), out_width, 2 * lanes):
-        u = (j + crop) // 2  # lane 0 of even columns meets tap 0 there
+    start, last = -((crop + tile.odd) % 2), out_width - 2 * lanes
+    for first in range(start, out_width, 2 * lanes):
+        j = last if first > last >= start and (last - start) % 2 == 0 else first  # the last columns overlap their neighbours
+        u = (j + crop + tile.odd) // 2  # lane 0 meets tap 0 there
         inner, edges = u >= (tile.vectors - 1) // 2 and u + lanes <= job.space[2], tile.reach.edges(u, -1, job.space[2])
         whole = j >= 0 and j + 2 * lanes <= out_width and count == tile.rows
         x, out = job.x + (n * job.x_image + g * job.channels * job.x_channel + u), job.out + (plane + begin * out_width + j)
@@ -254,6 +262,49 @@ def tiled_transposed_pixels(item, seat, job):
             for k in range(g * job.filters + f, g * job.filters + min(f + tile.rows, job.filters)):
                 place = (k * rows + begin) * out_width
                 job.finish_row(job.out + (image + place), (end - begin) * out_width, image, place)
+
+
+@inlined
+def spread_down(tile, job, image, panel, plane, begin, end):
+    """Rows begin..end of a filter's plane of the result, from one channel of the image."""
+    lanes, (_, _, out_width), (_, height, width), start = tile.lanes, job.out_space, job.space, tile.reach.splat(panel[0])
+    (_, above, crop), step = job.before, job.x_steps[1]
+    left, last, lowest = -((crop + tile.odd) % 2), out_width - 2 * lanes, (begin + above - tile.rows + 2) // 2
+    for column in range(left, out_width, 2 * lanes):
+        j = last if column > last >= left and (last - left) % 2 == 0 else column  # the last columns overlap their neighbours
+        u = (j + crop + tile.odd) // 2  # lane 0 meets tap 0 there
+        inner, edges = u >= (tile.vectors - 1) // 2 and u + lanes <= width, tile.reach.edges(u, -1, width)
+        acc, i = tile.begun(start), 2 * lowest - above
+        for y in range(lowest, (end - 1 + above) // 2 + 1):
+            if 0 <= y < height:
+                x = image + (y * step + u)
+                if inner:
+                    acc = acc.spread(tile, panel + 1, tile.reach.taps(x, -1, None))
+                else:
+                    acc = acc.spread(tile, panel + 1, tile.reach.taps(x, -1, edges))
+            for _ in range(2):  # rows that no further row of the image reaches
+                if begin <= i < end:
+                    row, out = acc.first().clip(job.least, job.most).interleaved(), plane + (i * out_width + j)
+                    if j >= 0 and j + 2 * lanes <= out_width:
+                        row.store(out, out_width)
+                    else:
+                        row.store_between(out, out_width, 1, -j, out_width - j)
+                acc, i = acc.rest(start), i + 1
+
+
+@compiled
+def tiled_depthwise_spread(item, seat, job):
+    """One band of rows of one image, one chunk of filters. Weights from packing.row_panels, one filter each."""
+    tile, filters, (_, rows, out_width) = job.tile, job.groups * job.filters, job.out_space
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin, end = band * job.band, min((band + 1) * job.band, rows)
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
+        image, place = job.x + (n * job.x_image + f // job.filters * job.x_channel), f * rows * out_width
+        plane = job.out + (n * filters * rows * out_width + place)
+        spread_down(tile, job, image, job.weight + f * job.panel, plane, begin, end)
+        if job.late:
+            line = begin * out_width
+            job.finish_row(plane + line, (end - begin) * out_width, n * filters * rows * out_width, place + line)
 
 
 @inlined

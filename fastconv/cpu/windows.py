@@ -12,7 +12,8 @@ A tile of `rows` x `vectors` is here the window itself: a window spans `rows` li
                 s.behind(start), in tiles of scheme.seen(shape), scheme.at(shape) and scheme.start(shape); row.store_apart(p, n)
     spreads     of transposed windows two columns apart, for which numbers come from shape.reach.taps(p, -1, edges): the sums of
                 even and of odd columns, shape.phases(p), s.spread(shape, weights, numbers), s.interleaved(),
-                s.store_between(p, step, rows, low, high); the rows of a tile are here filters
+                s.store_between(p, step, rows, low, high); the rows of a tile are here filters, or the rows of the result that
+                one row of the image spreads to: shape.begun(start), s.first(), s.rest(start)
 
 Windows begin every `step` lines, so ceil(rows / step) of them are under way. A line in phase r of window t meets, in the window
 that began q windows ago, the weights of line q * step + r. `edges` say which lanes a load may touch: made once a column, for
@@ -434,7 +435,12 @@ def totals(tile, p):
 # Transposed windows, two columns apart --------------------------------------------------------------------------------
 #
 # Lane l of an image's row meets, from the left, columns 2l, 2l + 1, ... of the result, as many as there are taps. Seen from the
-# result, the even columns meet the even taps, of lanes l, l - 1, ..., and the odd columns the odd taps of the same.
+# result, the even columns meet the even taps, of lanes l, l - 1, ..., and the odd columns the odd taps of the same. Layers that
+# crop an odd number of columns begin with an odd one: for windows of these taps, as which 3 and 7 usually come, registers hold
+# an odd column and the even one behind it, so that rows are stored from their first column on, on cache lines: 10 to 17 %.
+ODD = (3, 7)
+
+attribute(TileShapeType, "odd", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.vectors in ODD))))
 
 
 attribute(
@@ -464,16 +470,44 @@ def spread(sums, shape, weights, numbers):
     """Add what a row's numbers spread, with the weights [filter][tap] of one row of taps."""
     s = shape.shape
 
-    def build(builder: Any, acc: Any, shape: Any, weights: Any, number: Any) -> Any:
+    def build(builder: Any, acc: Any, shape: Any, weights: Any, numbers: Any) -> Any:
         for b in range(s.vectors):
             for row in range(s.rows):
                 weight = splat_number(builder, builder.load(at(builder, weights, row * s.vectors + b)), s.lanes)
-                place = 2 * row + b % 2
-                total = _fma(builder, weight, builder.extract_value(number, b // 2), builder.extract_value(acc, place), s)
+                number, place = (b // 2, b % 2) if s.vectors not in ODD else (b // 2 + b % 2, 1 - b % 2)
+                place += 2 * row
+                total = _fma(builder, weight, builder.extract_value(numbers, number), builder.extract_value(acc, place), s)
                 acc = builder.insert_value(acc, total, place)
         return acc
 
     return sums(shape, weights, numbers), build
+
+
+@method(TileShapeType, "begun")
+def begun(shape, start):
+    """The sums of as many rows of the result as there are rows of taps, each of even and of odd columns."""
+    s = replace(shape.shape, vectors=2, step=1)
+    return TileType(s)(start), lambda builder, shape, start: _tile_of(builder, s, lambda row, vector: start)
+
+
+@method(TileType, "first")
+def first(sums):
+    """A tile of the first row alone."""
+    s = replace(sums.shape, rows=1)
+    return TileType(s)(), lambda builder, acc: _tile_of(builder, s, lambda row, vector: builder.extract_value(acc, vector))
+
+
+@method(TileType, "rest")
+def rest(sums, start):
+    """Without the first row, and with a new one behind the last."""
+    s = sums.shape
+
+    def build(builder: Any, acc: Any, start: Any) -> Any:
+        return _tile_of(
+            builder, s, lambda row, v: builder.extract_value(acc, (row + 1) * s.vectors + v) if row + 1 < s.rows else start
+        )
+
+    return sums(start), build
 
 
 @method(TileType, "interleaved")

@@ -16,6 +16,10 @@ An item is a band of `band` rows of tiles, so that their transforms stay in L2; 
     multiply   v, u -> m[point][tile][filter]                 tile.rows tiles by tile.width filters, over all channels
     scatter    m -> out                                       A' m A, clip, transposed back
 
+A gradient's weights are fresh in every call, and to transform 2.4 million of them to memory and fetch them from there again
+takes twice as long as all products. So an item may transform them itself: a few blocks of channels of a panel at a time, which
+are multiplied, and added to m, while they lie in L2.
+
 Tiles that reach beyond the result do without the last point, 8 % of the products at 14x14 and 12 % at 7x7: see `slot`.
 A dilated layer is dilation^2 interleaved images: an item's rows belong to one phase, its tiles to all phases of columns. Of a
 volume each plane is an image, whose channels are those of all planes that a window of depth sees.
@@ -30,6 +34,7 @@ import numpy as np
 
 from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.job import BIAS
 from fastconv.cpu.packing import share_of, turn
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
 
@@ -40,6 +45,9 @@ SCHEMES = {
     "winograd_2x2_5x5": F2_5, "winograd_4x4_5x5": F4_5, "winograd_4x4_5x5_stride_2": F4_5_2,
     "winograd_transposed_3x3": F8_3_UP, "winograd_transposed_4x4": F8_4_UP,
 }  # fmt: skip
+
+# Those that may transform fresh weights themselves.
+FRESH = ("winograd_2x2", "winograd_4x4")
 
 
 # The three steps ------------------------------------------------------------------------------------------------------
@@ -104,11 +112,12 @@ def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
 
 
 @compiled
-def multiply(job, v, u, m, matrix_rows, blocks, used, down, across, bottom):
+def multiply(job, v, u, m, added, matrix_rows, blocks, used, down, across, bottom):
     """m[point][slot][filter] = sum over channels of v[point][slot][channel] * u[matrix of the point][channel][filter].
 
     Of `used` tiles, less those that do not need the point: see `slot`. Of u's blocks of channels the first. All schemes call it,
-    each with its number of points, so that there is machine code for each register tile, and not for each scheme's.
+    each with its number of points, so that there is machine code for each register tile, and not for each scheme's. `added` to m
+    if that holds the sums of other channels.
     """
     tile, last, tiles = job.tile, job.points - 1, job.tiles
     for i in range(job.points):
@@ -121,13 +130,15 @@ def multiply(job, v, u, m, matrix_rows, blocks, used, down, across, bottom):
                 end = used - job.beyond[1]
             for t in range(begin, end, tile.rows):
                 acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
-                w = u + matrix * matrix_rows * tile.width
+                w, there = u + matrix * matrix_rows * tile.width, m + (point * tiles + t) * tile.width
+                if added:
+                    acc = tile.load_tile(there, tile.width)
                 for _ in range(blocks):
                     for c in range(tile.lanes):
                         acc = acc.rank1(window + c, w)
                         w += tile.width
                     window += tiles * tile.lanes
-                acc.store(m + (point * tiles + t) * tile.width, tile.width)
+                acc.store(there, tile.width)
 
 
 @inlined
@@ -151,9 +162,25 @@ def scatter(tile, job, scheme, m, start, columns, sums, r, inside):
             t += 1
 
 
+@inlined
+def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, down, inside):
+    """As multiply, of a panel of filters that is transformed job.together blocks of channels at a time, and used at once."""
+    group, filter, channel = job.weight_steps
+    weights = job.weight + (g * group + f * filter)
+    for q in range(0, depth, job.together):
+        blocks, c, bias = min(job.together, depth - q), q * tile.lanes, job.bias + (g * job.filters + f)
+        count, there = blocks * tile.lanes, v + q * scheme.count**2 * job.tiles * tile.lanes
+        job.transform_panel(panel, weights + c * channel, bias, job.filters - f, job.channels - c, count)
+        used, matrix_rows = down * job.across, count + APART
+        job.multiply(there, panel + job.unit, m, q, matrix_rows, blocks, used, inside[0], inside[1], inside[2])
+
+
 @compiled
 def winograd(item, seat, job):
-    """One band of rows of tiles, of one phase of rows, one chunk of a group's filters. Weights from transformed_filters."""
+    """One band of rows of tiles, of one phase of rows, one chunk of a group's filters.
+
+    Weights from transformed_filters; or, if they are fresh, as they lie.
+    """
     tile, scheme, (apart_z, apart, _), (out_depth, out_height, _) = job.tile, job.scheme, job.dilation, job.out_space
     outputs, blocks = scheme.outputs, (job.channels + tile.lanes - 1) // tile.lanes
     band, chunk = item % job.bands, item // job.bands % job.chunks
@@ -173,23 +200,29 @@ def winograd(item, seat, job):
     z = plane * job.stride[0] - job.before[0]
     front = min(job.kernel[0], max(0, (apart_z - 1 - z) // apart_z))  # taps of the depth before the image, and up to its end
     back = max(front, min(job.kernel[0], (job.space[0] - z + apart_z - 1) // apart_z))
-    depth = (back - front) * blocks
+    depth, size = (back - front) * blocks, job.tiles * tile.lanes
+    together = job.together if job.fresh else max(1, depth)
     x = job.x + (n * job.x_image + g * job.channels * job.x_channel)
     for q in range(depth):
         e, c = front + q // blocks, q % blocks
         first = phase * job.stride[1] + begin * scheme.advance * apart - job.before[1]
         job.fill_lines(lines, x + (z + e * apart_z) * job.x_steps[0], first, c * tile.lanes)
+        share = q // together * together  # v has those that are multiplied together side by side
+        there, apart_v = v + (share * scheme.count**2 + q - share) * size, min(together, depth - share) * size
         for r in range(down):
-            line, there = lines + r * scheme.advance * job.pitch * tile.lanes, v + q * job.tiles * tile.lanes
-            gather(tile, job, scheme, line, columns, there, depth * job.tiles * tile.lanes, r, inside)
+            gather(tile, job, scheme, lines + r * scheme.advance * job.pitch * tile.lanes, columns, there, apart_v, r, inside)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), job.unit):
-        panel = job.weight + (g * job.panels + f // job.unit) * job.panel
-        weights = panel + (1 + front * blocks * tile.lanes) * job.unit
-        matrix_rows = job.kernel[0] * blocks * tile.lanes + APART
-        job.multiply(v, weights, m, matrix_rows, depth, down * job.across, inside[0], inside[1], inside[2])
+        packed, own = job.weight + (g * job.panels + f // job.unit) * job.panel, lines + job.panel_at
+        if job.fresh:
+            multiply_fresh(tile, job, scheme, v, m, own, g, f, depth, down, inside)
+        else:
+            weights = packed + (1 + front * blocks * tile.lanes) * job.unit
+            matrix_rows = job.kernel[0] * blocks * tile.lanes + APART
+            job.multiply(v, weights, m, 0, matrix_rows, depth, down * job.across, inside[0], inside[1], inside[2])
         for r in range(down):
             for k in range(0, job.unit, tile.lanes):
-                scatter(tile, job, scheme, m + k, tile.load(panel + k), columns, sums + k, r, inside)
+                start = tile.load(own + k) if job.fresh else tile.load(packed + k)
+                scatter(tile, job, scheme, m + k, start, columns, sums + k, r, inside)
             for i in range(outputs):
                 row_out = phase + ((begin + r) * outputs + i) * apart - job.crop[1]
                 if 0 <= row_out and row_out < out_height:
@@ -203,6 +236,29 @@ def winograd(item, seat, job):
 # Rows between matrices: each channel's numbers go to all of them, and powers of two apart these would be one set of a cache,
 # which takes twice as long at 128 and 256 channels.
 APART = 1
+# Channels whose taps are fetched ahead: of one channel a panel's filters may lie side by side, and the next ones far away.
+AHEAD = 1
+A_CHANNEL = BIAS["channel"]
+
+
+@compiled
+def transform_panel(job, panel, weights, bias, filters, channels, count):
+    """panel[bias, then matrix, channel][filter] = G w G' of so many filters and channels, zeros for those up to `count`."""
+    square, scheme, lanes, width, (_, filter, channel) = job.tile, job.scheme, job.tile.lanes, job.unit, job.weight_steps
+    taps, apart = scheme.taps * scheme.taps, (count + APART) * width
+    mirrored = job.backwards and filter == taps  # as a gradient's are
+    for k in range(0, width, lanes):
+        start = square.load(bias + k, 0, filters - k) if job.bias_kind == A_CHANNEL else square.splat(0)  # of a pixel it comes late
+        start.store(panel + k)
+    for c in range(count):
+        for k in range(0, width, lanes):
+            left, w, there = filters - k, weights + (c * channel + k * filter), panel + ((1 + c) * width + k)
+            if mirrored and left >= lanes and c < channels:
+                for line in range(taps):
+                    w.prefetch(AHEAD * channel + line * lanes)
+                scheme.from_mirrored_filters(square, w, there, apart)
+            else:
+                scheme.from_filters(square, w, filter, job.backwards, left if c < channels else 0, there, apart)
 
 
 @compiled

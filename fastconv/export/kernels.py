@@ -79,7 +79,7 @@ class Kernel(NamedTuple):
         if self.name in PUTTING:
             return own, row, *[item] * 6
         if self.name == "multiply":
-            return own, row, image, row, *[item] * 6
+            return own, row, image, row, *[item] * 7
         return (own, row, item, item, item) if self.name in SHARED else (item, seat, own)
 
     @property
