@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.cpu import columns, job, launch, machine, tiles, winograd
+from fastconv.cpu import columns, grouped, job, launch, machine, tiles, winograd
 from fastconv.cpu.compiled import address, cache_folder
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -97,7 +97,8 @@ def _compile_shared(dtype: str) -> None:
         launch.pack(choice, [np.ones(problem.weight_shape, dtype)], [None])
         launch.shared_code(problem, choice.division, {"late": True, "inner_late": True})
     products = tiles.winograd_products(dtype) + tiles.narrow_winograd_products(dtype)
-    for module, shapes in ((winograd, products), (columns, tiles.pixels_in_lanes(dtype))):
+    pixels = tiles.pixels_in_lanes(dtype)
+    for module, shapes in ((winograd, products), (columns, pixels), (grouped, pixels)):
         for tile in shapes:
             launch.multiply_code(module.multiply, tile)
     for name in winograd.FRESH:

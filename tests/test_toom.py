@@ -15,7 +15,7 @@ from fastconv.cpu.toom import error_bound, worst_error
 
 SCHEMES = {
     name: getattr(toom, name)
-    for name in ("F2", "F4", "F2_5", "F4_5", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2", "F8_3_UP", "F8_4_UP")
+    for name in ("F2", "F4", "F6", "F2_5", "F4_5", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2", "F8_3_UP", "F8_4_UP")
 }
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
@@ -36,7 +36,7 @@ def test_identity(name):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_shapes(name):
     """As many products as the phases' polynomials have coefficients; no point is there twice."""
-    counts = {"F2": 4, "F4": 6, "F2_5": 6, "F4_5": 8, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9, "F4_5_2": 11}
+    counts = {"F2": 4, "F4": 6, "F6": 8, "F2_5": 6, "F4_5": 8, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9, "F4_5_2": 11}
     scheme, count = SCHEMES[name], (counts | {"F8_3_UP": 9, "F8_4_UP": 10})[name]
     numbers = 5 if scheme.transposed else count
     assert (scheme.count, scheme.numbers) == (count, numbers) and len(set(scheme.points)) == len(scheme.points), name
@@ -104,15 +104,15 @@ def test_bounds(name, dimensions, dtype):
     """They fall as channels grow more, the worst case lies above, a second dimension costs, and so does a wider scheme."""
     scheme = SCHEMES[name]
     terms = scheme.taps**dimensions
-    bounds = [error_bound(scheme, dimensions, channels, channels * terms, dtype) for channels in CHANNELS]
+    bounds = [error_bound([scheme] * dimensions, channels, channels * terms, dtype) for channels in CHANNELS]
     assert bounds == sorted(bounds, reverse=True), name
-    assert all(worst_error(scheme, dimensions, channels, dtype) > bound for channels, bound in zip(CHANNELS, bounds)), name
-    assert error_bound(scheme, 1, 16, 16 * terms, dtype) < error_bound(scheme, 2, 16, 16 * terms, dtype), name
+    assert all(worst_error([scheme] * dimensions, channels, dtype) > bound for channels, bound in zip(CHANNELS, bounds)), name
+    assert error_bound([scheme], 16, 16 * terms, dtype) < error_bound([scheme] * 2, 16, 16 * terms, dtype), name
     if dtype == "float64":
         assert max(bounds) < plan.ERRORS["high"] / 1e6, name
 
 
 def test_wider_schemes_are_less_exact():
     for narrow, wide in (("F2", "F4"), ("F4_4", "F7_4")):
-        near, far = (error_bound(SCHEMES[name], 1, 16, 16 * 4, "float32") for name in (narrow, wide))
+        near, far = (error_bound([SCHEMES[name]], 16, 16 * 4, "float32") for name in (narrow, wide))
         assert near < far, f"{narrow} and {wide}"

@@ -30,7 +30,9 @@ PICKS = {
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
     **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
     **{f"{name}_fresh": ("winograd_tile", ((6, 2),)) for name in winograd.FRESH},
+    "winograd_groups": ("groups_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
+    "winograd_columns_6_3": ("columns_tile", ((4, 3),)),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
     "tiled_transposed": ("transposed_tile", ((6, 2), (2, 1))),
@@ -145,6 +147,9 @@ def problems(name, tile, count, seed=0):
         heights, widths = (1, 3, 4, 7, 13), (1, 2, 4, 5, 9, 15, 16, 17, 33)
         traits |= {"h": heights if taps < 5 else (5, 7, 13), "w": widths if taps < 5 else widths[3:]}  # bounds want whole windows
         traits |= {"o": ("", "o1", "o1x0")} if operation == "transposed" else {}
+    if name == "winograd_groups":
+        traits |= {"k": ("3",), "s": ("1",), "d": ("1",), "dimensions": (2,), "format": ("",), "g": around(tile.lanes)}
+        traits |= {"c": (1, 2, 3, 5), "f": around(tile.rows), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
     while len(lines) < count:

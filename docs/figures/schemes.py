@@ -10,7 +10,7 @@ from style import BLUE, GREEN, INK, ORANGE, PHASES, RED, axes, box, fit
 
 import fastconv as fc
 from fastconv.cpu import toom, winograd
-from fastconv.cpu.toom import F4, Scheme
+from fastconv.cpu.toom import F4, Nested, Scheme
 
 
 def _latex(matrix: list[list[Fraction]]) -> str:
@@ -37,13 +37,14 @@ def table() -> str:
     heads = ("kernel", "window", "stride", "outputs", "products", "direct", "saved", "bound, 64 channels", "512 channels")
     rows = [heads]
     for kernel, scheme in winograd.SCHEMES.items():
-        taps = scheme.taps**2 * scheme.outputs**2 // (scheme.stride**2 if scheme.transposed else 1)
+        outputs, products = scheme.down.outputs * scheme.across.outputs, scheme.count
+        taps = scheme.taps**2 * outputs // (scheme.stride**2 if scheme.transposed else 1)
         bounds = [winograd.error_bound(scheme, channels, "float32") for channels in (64, 512)]
         stride = f"{scheme.stride}, transposed" if scheme.transposed else str(scheme.stride)
         rows.append(
             (
-                f"``{kernel}``", f"{scheme.taps}x{scheme.taps}", stride, f"{scheme.outputs}x{scheme.outputs}",
-                str(scheme.count**2), str(taps), f"{taps / scheme.count**2:.2f} x", *(f"{bound:.1e}" for bound in bounds),
+                f"``{kernel}``", f"{scheme.taps}x{scheme.taps}", stride, f"{scheme.down.outputs}x{scheme.across.outputs}",
+                str(products), str(taps), f"{taps / products:.2f} x", *(f"{bound:.1e}" for bound in bounds),
             )
         )  # fmt: skip
     for row in rows:
@@ -82,7 +83,8 @@ def tiles_of_a_plane() -> None:
 def errors() -> None:
     """The largest error of each kernel on normal numbers, as a share of conv(abs(x), abs(weight)), beside the plan's bound."""
     counts, size = (16, 64, 256, 512), 20
-    kernels = {"direct": (None, BLUE), "winograd_2x2": (toom.F2, GREEN), "winograd_4x4": (toom.F4, ORANGE)}
+    colors = {"winograd_2x2": GREEN, "winograd_4x4": ORANGE}
+    kernels = {"direct": (None, BLUE)} | {name: (winograd.SCHEMES[name], color) for name, color in colors.items()}
     rng = np.random.default_rng(0)
     _, ax = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     found: dict[str, list[float]] = {name: [] for name in kernels}
@@ -105,7 +107,7 @@ def errors() -> None:
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _by(scheme: Scheme | None, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _by(scheme: Nested | None, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """By the direct kernel, or by this scheme's: the plan is shown no other that the API could reach."""
     if scheme is None:
         return fc.conv2d(x, weight, padding=1, algorithm="direct")

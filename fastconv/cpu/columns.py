@@ -3,9 +3,9 @@
     out[m rows of a tile, j] = A' [ sum over channels, b of (G w[:, b]) * (B' x[rows of the tile, j + b]) ]
 
 Only rows are transformed, each number with those above and below it, so lanes are pixels of a row throughout, no lane ever
-moves, and any number of channels will do. F(4, 3) takes 6 products for 12, F(4, 4) 7 for 16 and F(7, 4) 10 for 28; the taps
-across stay direct. With stride s the rows of a window fall into s phases, each a convolution of stride 1 with every s-th
-tap; all phases use the same points, and add into the same sums. An item is a band of rows of tiles:
+moves, and any number of channels will do. F(4, 3) takes 6 products for 12, F(6, 3) 8 for 18, F(4, 4) 7 for 16 and F(7, 4) 10
+for 28; the taps across stay direct. With stride s the rows of a window fall into s phases, each a convolution of stride 1
+with every s-th tap; all phases use the same points, and add into the same sums. An item is a band of rows of tiles:
 
     sheets      x -> sheet[channel][phase i][phase j][row][column]      sheets.py
     points      -> v[point][channel][phases][row of tiles][column]      B' d; rows of tiles lie end to end
@@ -24,11 +24,11 @@ import numpy as np
 from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import put, share_of, turn
-from fastconv.cpu.toom import F4, F4_4, F7_4, Scheme
+from fastconv.cpu.toom import F4, F4_4, F6, F7_4, Scheme
 from fastconv.problem import Problem
 
 Array = np.ndarray[Any, Any]
-SCHEMES = (F4, F4_4, F7_4)
+SCHEMES = (F4, F6, F4_4, F7_4)
 
 
 @inlined
@@ -51,7 +51,7 @@ def multiply(job, v, u, m, numbers):
     All schemes call it, each with its number of points, as winograd.py's.
     """
     tile, table, apart, taps = job.tile, job.table, job.phases[1] * job.phases[2] * job.plane, job.phases[1] * job.kernel[2]
-    for point in range(job.points):
+    for point in range(job.points[1]):
         for p in range(0, numbers, tile.width):
             acc, w, x = tile.zeros(), u, v + p
             for _ in range(job.channels):
@@ -113,7 +113,7 @@ def error_bound(problem: Problem, scheme: Scheme) -> float:
     """`toom.error_bound` of a problem's columns."""
     channels, (taps_a, taps_b) = problem.channels // problem.groups, problem.kernel
     depth = channels * taps_b * min(problem.stride[0], taps_a)
-    return toom.error_bound(scheme, 1, depth, channels * taps_a * taps_b, problem.dtype)
+    return toom.error_bound((scheme,), depth, channels * taps_a * taps_b, problem.dtype)
 
 
 @compiled

@@ -18,11 +18,12 @@ import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.columns import multiply as column_products
+from fastconv.cpu.grouped import multiply as group_products
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.strips import Strip
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Nested, Scheme, nested
 from fastconv.cpu.winograd import APART, lines_of_lanes, transform_panel
 from fastconv.cpu.winograd import multiply as winograd_products
 from fastconv.plan import Division
@@ -428,7 +429,7 @@ def columns(scheme: Scheme) -> Callable[[Problem, int], Division]:
             fields = asdict(sheets) | {
                 "table": (*table, *(0,) * (taps(problem) - len(table)), *kept), "down": band, "plane": plane,
                 "values_at": values_at, "products_at": products_at, "panels": _ceil(filters, tile.rows),
-                "panel": tile.rows * (1 + count * channels * len(table)), "points": count,
+                "panel": tile.rows * (1 + count * channels * len(table)), "points": (1, count, 1),
             }  # fmt: skip
             return fields, products_at + count * tile.rows * plane
 
@@ -459,7 +460,7 @@ def _columns_cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
     sheets, count = Sheets.of(problem, scheme.outputs), scheme.count
     down = _ceil(problem.out_space[0], scheme.outputs)
     depth, strips = channels * sheets.phases[1] * problem.kernel[1], down * sheets.pitch / tile.width + 0.5
-    products = count * _ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors)
+    products = count * _ceil(filters, tile.rows) * strips * (depth + SHORT) * tiles.update_cycles(tile, tile.vectors)
     vectors = down * _ceil(sheets.pitch, tile.lanes)
     into = vectors * channels * sheets.phases[1] * sheets.phases[2] * count * (scheme.outputs + scheme.taps) / 2
     outof = vectors * filters * count * (scheme.outputs + 2) / 2
@@ -674,17 +675,17 @@ def separable_cycles(problem: SeparableProblem) -> tuple[float, float]:
 PANEL_SHARE = 0.6
 
 
-def winograd(scheme: Scheme, fresh: bool = False) -> Callable[[Problem, int], Division]:
+def winograd(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Division]:
     """For a scheme in two dimensions: bands of rows of tiles whose transforms fit L2. `fresh` weights come as they are."""
-    outputs, points, matrices = scheme.outputs, scheme.count**2, scheme.matrices**2
+    points, matrices, (rows, columns) = scheme.count, scheme.matrices, (scheme.down, scheme.across)
 
     def divide(problem: Problem, threads: int) -> Division:
         lanes = machine.lanes(problem.dtype)
         channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
         apart_i, apart_j = problem.dilation[-2:]
         height, width = _tiled_space(problem)
-        down = _ceil(_ceil(height, apart_i), outputs)
-        across = _tiles_across(problem, scheme)
+        down = _ceil(_ceil(height, apart_i), rows.outputs)
+        across = _tiles_across(problem, columns)
         padded = _deep(problem) * _ceil(channels, lanes) * lanes
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
         most = max(1, min(down, room // (points * padded * across)))
@@ -696,29 +697,32 @@ def winograd(scheme: Scheme, fresh: bool = False) -> Callable[[Problem, int], Di
         tile = winograd_tile(problem, scheme, band)
         chunk = _ceil(chunk, tile.width) * tile.width
         tiles_at_once = band * across + tile.rows - 1
-        numbers = _numbers(scheme, _ceil(_ceil(width, apart_j), outputs))
+        numbers = _numbers(columns, _ceil(_ceil(width, apart_j), columns.outputs))
+        columns_seen = (apart_j - 1) * problem.stride[-1] + apart_j * (numbers - 1) + 1
         pitch = max(
-            (apart_j - 1) * problem.stride[-1] + apart_j * (numbers - 1) + 1,
-            (scheme.overlap if scheme.transposed else problem.pads[-1][0]) + _ceil(problem.space[-1], lanes) * lanes,
-            outputs * apart_j * _ceil(_ceil(width, apart_j), outputs),
-            width - problem.out_space[-1] + _ceil(problem.out_space[-1], lanes) * lanes,  # sums are read from the crop on
+            columns_seen,
+            (columns.overlap if scheme.transposed else problem.pads[-1][0]) + max(problem.space[-1], lanes),
+            columns.outputs * apart_j * _ceil(_ceil(width, apart_j), columns.outputs),
+            width - problem.out_space[-1] + max(problem.out_space[-1], lanes),  # sums are read from the crop on
         )
-        rows_seen = _numbers(scheme, band)
+        rows_seen = _numbers(rows, band)
         columns_at = rows_seen * pitch * lanes
-        values_at = columns_at + scheme.count * max(pitch, scheme.count) * lanes
+        values_at = columns_at + rows.count * max(pitch, columns.count) * lanes
         products_at = values_at + points * padded * tiles_at_once
         sums_at = products_at + points * tiles_at_once * tile.width
         fields = {
-            "pitch": pitch, "rows_seen": rows_seen, "tiles": tiles_at_once, "across": across, "beyond": (*beyond, 0),
-            "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
+            "pitch": pitch, "rows_seen": rows_seen, "columns_seen": columns_seen, "tiles": tiles_at_once, "across": across,
+            "beyond": (*beyond, 0),
+            "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "lane_channels": 1,
             "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + matrices * (padded + APART)),
-            "points": scheme.count, "matrices": scheme.matrices,
+            "points": (1, rows.count, columns.count), "matrices": (1, rows.matrices, columns.matrices),
+            "sums_pitch": width if (apart_i, apart_j) == (1, 1) and not scheme.transposed else pitch,
         }  # fmt: skip
         if scheme.transposed:
-            crop, before = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads], scheme.overlap
+            crop, before = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads], rows.overlap
             fields |= {"crop": crop, "stride": (1, 1, 1), "before": (0, before, before)}
         bands, chunks = _ceil(down, band), _ceil(filters, chunk)
-        scratch = sums_at + outputs * pitch * tile.width
+        scratch = sums_at + rows.outputs * pitch * tile.width
         items, code = others * bands * chunks, {"fill": lines_of_lanes, "multiply": winograd_products, "put": put_rows}
         if fresh:
             panel_at, blocks = _ceil(scratch, LINE) * LINE, padded // lanes
@@ -730,6 +734,53 @@ def winograd(scheme: Scheme, fresh: bool = False) -> Callable[[Problem, int], Di
         return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
 
     return divide
+
+
+def winograd_groups(problem: Problem, threads: int) -> Division:
+    """For winograd_groups: bands of rows of tiles whose transforms fit L2, vectors of groups."""
+    lanes, scheme = machine.lanes(problem.dtype), F4
+    channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+    (height, width), outputs, points = problem.out_space, scheme.outputs, scheme.count
+    down, across, blocks = _ceil(height, outputs), _ceil(width, outputs), _ceil(problem.groups, lanes)
+    band = _groups_band(problem, threads)
+    tile = groups_tile(problem, band)
+    unit = _ceil(filters, tile.rows) * tile.rows
+    tiles_at_once = _ceil(band * across, tile.vectors) * tile.vectors | 1  # odd, so that points do not share sets of a cache
+    columns_seen, rows_seen = _numbers(scheme, across), _numbers(scheme, band)
+    pitch = max(columns_seen, problem.pads[-1][0] + max(problem.space[-1], lanes), max(width, lanes))
+    columns_at = rows_seen * pitch * lanes
+    values_at = columns_at + points * pitch * lanes
+    products_at = values_at + points**2 * channels * tiles_at_once * lanes
+    sums_at = products_at + points**2 * unit * tiles_at_once * lanes
+    filled = _ceil(channels * unit, lanes) * lanes
+    fields = {
+        "pitch": pitch, "rows_seen": rows_seen, "columns_seen": columns_seen, "tiles": tiles_at_once, "across": across,
+        "beyond": (*_beyond(problem, nested(scheme)), 0), "blocks": blocks, "lane_channels": channels, "filled": filled,
+        "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "sums_pitch": width,
+        "panel": lanes * (1 + points**2 * (filled + APART)), "points": (1, points, points), "matrices": (1, points, points),
+    }  # fmt: skip
+    bands, scratch = _ceil(down, band), sums_at + (outputs * pitch + filters) * lanes
+    items, code = problem.batch * blocks * bands, {"fill": lines_of_lanes, "multiply": group_products}
+    [outer] = tiles.one_vector(problem.dtype)
+    return Division(items, bands, band, 1, unit, scratch, tile, unit, fields=fields, outer=outer, **code)
+
+
+def _groups_band(problem: Problem, threads: int) -> int:
+    """Rows of tiles."""
+    lanes, room = machine.lanes(problem.dtype), machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
+    down, across = _ceil(problem.out_space[0], F4.outputs), _ceil(problem.out_space[1], F4.outputs)
+    row = F4.count**2 * (problem.channels + problem.filters) // problem.groups * across * lanes
+    others = max(1, problem.batch) * _ceil(problem.groups, lanes)
+    return _spread_out(down, lanes, lanes, others, threads, max(1, min(down, room // row)), 0)[0]
+
+
+def groups_tile(problem: Problem, band: int) -> TileShape:
+    """The tile that wastes least over a band's tiles and a group's filters."""
+    filters, count = problem.filters // problem.groups, band * _ceil(problem.out_space[1], F4.outputs)
+    return min(
+        tiles.pixels_in_lanes(problem.dtype),
+        key=lambda tile: _ceil(filters, tile.rows) * _ceil(count, tile.vectors) * tiles.update_cycles(tile, 1),
+    )
 
 
 def _numbers(scheme: Scheme, count: int) -> int:
@@ -748,10 +799,10 @@ def _deep(problem: Problem) -> int:
     return problem.kernel[0] if problem.dimensions == 3 else 1
 
 
-def _beyond(problem: Problem, scheme: Scheme) -> tuple[int, int]:
+def _beyond(problem: Problem, scheme: Nested) -> tuple[int, int]:
     """Whether the last row, and the last column, of tiles reach beyond the result. Phases of a dilated image are left whole."""
     (height, width), plain = _tiled_space(problem), problem.dilation[-2:] == (1, 1)
-    return int(plain and height % scheme.outputs > 0), int(plain and width % scheme.outputs > 0)
+    return int(plain and height % scheme.down.outputs > 0), int(plain and width % scheme.across.outputs > 0)
 
 
 def _tiles_across(problem: Problem, scheme: Scheme) -> int:
@@ -761,10 +812,10 @@ def _tiles_across(problem: Problem, scheme: Scheme) -> int:
 
 
 # Schemes with tiles for few filters a group: of 3x3 windows of stride 1.
-NARROW = (F2, F4)
+NARROW = (nested(F2), nested(F4))
 
 
-def winograd_tile(problem: Problem, scheme: Scheme, band: int) -> TileShape:
+def winograd_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
     """The tile whose rows divide best the tiles of a band that need a point."""
     every, filters = tiles.winograd_products(problem.dtype), problem.filters // problem.groups
     if scheme in NARROW and filters <= machine.lanes(problem.dtype):
@@ -772,15 +823,16 @@ def winograd_tile(problem: Problem, scheme: Scheme, band: int) -> TileShape:
     return min(every, key=lambda tile: _products_cycles(problem, scheme, band, tile))
 
 
-def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShape) -> float:
+def _products_cycles(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
     """Of one image, group and phase of rows: the last point is left out where the last output is."""
-    (beyond_i, beyond_j), across, last = _beyond(problem, scheme), _tiles_across(problem, scheme), scheme.count - 1
-    left, strips = _ceil(_ceil(_tiled_space(problem)[0], problem.dilation[-2]), scheme.outputs), 0
+    (beyond_i, beyond_j), across = _beyond(problem, scheme), _tiles_across(problem, scheme.across)
+    last_i, last_j = scheme.down.count - 1, scheme.across.count - 1
+    left, strips = _ceil(_ceil(_tiled_space(problem)[0], problem.dilation[-2]), scheme.down.outputs), 0
     while left > 0:
         down = min(band, left)
         inside = down - (beyond_i if down == left else 0)
-        for points, rows in ((last, down), (1, inside)):
-            strips += points * (last * _ceil(rows * across, tile.rows) + _ceil(rows * (across - beyond_j), tile.rows))
+        for points, rows in ((last_i, down), (1, inside)):
+            strips += points * (last_j * _ceil(rows * across, tile.rows) + _ceil(rows * (across - beyond_j), tile.rows))
         left -= down
     lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
     return strips * _ceil(filters, tile.width) * _deep(problem) * _ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
@@ -788,6 +840,8 @@ def _products_cycles(problem: Problem, scheme: Scheme, band: int, tile: TileShap
 
 # What a problem should cost, in multiply-adds of a vector: to compare tiles and kernels ------------------------------------
 
+# A sum takes as long as so many products more: it is begun, and put. Of 8 channels of groups 1.3 times as long as its products.
+SHORT = 2.5
 COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
 SHUFFLE = 13.0  # to move a vector, or a part of one, to where no other one lies near
 
@@ -871,20 +925,23 @@ def _rows(problem: Problem) -> int:
 
 # A tile's transforms: for each vector of channels (B' d B and the transposition), and of filters (A' m A).
 TRANSFORMS = {
-    F2: (120.0, 90.0), F4: (300.0, 220.0), F2_3_2: (250.0, 150.0), F4_3_2: (750.0, 350.0),
-    F2_5: (300.0, 150.0), F4_5: (560.0, 330.0), F4_5_2: (1100.0, 600.0), F8_3_UP: (520.0, 800.0), F8_4_UP: (570.0, 920.0),
+    nested(F2): (120.0, 90.0), Nested(F4, F2): (190.0, 140.0), nested(F4): (300.0, 220.0),
+    nested(F2_3_2): (250.0, 150.0), nested(F4_3_2): (750.0, 350.0),
+    nested(F2_5): (300.0, 150.0), nested(F4_5): (560.0, 330.0), nested(F4_5_2): (1100.0, 600.0),
+    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0),
 }  # fmt: skip
+GROUP_TRANSFORMS = (310.0, 230.0)  # with groups in lanes, whose planes lie further apart
 # To pack a vector of numbers; to transform one channel's taps of a vector of filters.
 PACK, TRANSFORM_TAPS = 30.0, 150.0
 # To transform them where they are used at once.
-FRESH_TAPS = {F2: 90.0, F4: 165.0}
+FRESH_TAPS = {nested(F2): 90.0, nested(F4): 165.0}
 # Bytes of packed weights that a core puts out, if they will stay in L3, and if not.
 PUT_STREAM = (7.0, 3.0)
 # A depthwise vector's multiply-adds take so many times those of a register tile: what is done once a line and once a walk.
 DEPTHWISE_UPDATES = 1.5
 # Bytes of weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory. The last are 29 GB/s, measured
 # with 50 and 105 MB: at half as much a decoder's layers of 512 channels, 7x7 and 14x14, went to tiles, and took a fifth longer.
-STREAM = (32.0, 12.0, 8.0)
+STREAM = (32.0, 16.0, 8.0)
 
 
 def panels_packing(problem: Problem) -> float:
@@ -897,19 +954,34 @@ def columns_packing(scheme: Scheme) -> Callable[[Problem], float]:
     return lambda problem: panels_packing(problem) * scheme.count / scheme.taps
 
 
-def winograd_packing(scheme: Scheme) -> Callable[[Problem], float]:
+def winograd_packing(scheme: Nested) -> Callable[[Problem], float]:
     """Of transformed filters: to make them, and to put out what they grow to."""
 
     def cycles(problem: Problem) -> float:
         lanes, size = machine.lanes(problem.dtype), np.dtype(problem.dtype).itemsize
         vectors = problem.groups * _ceil(problem.filters // problem.groups, lanes) * problem.channels // problem.groups
-        put = vectors * _deep(problem) * scheme.matrices**2 * lanes * size
+        put = vectors * _deep(problem) * scheme.matrices * lanes * size
         return vectors * _deep(problem) * TRANSFORM_TAPS + put / PUT_STREAM[put > machine.caches()["L3"] / 2]
 
     return cycles
 
 
-def winograd_cycles(scheme: Scheme, fresh: bool = False) -> Callable[[Problem], float]:
+def groups_packing(problem: Problem) -> float:
+    """Of transformed groups."""
+    return TRANSFORM_TAPS * problem.parameters / math.prod(problem.kernel) / machine.lanes(problem.dtype)
+
+
+def groups_cycles(problem: Problem) -> float:
+    """Of groups in lanes: products, those that no output needs included, and the transforms."""
+    band, (gather, scatter) = _groups_band(problem, 1), GROUP_TRANSFORMS
+    tile, channels, filters = groups_tile(problem, band), problem.channels // problem.groups, problem.filters // problem.groups
+    count = _ceil(problem.out_space[0], F4.outputs) * _ceil(problem.out_space[1], F4.outputs)
+    products = F4.count**2 * (channels + SHORT) * _ceil(filters, tile.rows) * tile.rows
+    blocks = problem.batch * _ceil(problem.groups, tile.lanes)
+    return blocks * count * (products + channels * gather + filters * scatter)
+
+
+def winograd_cycles(scheme: Nested, fresh: bool = False) -> Callable[[Problem], float]:
     """Of Winograd's form: the products, or the stream of transformed weights if that takes longer, and the transforms."""
 
     def cycles(problem: Problem) -> float:
@@ -921,7 +993,7 @@ def winograd_cycles(scheme: Scheme, fresh: bool = False) -> Callable[[Problem], 
         if fresh:
             filters = panels * tile.vectors * blocks * tile.lanes * FRESH_TAPS[scheme]
             return products + division.items * (transforms + filters)
-        weights = scheme.matrices**2 * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
+        weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
         caches = machine.caches()
         speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
         return max(products, division.items * weights / speed) + division.items * transforms

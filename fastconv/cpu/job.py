@@ -25,7 +25,7 @@ from numba.core import cgutils
 
 from fastconv.cpu.atomics import WORD, intrinsic
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
-from fastconv.cpu.toom import Scheme, SchemeType
+from fastconv.cpu.toom import Nested, Scheme
 from fastconv.cpu.values import attribute, held_as, method
 
 WORD_BYTES = WORD.width // 8
@@ -96,6 +96,8 @@ FIELDS: dict[str, tuple[int, str]] = {
     "places": (1, "integer"),  # where they begin in the table
     "exchanged": (1, "integer"),  # 1 if image and gradient stand for each other
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
+    "columns_seen": (1, "integer"),
+    "lane_channels": (1, "integer"),  # from one lane to the next
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row
     "beyond": (3, "three"),  # 1 if the last row of tiles reaches beyond the result; 1 if the last column does
@@ -104,8 +106,8 @@ FIELDS: dict[str, tuple[int, str]] = {
     "columns_at": (1, "integer"),
     "values_at": (1, "integer"),
     "products_at": (1, "integer"),
-    "points": (1, "integer"),  # of its scheme along one dimension, and matrices of weights that serve them
-    "matrices": (1, "integer"),
+    "points": (3, "three"),  # of its schemes along each dimension, and matrices of weights that serve them
+    "matrices": (3, "three"),
     "last": (1, "integer"),  # 1 if the result is channels last
     "fill_code": (1, "integer"),  # addresses of functions that all tiled kernels call: compiled once, not into each of them
     "finish_code": (1, "integer"),
@@ -141,9 +143,11 @@ PLACES = dict(zip(FIELDS, np.cumsum([0, *(words for words, _ in FIELDS.values())
 class JobType(types.Type):  # type: ignore[misc]
     """One type for each dtype of the arrays, each tile, each scheme, and each window of a separable layer's depthwise part."""
 
-    def __init__(self, dtype: Any, tile: TileShape | None, scheme: Scheme | None = None, window: TileShape | None = None) -> None:
+    def __init__(
+        self, dtype: Any, tile: TileShape | None, scheme: Scheme | Nested | None = None, window: TileShape | None = None
+    ) -> None:
         self.dtype, self.tile = dtype, tile and replace(tile)  # a copy without its cached type: the disk cache pickles types
-        self.scheme, self.window = None if scheme is None else SchemeType(scheme), window and replace(window)
+        self.scheme, self.window = None if scheme is None else scheme._numba_type_, window and replace(window)
         super().__init__(f"Job({dtype}, {tile}, {self.scheme}, {window})")
 
 
@@ -152,7 +156,7 @@ held_as(JobType, lambda t: WORD.as_pointer())
 
 @lru_cache(maxsize=1024)  # as many as there are tiles
 def arguments(
-    dtype: str, tile: TileShape | None = None, scheme: Scheme | None = None, window: TileShape | None = None
+    dtype: str, tile: TileShape | None = None, scheme: Scheme | Nested | None = None, window: TileShape | None = None
 ) -> tuple[Any, Any, JobType]:
     """The types of (item, seat, job)."""
     return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile, scheme, window)
@@ -270,9 +274,9 @@ def fill_sheets(job, sheets, image, plane, line):
 
 
 @method(JobType, "fill_lines")
-def fill_lines(job, lines, image, first, c):
-    """Copy what a band of tiles sees of one block of channels, lane by lane: winograd.py."""
-    return _call("fill_code", job, lines, image, first, c)
+def fill_lines(job, lines, image, first, count):
+    """Copy what a band of tiles sees of so many channels, lane by lane: winograd.py."""
+    return _call("fill_code", job, lines, image, first, count)
 
 
 @method(JobType, "multiply")
@@ -297,6 +301,12 @@ def multiply_columns(job, v, u, m, numbers):
 def put_rows(job, sums, step, n, first, width, pixel, count):
     """Put a panel's sums where they belong: standard.py."""
     return _call("put_code", job, sums, step, n, first, width, pixel, count)
+
+
+@method(JobType, "multiply_groups")
+def multiply_groups(job, v, u, m, used, down, across, bottom):
+    """The same of grouped.py."""
+    return _call("multiply_code", job, v, u, m, used, down, across, bottom)
 
 
 @method(JobType, "finish_row")

@@ -20,7 +20,7 @@ from fastconv.cpu import job, machine, threads
 from fastconv.cpu.atomics import load
 from fastconv.cpu.compiled import address, compiled, inlined, quick
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.toom import Scheme
+from fastconv.cpu.toom import Nested, Scheme
 from fastconv.problem import three
 
 Array = np.ndarray[Any, Any]
@@ -266,8 +266,8 @@ class Task(NamedTuple):
 
 
 def panels(
-    kernel: Any, weight: Array, bias: Array | None, unit: int, depth: int, *, scheme: Scheme | None = None, filled: int = 0,
-    order: int = 1, phases: int = 1,
+    kernel: Any, weight: Array, bias: Array | None, unit: int, depth: int, *, scheme: Scheme | Nested | None = None,
+    filled: int = 0, order: int = 1, phases: int = 1,
 ) -> Array:  # fmt: skip
     """[group][panel][bias, then `depth` numbers][filter], by a kernel like the ones below, `unit` filters a panel.
 
@@ -290,8 +290,8 @@ def panels(
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
 def _task(
-    kernel: Any, scheme: Scheme | None, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, aligned: bool, unit: int,
-    depth: int, filled: int, order: int, phases: int, has_bias: bool,
+    kernel: Any, scheme: Scheme | Nested | None, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, aligned: bool,
+    unit: int, depth: int, filled: int, order: int, phases: int, has_bias: bool,
 ) -> Task:  # fmt: skip
     (groups, filters, channels, *kernel_size), lanes, size = shape, machine.lanes(dtype.name), dtype.itemsize
     if unit in (LEAST_LANES, 2 * LEAST_LANES):
@@ -313,7 +313,7 @@ def _task(
     blocks = -(-filled // block)
     rows = scheme.taps * phases * kernel_size[-1] if scheme else 0
     # A square before the numbers, where those that run backwards may end, the numbers, and what a scheme makes of them.
-    room = lanes * (lanes + max(rows, -(-taps // lanes) * lanes) + (scheme.count**2 if scheme else 0) + 1)
+    room = lanes * (lanes + max(rows, -(-taps // lanes) * lanes) + (scheme.count * scheme.taps if scheme else 0) + 1)
     room = -(-room // ALIGNMENT) * ALIGNMENT
     values = {
         "groups": groups, "filters": filters, "kernel": three(kernel_size), "x_image": group, "filter_step": filter,

@@ -82,7 +82,7 @@ def winograd_depthwise_last(item, seat, job):
 def error_bound(problem: Problem) -> float:
     """`toom.error_bound` of windows whose columns are at points."""
     taps_a, taps_b = problem.kernel
-    return toom.error_bound(F2, 1, taps_b, taps_a * taps_b, problem.dtype)
+    return toom.error_bound((F2,), taps_b, taps_a * taps_b, problem.dtype)
 
 
 # The point whose products every output sees once, as they are: where a bias enters.

@@ -9,6 +9,7 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
     Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
                                                  t.rank1(a, b), .rank1_but_first(a, b), .rank1_but_last(a, b),
                                                  .rank1_apart(a, step, b), .rank1_at(a, places, b), .rank2_at(a, places, b),
+                                                 .lane_by_lane(a, b),
                                                  t.clip(low, high), t.transpose(),
                                                  t.store(p, step[, rows, columns])
 
@@ -209,7 +210,7 @@ def _clamped(builder: Any, bound: Any, lanes: int) -> Any:
     return builder.select(builder.icmp_signed(">", bound, INDEX(lanes)), INDEX(lanes), bound)
 
 
-def load_turned(builder: Any, p: Any, step: Any, places: Any, count: int, kind: Any) -> list[Any]:
+def numbers_at(builder: Any, p: Any, step: Any, places: Any, count: int, kind: Any) -> list[Any]:
     """The first `count` numbers at p, p + step, ...: a register for each number, a lane for each of so many places, or zero."""
     square, turned = TileShape(kind.lanes, 1, kind.lanes, 1, kind.dtype), list[Any]()
     for first in range(0, count, kind.lanes):
@@ -217,7 +218,8 @@ def load_turned(builder: Any, p: Any, step: Any, places: Any, count: int, kind: 
         for row in range(kind.lanes):
             mask = _inside(builder, square, places, INDEX(count - first), row, 0)
             rows.append(_load_masked(builder, at(builder, at(builder, p, builder.mul(step, INDEX(row))), first), mask, kind))
-        turned += _transposed(builder, rows)
+        _exchange(builder, rows, range(kind.lanes), kind.lanes)
+        turned += rows
     return turned[:count]
 
 
@@ -235,20 +237,6 @@ def disentangled(builder: Any, vectors: list[Any]) -> list[Any]:
             places = list(range(lanes))  # those of registers before stay where they were put
         turned.append(total)
     return turned
-
-
-def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """As many rows as they have lanes: row r becomes lane r, in lanes * log2(lanes) shuffles."""
-    rows, lanes, half = list(rows), len(rows), 1
-    while half < lanes:  # exchange the off-diagonal halves of every 2 half x 2 half block
-        low = [lane if not lane & half else lane - half + lanes for lane in range(lanes)]
-        high = [lane + half if not lane & half else lane + lanes for lane in range(lanes)]
-        for row in range(lanes):
-            if not row & half:
-                above, below = rows[row], rows[row + half]
-                rows[row], rows[row + half] = (_shuffled(builder, above, below, places) for places in (low, high))
-        half *= 2
-    return rows
 
 
 def _load_masked(builder: Any, p: Any, mask: Any, kind: Any) -> Any:
@@ -503,10 +491,13 @@ def _inside(builder: Any, shape: TileShape, rows: Any, columns: Any, row: int, v
     return _between(builder, shape.lanes, INDEX(0), left)
 
 
-def _updated(builder: Any, shape: TileShape, acc: Any, left: Callable[[int], Any], b: Any, rows: range) -> Any:
+def _updated(
+    builder: Any, shape: TileShape, acc: Any, left: Callable[[int], Any], b: Any, rows: range, broadcasts: bool = True
+) -> Any:
     right = [load_vector(builder, at(builder, b, v * shape.lanes), shape) for v in range(shape.vectors)]
     for row in rows:  # each broadcast just before its multiply-adds: LLVM spills tall tiles otherwise
-        number = splat_number(builder, builder.load(left(row)), shape.lanes)
+        there = left(row)
+        number = splat_number(builder, builder.load(there), shape.lanes) if broadcasts else load_vector(builder, there, shape)
         for vector in range(shape.vectors):
             place = row * shape.vectors + vector
             total = _fma(builder, number, right[vector], builder.extract_value(acc, place), shape)
@@ -587,6 +578,17 @@ def _of_rows(tile: Any, a: Any, b: Any, rows: range) -> Any:
     return tile(a, b), lambda builder, acc, a, b: _updated(builder, s, acc, lambda row: at(builder, a, row * s.step), b, rows)
 
 
+@method(TileType, "lane_by_lane")
+def lane_by_lane(tile, a, b):
+    """tile[r, :] + a[r * lanes : (r + 1) * lanes] * b[0:width]: rank1 in every lane, each with numbers of its own."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, a: Any, b: Any) -> Any:
+        return _updated(builder, s, acc, lambda row: at(builder, a, row * s.lanes), b, range(s.rows), broadcasts=False)
+
+    return tile(a, b), build
+
+
 @method(TileType, "rank1_apart")
 def rank1_apart(tile, a, step, b):
     """tile[r, :] + a[r * step] * b[0:width], for a step known at run time only."""
@@ -653,10 +655,49 @@ def transpose(tile):
         raise TypingError(f"transpose: got {tile}, expected a square tile")
 
     def build(builder: Any, acc: Any) -> Any:
-        rows = _transposed(builder, [builder.extract_value(acc, row) for row in range(s.rows)])
+        rows = [builder.extract_value(acc, row) for row in range(s.rows)]
+        _exchange(builder, rows, range(s.lanes), s.lanes)
         return _tile_of(builder, s, lambda row, vector: rows[row])
 
     return tile(), build
+
+
+@method(TileShapeType, "load_turned")
+def load_turned(shape, p, step):
+    """Of a square: lane r of row k is p[r * step + k], in half of the shuffles of `load_tile` and `transpose`.
+
+    The other half, those of blocks of 128 bits, are done by loading such blocks to their places.
+    """
+    s, block = shape.shape, 16 // BYTES[shape.shape.dtype]
+
+    def build(builder: Any, shape: Any, p: Any, step: Any) -> Any:
+        piece = TileShape(1, 1, block, 1, s.dtype)
+        rows: list[Any] = [None] * s.lanes
+        for first in range(0, s.lanes, block):
+            for k in range(block):  # every block-th row from k on, its numbers first .. first + block
+                starts = [at(builder, at(builder, p, builder.mul(step, INDEX(row))), first) for row in range(k, s.lanes, block)]
+                pieces = [load_vector(builder, start, piece) for start in starts]
+                while len(pieces) > 1:
+                    width = 2 * pieces[0].type.count
+                    pieces = [_shuffled(builder, a, b, range(width)) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
+                rows[first + k] = pieces[0]
+            _exchange(builder, rows, range(first, first + block), s.lanes)
+        return _tile_of(builder, s, lambda row, vector: rows[row])
+
+    return TileType(s)(p, types.intp), build
+
+
+def _exchange(builder: Any, rows: list[Any], block: range, lanes: int) -> None:
+    """Transpose each square of neighbouring lanes in these rows, as many: the off-diagonal halves of ever larger squares."""
+    half = 1
+    while half < len(block):
+        low = [lane if not lane & half else lane - half + lanes for lane in range(lanes)]
+        high = [lane + half if not lane & half else lane + lanes for lane in range(lanes)]
+        for row in block:
+            if not row & half:
+                above, below = rows[row], rows[row + half]
+                rows[row], rows[row + half] = (_shuffled(builder, above, below, places) for places in (low, high))
+        half *= 2
 
 
 @method(TileType, "store")

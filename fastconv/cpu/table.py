@@ -18,6 +18,7 @@ from fastconv.cpu import (
     depthwise,
     divisions,
     gradients,
+    grouped,
     machine,
     packing,
     pairs,
@@ -28,7 +29,7 @@ from fastconv.cpu import (
     transposed,
     winograd,
 )
-from fastconv.cpu.toom import F2, Scheme
+from fastconv.cpu.toom import F2, F6, Nested, Scheme
 from fastconv.cpu.windows import LEAST_HALF
 from fastconv.plan import AnyProblem, Implementation
 from fastconv.problem import Problem, SeparableProblem
@@ -94,18 +95,18 @@ def _pixels_in_place_suit(problem: Problem) -> str | None:
     return _unless(FIRST)(problem)
 
 
-def _transformed(scheme: Scheme) -> Callable[..., Any]:
+def _transformed(scheme: Nested) -> Callable[..., Any]:
     def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
         return [winograd.transformed_filters(weights[0], biases[0], unit, machine.lanes(problem.dtype), scheme)]
 
     return pack
 
 
-def _winograd_fresh_suits(scheme: Scheme) -> Callable[[Problem], str | None]:
+def _winograd_fresh_suits(scheme: Nested) -> Callable[[Problem], str | None]:
     return lambda problem: _winograd_suits(scheme)(problem) or ("computes planes" if problem.dimensions == 3 else None)
 
 
-def _winograd_error(scheme: Scheme) -> Callable[[Problem], float]:
+def _winograd_error(scheme: Nested) -> Callable[[Problem], float]:
     def error(problem: Problem) -> float:
         summed = problem.channels // problem.groups * math.prod(problem.kernel[:-2])
         return winograd.error_bound(scheme, summed, problem.dtype)
@@ -117,7 +118,7 @@ def _columns_error(scheme: Scheme) -> Callable[[Problem], float]:
     return lambda problem: columns.error_bound(problem, scheme)
 
 
-def _winograd_suits(scheme: Scheme) -> Callable[[Problem], str | None]:
+def _winograd_suits(scheme: Nested) -> Callable[[Problem], str | None]:
     def refuse(problem: Problem) -> str | None:
         if problem.kernel[-2:] != (scheme.taps, scheme.taps) or problem.stride[-2:] != (scheme.stride, scheme.stride):
             return f"computes {scheme.taps}x{scheme.taps} windows of stride {scheme.stride} in a plane"
@@ -141,9 +142,23 @@ def _columns_suit(scheme: Scheme) -> Callable[[Problem], str | None]:
     def refuse(problem: Problem) -> str | None:
         if problem.dimensions != 2 or problem.dilation[0] != 1 or -(-problem.kernel[0] // problem.stride[0]) != scheme.taps:
             return f"computes planes whose windows have {scheme.taps} rows, a stride apart"
+        if scheme is F6 and problem.algorithm == "auto" and problem.filters <= problem.channels:
+            return "transforms an image of many channels for few filters: of 64 to 3, F(4, 3) is 1.1 times as fast"
         return _unless(FIRST)(problem)
 
     return refuse
+
+
+def _transformed_groups(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [grouped.transformed_groups(weights[0], unit, machine.lanes(problem.dtype))]
+
+
+def _groups_suit(problem: Problem) -> str | None:
+    if problem.dimensions != 2 or problem.dilation != (1, 1):
+        return "computes planes without dilation"
+    if problem.algorithm == "auto" and problem.groups < machine.lanes(problem.dtype) // 2:
+        return f"has a group in each lane, here are {problem.groups}"
+    return _unless(FIRST)(problem) or _winograd_suits(grouped.SCHEME)(problem)
 
 
 def _columns_slide(problem: Problem) -> str | None:
@@ -326,6 +341,12 @@ IMPLEMENTATIONS = (
             divisions.winograd_cycles(winograd.SCHEMES[name], True), _winograd_error(winograd.SCHEMES[name]),
         )
         for name in winograd.FRESH
+    ),
+    Implementation(
+        "winograd_groups", "winograd", ("standard",),
+        grouped.winograd_groups, _transformed_groups, divisions.winograd_groups, "groups", _groups_suit,
+        ("columns",), tiles.one_vector, grouped.SCHEME, divisions.groups_cycles, _winograd_error(grouped.SCHEME),
+        divisions.groups_packing,
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),

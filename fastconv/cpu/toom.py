@@ -16,7 +16,7 @@ Points come in pairs +-t, whose rows of B' and columns of A' differ in signs onl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -35,8 +35,8 @@ from fastconv.cpu.simd import (
     _tile_of,
     at,
     disentangled,
-    load_turned,
     load_vector,
+    numbers_at,
     splat_number,
     store_vector,
 )  # fmt: skip
@@ -146,6 +146,48 @@ class Scheme:
         return [row + [Fraction(0)] * (self.numbers - len(row)) for row in rows]
 
 
+@dataclass(frozen=True)
+class Nested:
+    """A scheme in two dimensions: one down the columns of a plane, one along its rows, of the same windows and stride."""
+
+    down: Scheme
+    across: Scheme
+
+    @cached_property
+    def _numba_type_(self) -> NestedType:
+        return NestedType(self)
+
+    @property
+    def taps(self) -> int:
+        """Of a window, each way."""
+        return self.down.taps
+
+    @property
+    def stride(self) -> int:
+        """Of the windows, each way."""
+        return self.down.stride
+
+    @property
+    def transposed(self) -> bool:
+        """Whether both are."""
+        return self.down.transposed
+
+    @property
+    def count(self) -> int:
+        """Products in two dimensions."""
+        return self.down.count * self.across.count
+
+    @property
+    def matrices(self) -> int:
+        """Of weights, that differ."""
+        return self.down.matrices * self.across.matrices
+
+
+def nested(scheme: Scheme) -> Nested:
+    """The same scheme both ways."""
+    return Nested(scheme, scheme)
+
+
 def _unit_matrix(size: int) -> Matrix:
     return [[Fraction(i == j) for j in range(size)] for i in range(size)]
 
@@ -174,6 +216,7 @@ def _points(*pairs: str) -> tuple[Fraction, ...]:
 # Points and their inverses: every coefficient stays near one. F4 loses a quarter of the usual +-1, +-2.
 F2 = Scheme(2, 3, _points("1"))
 F4 = Scheme(4, 3, _points("2/3", "3/2"))
+F6 = Scheme(6, 3, _points("1/2", "1", "2"))
 F2_5 = Scheme(2, 5, _points("2/3", "3/2"))
 F4_5 = Scheme(4, 5, _points("1/2", "1", "2"))
 F4_4 = Scheme(4, 4, (*_points("1/2", "1"), Fraction(2)))
@@ -197,26 +240,26 @@ CONFIDENCE = 8.0
 ROUNDINGS = {"float32": 4 + 4 + 5, "float64": 4 + 9 + 10}
 
 
-def error_bound(scheme: Scheme, dimensions: int, depth: int, terms: int, dtype: str) -> float:
+def error_bound(schemes: Sequence[Scheme], depth: int, terms: int, dtype: str) -> float:
     """Bound of the error, as a share of conv(|x|, |weight|), that holds for numbers without a common trend.
 
-    `dimensions` are transformed, `depth` products are added up at each point, `terms` in the direct sum. The share is of an
+    Each scheme transforms a dimension, `depth` products are added up at each point, `terms` in the direct sum. The share is of an
     image's and filter's largest value, over all places where a window meets the image, which holds a whole one. An output is a
     sum over points of A' times m, m a sum of u * v. Take image and weights to be independent, of mean 0 and normal, and
     rounding errors too, uniform within half a unit in the last place (Higham and Mary 2019). Then squares add up, over points,
     products and errors alike: the sum of the first k products is of size sqrt(k), so that adding D of them has a mean square
     error of 1 + ... + D = D (D + 1) / 2 units, and their N other ROUNDINGS one of N D. Coefficients amplify it by the sum of
-    the squares of A' G B', which is squared by a second dimension. The scale is 2/pi a term for the same numbers.
+    the squares of A' G B', which a second dimension multiplies by its own. The scale is 2/pi a term for the same numbers.
 
     It is what the plan holds against `plan.ERRORS`. Numbers with a common trend, constant images under constant filters above all,
     may pass it in any kernel, the direct one before this one, which adds more of them; for them `worst_error` holds.
     """
-    spread = float(_terms(scheme, 2).sum((1, 2)).max()) ** dimensions
-    errors = math.sqrt(spread * depth * ((depth + 1) / 2 + dimensions * ROUNDINGS[dtype] + 1))
+    spread = math.prod(float(_terms(scheme, 2).sum((1, 2)).max()) for scheme in schemes)
+    errors = math.sqrt(spread * depth * ((depth + 1) / 2 + len(schemes) * ROUNDINGS[dtype] + 1))
     return CONFIDENCE * _unit(dtype) / math.sqrt(3) * errors / (terms * 2 / math.pi)
 
 
-def worst_error(scheme: Scheme, dimensions: int, depth: int, dtype: str) -> float:
+def worst_error(schemes: Sequence[Scheme], depth: int, dtype: str) -> float:
     """Bound of the same share that holds for any numbers: every error the largest, all of one sign.
 
     |error| <= gamma_n |A'| (sum over c of |G||w||G'| * |B'||d||B|) |A|, gamma_n = n u / (1 - n u), n = D + ROUNDINGS (Higham
@@ -224,13 +267,16 @@ def worst_error(scheme: Scheme, dimensions: int, depth: int, dtype: str) -> floa
     make the output at s * stride + t. Of a place's terms the largest coefficient counts for all, and all places for as much as
     the largest value.
     """
+    n = (len(schemes) * ROUNDINGS[dtype] + 1 + depth) * _unit(dtype)
+    return math.prod(_worst_spread(scheme) for scheme in schemes) * n / (1 - n)
+
+
+def _worst_spread(scheme: Scheme) -> float:
     met: dict[tuple[int, int], float] = {}
     for (i, t, s), term in np.ndenumerate(_terms(scheme, 1)):
         place = i, s * scheme.stride + t if scheme.transposed else s - t
-        met[place] = max(met.get(place, 0.0), term)
-    spread = max(sum(term for (k, _), term in met.items() if k == i) for i in range(scheme.outputs))
-    n = (dimensions * ROUNDINGS[dtype] + 1 + depth) * _unit(dtype)
-    return float(spread**dimensions * n / (1 - n))
+        met[place] = max(met.get(place, 0.0), float(term))
+    return max(sum(term for (k, _), term in met.items() if k == i) for i in range(scheme.outputs))
 
 
 @lru_cache(maxsize=16)
@@ -257,6 +303,19 @@ class SchemeType(types.Type):  # type: ignore[misc]
 
 
 held_as(SchemeType, lambda t: ir.IntType(8).as_pointer())
+
+
+class NestedType(types.Type):  # type: ignore[misc]
+    """One type for each pair."""
+
+    def __init__(self, scheme: Nested) -> None:
+        self.down, self.across = SchemeType(scheme.down), SchemeType(scheme.across)
+        super().__init__(f"Nested({self.down}, {self.across})")
+
+
+held_as(NestedType, lambda t: ir.IntType(8).as_pointer())
+for _name in ("down", "across"):
+    attribute(NestedType, _name, lambda t, name=_name: (getattr(t, name), lambda builder, value: value))
 
 
 @unbox(SchemeType)
@@ -359,7 +418,7 @@ def from_filters(scheme, tile, p, step, backwards, filters, out, apart):
 
     def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any, backwards: Any, filters: Any, out: Any, apart: Any) -> None:
         back = builder.icmp_signed("!=", backwards, ir.IntType(64)(0))
-        taps = load_turned(builder, p, step, filters, s.taps**2, kind)
+        taps = numbers_at(builder, p, step, filters, s.taps**2, kind)
         taps = [builder.select(back, taps[-1 - k], tap) for k, tap in enumerate(taps)]
         _store_filters(builder, s, taps, out, apart, kind)
 

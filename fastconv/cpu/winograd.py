@@ -6,9 +6,11 @@ A filter of 3 and an output of m meet in a polynomial of degree m + 1, evaluated
 multiplications for 16 outputs instead of 144, at the points 0, +-2/3, +-3/2 and infinity: every coefficient lies within 6 of
 one, and the error stays close to a direct kernel's, where the usual +-1, +-2 lose four to six times as much. F(2x2) takes 16
 for 4 instead of 36, at 0, +-1 and infinity; it is for small images of many channels, whose transformed weights would not fit
-the cache at 36 points. Of stride 2 (toom.py) 81 products make the 16 outputs, and 36 matrices of weights serve them. A 5x5
-filter takes 64 for 400, or 36 for 100. A transposed convolution of stride 2, whose four kinds of outputs see 4, 2, 2 and 1 of
-nine taps, takes 81 for 144 as well. The transforms are sums of neighbours; the work is one matrix product for each pair of points.
+the cache at 36 points. F(4x2), one scheme down and the other across, is between the two: 165 products of a 7x7 plane, where
+F(2x2) takes 225 and F(4x4) 121, and 24 matrices of weights for 16 and 36. Of stride 2 (toom.py) 81 products make the 16
+outputs, and 36 matrices serve them. A 5x5 filter takes 64 for 400, or 36 for 100. A transposed convolution of stride 2, whose
+four kinds of outputs see 4, 2, 2 and 1 of nine taps, takes 81 for 144 as well. The transforms are sums of neighbours; the work
+is one matrix product for each pair of points.
 
 An item is a band of `band` rows of tiles, so that their transforms stay in L2; lanes are channels, then filters:
 
@@ -36,14 +38,15 @@ from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.job import BIAS
 from fastconv.cpu.packing import share_of, turn
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Scheme
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Nested, nested
 
 Array = np.ndarray[Any, Any]
 # By the name of their implementation.
 SCHEMES = {
-    "winograd_2x2": F2, "winograd_4x4": F4, "winograd_2x2_stride_2": F2_3_2, "winograd_4x4_stride_2": F4_3_2,
-    "winograd_2x2_5x5": F2_5, "winograd_4x4_5x5": F4_5, "winograd_4x4_5x5_stride_2": F4_5_2,
-    "winograd_transposed_3x3": F8_3_UP, "winograd_transposed_4x4": F8_4_UP,
+    "winograd_2x2": nested(F2), "winograd_4x2": Nested(F4, F2), "winograd_4x4": nested(F4),
+    "winograd_2x2_stride_2": nested(F2_3_2), "winograd_4x4_stride_2": nested(F4_3_2),
+    "winograd_2x2_5x5": nested(F2_5), "winograd_4x4_5x5": nested(F4_5), "winograd_4x4_5x5_stride_2": nested(F4_5_2),
+    "winograd_transposed_3x3": nested(F8_3_UP), "winograd_transposed_4x4": nested(F8_4_UP),
 }  # fmt: skip
 
 # Those that may transform fresh weights themselves.
@@ -54,30 +57,34 @@ FRESH = ("winograd_2x2", "winograd_4x4")
 
 
 @compiled
-def lines_of_lanes(job, lines, image, first, c):
-    """lines[k][column][lane] = x[c + lane, first + k * dilation, column - before] for job.rows_seen rows, zeros around x."""
+def lines_of_lanes(job, lines, image, first, count):
+    """lines[k][column][lane] = image[lane, first + k * dilation, column - before] for job.rows_seen rows, zeros around it.
+
+    The first `count` lanes hold something, job.lane_channels apart.
+    """
     square, pitch, lanes = job.square, job.pitch, job.square.lanes
     height, width, step = job.space[1], job.space[2], job.x_steps
-    channels, before, zero = job.channels - c, job.before[2], square.splat(0)
+    apart, before, zero = job.lane_channels * job.x_channel, job.before[2], square.splat(0)
     for k in range(job.rows_seen):
         line, i = lines + k * pitch * lanes, first + k * job.dilation[1]
-        row, filled = image + (c * job.x_channel + i * step[1]), 0
+        row, filled = image + i * step[1], 0
         for column in range(before):
             zero.store(line + column * lanes)
         if 0 <= i and i < height:
             if step[2] == 1:
-                for column in range(0, width, lanes):
+                for begin in range(0, width, lanes):
+                    column = max(0, min(begin, width - lanes))  # the last square overlaps its neighbour: masks are slow
                     there = line + (before + column) * lanes
-                    if channels >= lanes and width - column >= lanes:
-                        square.load_tile(row + column, job.x_channel).transpose().store(there, lanes)
+                    if count >= lanes and width >= lanes:
+                        square.load_turned(row + column, apart).store(there, lanes)
                     else:
-                        square.load_tile(row + column, job.x_channel, channels, width - column).transpose().store(there, lanes)
+                        square.load_tile(row + column, apart, count, width - column).transpose().store(there, lanes)
                     filled = column + lanes
             else:
                 for column in range(width):
-                    square.load(row + column * step[2], 0, channels).store(line + (before + column) * lanes)
+                    square.load(row + column * step[2], 0, count).store(line + (before + column) * lanes)
                 filled = width
-        for column in range(before + filled, pitch):
+        for column in range(before + filled, job.columns_seen):
             zero.store(line + column * lanes)
 
 
@@ -95,19 +102,30 @@ def slot(r, t, inside):
 
 
 @inlined
+def slots_of(job, i, j, used, down, across, bottom):
+    """Of the slots, begin..end, those of the tiles that need point (i, j), of `used` in all: see `slot`."""
+    (_, points_i, points_j), end = job.points, used
+    if j == points_j - 1:
+        end = bottom + down * across
+    elif i == points_i - 1 and bottom > 0:
+        end = used - job.beyond[1]
+    return bottom if i == points_i - 1 else 0, end
+
+
+@inlined
 def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
     """v[point][slot] = B' d B for one row of tiles; `columns` is scratch for B' d."""
     lanes, pitch, dilation = tile.lanes, job.pitch * tile.lanes, job.dilation[2]
-    for column in range(job.pitch):
-        scheme.to_points(tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
-    for i in range(scheme.count):
+    for column in range(job.columns_seen):
+        scheme.down.to_points(tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
+    for i in range(scheme.down.count):
         t = 0
         for phase in range(dilation):
             window = columns + (i * pitch + phase * job.stride[2] * lanes)
-            for _ in range(phase, job.crop[2] + job.out_space[2], scheme.outputs * dilation):
-                there = v + (i * scheme.count * apart + slot(r, t, inside) * lanes)
-                scheme.to_points(tile, window, dilation * lanes, there, apart)
-                window += scheme.advance * dilation * lanes
+            for _ in range(phase, job.crop[2] + job.out_space[2], scheme.across.outputs * dilation):
+                there = v + (i * scheme.across.count * apart + slot(r, t, inside) * lanes)
+                scheme.across.to_points(tile, window, dilation * lanes, there, apart)
+                window += scheme.across.advance * dilation * lanes
                 t += 1
 
 
@@ -119,15 +137,11 @@ def multiply(job, v, u, m, added, matrix_rows, blocks, used, down, across, botto
     each with its number of points, so that there is machine code for each register tile, and not for each scheme's. `added` to m
     if that holds the sums of other channels.
     """
-    tile, last, tiles = job.tile, job.points - 1, job.tiles
-    for i in range(job.points):
-        for j in range(job.points):
-            point, matrix = i * job.points + j, min(i, job.matrices - 1) * job.matrices + min(j, job.matrices - 1)
-            begin, end = bottom if i == last else 0, used
-            if j == last:
-                end = bottom + down * across
-            elif i == last and bottom > 0:
-                end = used - job.beyond[1]
+    tile, tiles, (_, points_i, points_j), (_, matrices_i, matrices_j) = job.tile, job.tiles, job.points, job.matrices
+    for i in range(points_i):
+        for j in range(points_j):
+            point, matrix = i * points_j + j, min(i, matrices_i - 1) * matrices_j + min(j, matrices_j - 1)
+            begin, end = slots_of(job, i, j, used, down, across, bottom)
             for t in range(begin, end, tile.rows):
                 acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
                 w, there = u + matrix * matrix_rows * tile.width, m + (point * tiles + t) * tile.width
@@ -142,24 +156,29 @@ def multiply(job, v, u, m, added, matrix_rows, blocks, used, down, across, botto
 
 
 @inlined
-def scatter(tile, job, scheme, m, start, columns, sums, r, inside):
-    """sums[row][column][lane] = clip(A' m A + bias): the rows of the result of one row of tiles, one vector of filters."""
-    points, lanes, dilation, pitch, t = scheme.count, tile.lanes, job.dilation[2], job.pitch * job.unit, 0
-    apart = job.tiles * job.unit
+def scatter(tile, job, scheme, m, width, apart, start, columns, sums, r, inside):
+    """sums[row][column][lane] = clip(A' m A + bias): the rows of the result of one row of tiles, one vector of filters.
+
+    The products of a tile lie `width` from those of the next, those of a point `apart` from the next one's.
+    """
+    points, lanes, dilation, pitch, t = scheme.across.count, tile.lanes, job.dilation[2], job.sums_pitch * width, 0
+    step = scheme.across.outputs * dilation
     for phase in range(dilation):
-        for j in range(phase, job.crop[2] + job.out_space[2], scheme.outputs * dilation):
-            products = m + slot(r, t, inside) * job.unit
-            for k in range(points):
-                there = columns + k * lanes
-                for value in scheme.from_points(tile, products + k * apart, points * apart):
+        count = (job.crop[2] + job.out_space[2] - phase + step - 1) // step
+        for after in range(count):  # the last tile first: what it has beyond the result may lie where the next row begins
+            k = after - 1 if after > 0 else count - 1
+            products = m + slot(r, t + k, inside) * width
+            for j in range(points):
+                there = columns + j * lanes
+                for value in scheme.down.from_points(tile, products + j * apart, points * apart):
                     value.store(there)
                     there += points * lanes
-            for i in range(scheme.outputs):
-                there = sums + (i * pitch + j * job.unit)
-                for value in scheme.from_points(tile, columns + i * points * lanes, lanes):
+            for i in range(scheme.down.outputs):
+                there = sums + (i * pitch + (phase + k * step) * width)
+                for value in scheme.across.from_points(tile, columns + i * points * lanes, lanes):
                     (value + start).clip(job.least, job.most).store(there)
-                    there += dilation * job.unit
-            t += 1
+                    there += dilation * width
+        t += count
 
 
 @inlined
@@ -169,7 +188,7 @@ def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, down, inside):
     weights = job.weight + (g * group + f * filter)
     for q in range(0, depth, job.together):
         blocks, c, bias = min(job.together, depth - q), q * tile.lanes, job.bias + (g * job.filters + f)
-        count, there = blocks * tile.lanes, v + q * scheme.count**2 * job.tiles * tile.lanes
+        count, there = blocks * tile.lanes, v + q * scheme.down.count * scheme.across.count * job.tiles * tile.lanes
         job.transform_panel(panel, weights + c * channel, bias, job.filters - f, job.channels - c, count)
         used, matrix_rows = down * job.across, count + APART
         job.multiply(there, panel + job.unit, m, q, matrix_rows, blocks, used, inside[0], inside[1], inside[2])
@@ -181,8 +200,8 @@ def winograd(item, seat, job):
 
     Weights from transformed_filters; or, if they are fresh, as they lie.
     """
-    tile, scheme, (apart_z, apart, _), (out_depth, out_height, _) = job.tile, job.scheme, job.dilation, job.out_space
-    outputs, blocks = scheme.outputs, (job.channels + tile.lanes - 1) // tile.lanes
+    tile, scheme, (apart_z, apart, _), (out_depth, out_height, width) = job.tile, job.scheme, job.dilation, job.out_space
+    outputs, blocks = scheme.down.outputs, (job.channels + tile.lanes - 1) // tile.lanes
     band, chunk = item % job.bands, item // job.bands % job.chunks
     phase, planes = item // (job.bands * job.chunks) % apart, item // (job.bands * job.chunks * apart)
     plane, image = planes % out_depth, planes // out_depth
@@ -205,12 +224,15 @@ def winograd(item, seat, job):
     x = job.x + (n * job.x_image + g * job.channels * job.x_channel)
     for q in range(depth):
         e, c = front + q // blocks, q % blocks
-        first = phase * job.stride[1] + begin * scheme.advance * apart - job.before[1]
-        job.fill_lines(lines, x + (z + e * apart_z) * job.x_steps[0], first, c * tile.lanes)
+        first = phase * job.stride[1] + begin * scheme.down.advance * apart - job.before[1]
+        image_at = x + ((z + e * apart_z) * job.x_steps[0] + c * tile.lanes * job.x_channel)
+        job.fill_lines(lines, image_at, first, job.channels - c * tile.lanes)
         share = q // together * together  # v has those that are multiplied together side by side
-        there, apart_v = v + (share * scheme.count**2 + q - share) * size, min(together, depth - share) * size
+        there = v + (share * scheme.down.count * scheme.across.count + q - share) * size
+        apart_v = min(together, depth - share) * size
         for r in range(down):
-            gather(tile, job, scheme, lines + r * scheme.advance * job.pitch * tile.lanes, columns, there, apart_v, r, inside)
+            line = lines + r * scheme.down.advance * job.pitch * tile.lanes
+            gather(tile, job, scheme, line, columns, there, apart_v, r, inside)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), job.unit):
         packed, own = job.weight + (g * job.panels + f // job.unit) * job.panel, lines + job.panel_at
         if job.fresh:
@@ -222,13 +244,17 @@ def winograd(item, seat, job):
         for r in range(down):
             for k in range(0, job.unit, tile.lanes):
                 start = tile.load(own + k) if job.fresh else tile.load(packed + k)
-                scatter(tile, job, scheme, m + k, start, columns, sums + k, r, inside)
-            for i in range(outputs):
-                row_out = phase + ((begin + r) * outputs + i) * apart - job.crop[1]
-                if 0 <= row_out and row_out < out_height:
-                    here = sums + (i * job.pitch + job.crop[2]) * job.unit
-                    first, pixel = g * job.filters + f, (plane * out_height + row_out) * job.out_space[2]
-                    job.put_rows(here, job.unit, n, first, min(job.unit, job.filters - f), pixel, job.out_space[2])
+                scatter(tile, job, scheme, m + k, job.unit, job.tiles * job.unit, start, columns, sums + k, r, inside)
+            i, last = phase + (begin + r) * outputs * apart - job.crop[1], min(job.unit, job.filters - f)
+            if job.sums_pitch == width:  # rows follow one another without a gap
+                count = min(outputs, out_height - i) * width
+                job.put_rows(sums, job.unit, n, g * job.filters + f, last, (plane * out_height + i) * width, count)
+            else:
+                for k in range(outputs):
+                    row_out, here = i + k * apart, sums + (k * job.sums_pitch + job.crop[2]) * job.unit
+                    if 0 <= row_out and row_out < out_height:
+                        pixel = (plane * out_height + row_out) * width
+                        job.put_rows(here, job.unit, n, g * job.filters + f, last, pixel, width)
 
 
 # Weights --------------------------------------------------------------------------------------------------------------
@@ -245,7 +271,7 @@ A_CHANNEL = BIAS["channel"]
 def transform_panel(job, panel, weights, bias, filters, channels, count):
     """panel[bias, then matrix, channel][filter] = G w G' of so many filters and channels, zeros for those up to `count`."""
     square, scheme, lanes, width, (_, filter, channel) = job.tile, job.scheme, job.tile.lanes, job.unit, job.weight_steps
-    taps, apart = scheme.taps * scheme.taps, (count + APART) * width
+    taps, apart = scheme.down.taps * scheme.across.taps, (count + APART) * width
     mirrored = job.backwards and filter == taps  # as a gradient's are
     for k in range(0, width, lanes):
         start = square.load(bias + k, 0, filters - k) if job.bias_kind == A_CHANNEL else square.splat(0)  # of a pixel it comes late
@@ -256,16 +282,17 @@ def transform_panel(job, panel, weights, bias, filters, channels, count):
             if mirrored and left >= lanes and c < channels:
                 for line in range(taps):
                     w.prefetch(AHEAD * channel + line * lanes)
-                scheme.from_mirrored_filters(square, w, there, apart)
+                scheme.down.from_mirrored_filters(square, w, there, apart)
             else:
-                scheme.from_filters(square, w, filter, job.backwards, left if c < channels else 0, there, apart)
+                scheme.down.from_filters(square, w, filter, job.backwards, left if c < channels else 0, there, apart)
 
 
 @compiled
 def transform_filters(item, seat, job):
     """U = G w G' of a chunk of filters and a block of channels: each channel's taps lie in lanes, a filter each."""
     square, scheme, lanes, unit, depth = job.tile, job.scheme, job.tile.lanes, job.unit, job.kernel[0]
-    taps, row, matrices, rows = scheme.taps * scheme.taps, scheme.taps, scheme.matrices, depth * job.filled + APART
+    row, matrices, rows = scheme.down.taps, scheme.across.matrices, depth * job.filled + APART
+    taps = row * scheme.across.taps
     g, f, begin, end, numbers, out = share_of(item, seat, job)
     columns = numbers + (depth * taps + lanes - 1) // lanes * lanes * lanes
     for c in range(begin, end):
@@ -273,31 +300,31 @@ def transform_filters(item, seat, job):
         turn(job, job.x + (g * job.x_image + f * job.filter_step + c * job.x_channel), filters, depth * taps, numbers)
         for e in range(depth):
             for b in range(row):
-                scheme.from_taps(square, numbers + (e * taps + b) * lanes, row * lanes, columns + b * lanes, row * lanes)
-            for i in range(matrices):
+                scheme.down.from_taps(square, numbers + (e * taps + b) * lanes, row * lanes, columns + b * lanes, row * lanes)
+            for i in range(scheme.down.matrices):
                 there = out + (i * matrices * rows + e * job.filled + c) * unit
-                scheme.from_taps(square, columns + row * i * lanes, lanes, there, rows * unit)
+                scheme.across.from_taps(square, columns + row * i * lanes, lanes, there, rows * unit)
 
 
-def transformed_filters(weight: Array, bias: Array | None, width: int, lanes: int, scheme: Scheme) -> Array:
+def transformed_filters(weight: Array, bias: Array | None, width: int, lanes: int, scheme: Nested) -> Array:
     """[group][panel][bias, then matrix, tap of the depth, channel][filter]: G w G'; channels filled up to whole vectors.
 
     APART rows without meaning follow each matrix.
     """
     filled = -(-weight.shape[2] // lanes) * lanes
-    depth = scheme.matrices**2 * (math.prod(weight.shape[3:-2]) * filled + APART)
+    depth = scheme.matrices * (math.prod(weight.shape[3:-2]) * filled + APART)
     return packing.panels(transform_filters, weight, bias, width, depth, scheme=scheme, filled=filled)
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
 
 
-def error_bound(scheme: Scheme, channels: int, dtype: str) -> float:
+def error_bound(scheme: Nested, channels: int, dtype: str) -> float:
     """`toom.error_bound` of a scheme in two dimensions; `channels` are those of a group."""
-    taps = scheme.overlap + 1 if scheme.transposed else scheme.taps  # those that an output sees
-    return toom.error_bound(scheme, 2, channels, taps**2 * channels, dtype)
+    taps = scheme.down.overlap + 1 if scheme.transposed else scheme.taps  # those that an output sees
+    return toom.error_bound((scheme.down, scheme.across), channels, taps**2 * channels, dtype)
 
 
-def worst_error(scheme: Scheme, channels: int, dtype: str) -> float:
+def worst_error(scheme: Nested, channels: int, dtype: str) -> float:
     """`toom.worst_error` of a scheme in two dimensions; `channels` are those of a group."""
-    return toom.worst_error(scheme, 2, channels, dtype)
+    return toom.worst_error((scheme.down, scheme.across), channels, dtype)

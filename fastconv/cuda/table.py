@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cpu.toom import F4
+from fastconv.cpu.toom import F4, nested
 from fastconv.cpu.winograd import error_bound
 from fastconv.cuda import atrous, depthwise, launch, pointwise, separable, standard, transposed
 from fastconv.cuda.indices import LINES
@@ -309,7 +309,7 @@ def implementations(here: Gpu) -> tuple[Implementation, ...]:
     return (
         Implementation(
             "winograd_4x4", "winograd", ("standard",), launch.by_window, None, divide_windows, "tiles", _windows_suit,
-            cycles=window_cycles, error=lambda problem: error_bound(F4, problem.channels, problem.dtype),
+            cycles=window_cycles, error=lambda problem: error_bound(nested(F4), problem.channels, problem.dtype),
         ),
         tiled("pointwise", launch.by_tile(pointwise.tiled_pointwise)),
         Implementation(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastconv import epilogue
 from fastconv.cpu import divisions, job, machine, packing, sheets, tiles, winograd
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
-from fastconv.cpu.toom import F4
+from fastconv.cpu.toom import F4, nested
 from fastconv.cpu.windows import LEAST_HALF
 from fastconv.plan import SMALL
 from fastconv.problem import DTYPES
@@ -71,7 +71,7 @@ class Kernel(NamedTuple):
     @property
     def types(self) -> tuple[Any, ...]:
         """Of its arguments."""
-        scheme = F4 if self.name == "winograd" else None
+        scheme = nested(F4) if self.name == "winograd" else None
         item, seat, own = job.arguments(self.dtype, self.tile, scheme, self.window)
         row, image = PointerType(NUMBA_FLOATS[self.dtype]), PointerType(NUMBA_FLOATS[self.dtype], only_read=True)
         if self.name in FILLING:
@@ -148,7 +148,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "DEPTHWISE_UPDATES": divisions.DEPTHWISE_UPDATES, "FROM_L2": divisions.STREAM[0], "FROM_L3": divisions.STREAM[1],
         "FROM_MEMORY": divisions.STREAM[2], "L3": caches["L3"], "WINOGRAD_POINTS": F4.count, "WINOGRAD_LEAST": SMALL,
         "WINOGRAD_APART": winograd.APART,
-        "WINOGRAD_GATHER": divisions.TRANSFORMS[F4][0], "WINOGRAD_SCATTER": divisions.TRANSFORMS[F4][1],
+        "WINOGRAD_GATHER": divisions.TRANSFORMS[nested(F4)][0], "WINOGRAD_SCATTER": divisions.TRANSFORMS[nested(F4)][1],
     }  # fmt: skip
     lines = [
         "/* Written by `fastconv export`: the kernels that are in this library. */",

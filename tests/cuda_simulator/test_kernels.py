@@ -13,7 +13,7 @@ from cases import arrays, call, parse, rounded
 
 import fastconv as fc
 from fastconv import cuda
-from fastconv.cpu.toom import F4
+from fastconv.cpu.toom import F4, nested
 from fastconv.cpu.winograd import error_bound
 
 pytestmark = pytest.mark.skipif(not cuda.is_available(), reason=f"no CUDA: {cuda.why_not()}")
@@ -215,7 +215,7 @@ def test_winograd(text):
     got = call(fc, problem, on_device(given), algorithm="winograd").copy_to_host()
     want = call(fc.reference, problem, given)
     size = cases.largest(problem, given) if problem.operation == "conv" else 64.0
-    assert (np.abs(got - want) <= cases.STEEPEST * error_bound(F4, problem.channels, problem.dtype) * size).all()
+    assert (np.abs(got - want) <= cases.STEEPEST * error_bound(nested(F4), problem.channels, problem.dtype) * size).all()
     assert kernel_of(text, "winograd") == "winograd_4x4"
 
 

@@ -82,17 +82,18 @@ void plan_winograd(const struct geometry *g, fastconv_layer *layer)
     struct bands b = bands_of(g);
     const int64_t *apart = g->dilation, out_width = g->out_space[2], unit = width(g, b.tile), count = lanes(g);
     int64_t tiles = b.band * b.across + b.tile->rows - 1, in_a_row = ceiling(ceiling(out_width, apart[2]), OUTPUTS);
-    int64_t pitch = apart[2] - 1 + apart[2] * (seen(in_a_row) - 1) + 1, *job = layer->job;
-    pitch = at_least(pitch, g->before[2] + ceiling(g->space[2], count) * count);
-    pitch = at_least(pitch, at_least(OUTPUTS * apart[2] * in_a_row, ceiling(out_width, count) * count));
-    job[JOB_PITCH] = pitch, job[JOB_ROWS_SEEN] = seen(b.band), job[JOB_TILES] = tiles, job[JOB_ACROSS] = b.across;
+    int64_t columns_seen = apart[2] - 1 + apart[2] * (seen(in_a_row) - 1) + 1, *job = layer->job;
+    int64_t pitch = at_least(columns_seen, g->before[2] + at_least(g->space[2], count));
+    pitch = at_least(pitch, at_least(OUTPUTS * apart[2] * in_a_row, at_least(out_width, count)));
+    job[JOB_PITCH] = pitch, job[JOB_ROWS_SEEN] = seen(b.band), job[JOB_COLUMNS_SEEN] = columns_seen, job[JOB_TILES] = tiles, job[JOB_ACROSS] = b.across;
     job[JOB_BEYOND] = beyond(g, 1), job[JOB_BEYOND + 1] = beyond(g, 2), job[JOB_BEYOND + 2] = 0;
     job[JOB_COLUMNS_AT] = seen(b.band) * pitch * count;
     job[JOB_VALUES_AT] = job[JOB_COLUMNS_AT] + POINTS * at_least(pitch, POINTS) * count;
     job[JOB_PRODUCTS_AT] = job[JOB_VALUES_AT] + POINTS * POINTS * b.padded * tiles;
     job[JOB_SUMS_AT] = job[JOB_PRODUCTS_AT] + POINTS * POINTS * tiles * unit;
     job[JOB_PANELS] = ceiling(g->filters, unit), job[JOB_PANEL] = unit * (1 + POINTS * POINTS * (b.padded + APART));
-    job[JOB_POINTS] = job[JOB_MATRICES] = POINTS;
+    for (int axis = 1; axis < 3; axis++) job[JOB_POINTS + axis] = job[JOB_MATRICES + axis] = POINTS;
+    job[JOB_LANE_CHANNELS] = 1, job[JOB_SUMS_PITCH] = apart[1] == 1 && apart[2] == 1 ? out_width : pitch;
     job[JOB_FILL_CODE] = (intptr_t)lines_of_lanes[g->dtype], job[JOB_MULTIPLY_CODE] = (intptr_t)b.tile->code;
     job[JOB_UNIT] = unit; /* all that the transforms know of a tile */
     int64_t scratch = job[JOB_SUMS_AT] + OUTPUTS * pitch * unit;
