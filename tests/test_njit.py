@@ -173,18 +173,53 @@ def test_an_argument_that_may_be_none():
         same_bits(either(x, w, b, biased), either.py_func(x, w, b, biased))
 
 
-def test_weights_that_change(no_plans):
-    """Each layer of one shape finds its own plan; beyond a few of them, weights are packed in the order once learnt."""
-    # 40,000 operations: tiled; the last is too wide for Winograd's
-    for layout in (whole(1, 8, 12, 12), whole(1, 8, 12, 12).transpose(0, 1, 3, 2)):
-        for _ in range(entry.MOST_WEIGHTS + 4):
-            same_as_python(layout, whole(10, 8, 4, 4)[:, :, ::-1], whole(10), 1, 0, "zeros", None, None, "channels_first", None)
-    assert len(entry._plans) == 2 * entry.MOST_WEIGHTS and not entry._once
-    image = whole(1, 16, 20, 20)
-    assert "winograd" in fc.explain(fc.conv2d, image, whole(16, 16, 3, 3), padding=1).kernel
-    for _ in range(entry.MOST_WEIGHTS + 4):
-        same_as_python(image, whole(16, 16, 3, 3), None, 1, 1, "zeros", None, None, "channels_first", None)
-    assert len(entry._plans) == 3 * entry.MOST_WEIGHTS and len(entry._once) <= 1  # that of the last call, forgotten by the next
+@njit
+def enlarged(x, w, b, stride, groups, order):
+    return fc.conv_transpose2d(x, w, b, stride, 1, groups=groups, data_format=order)
+
+
+@njit
+def separated(x, w, point, order):
+    return fc.separable_conv2d(x, w, point, data_format=order)
+
+
+FIRST, LAST = "channels_first", "channels_last"
+PACKED = {  # a layer of each order of packed weights, and where it comes from
+    "panels of filters in lanes": (fc.conv2d, (1, 12, 12, 8), (20, 8, 4, 4), LAST),
+    "in rows": (fc.conv2d, (1, 8, 12, 12), (3, 8, 2, 2), FIRST),
+    "of numbers that run otherwise": (fc.conv2d, (1, 8, 12, 12), (4, 4, 8, 10), FIRST),
+    "Winograd's": (fc.conv2d, (1, 32, 28, 29), (33, 32, 3, 3), FIRST),
+    "transformed columns": (fc.conv2d, (1, 16, 40, 41), (33, 16, 3, 3), FIRST),
+    "filters last": (fc.conv2d, (1, 4, 6, 4), (2, 4, 2, 3), LAST),
+    "mirrored": (fc.conv_transpose2d, (1, 8, 20, 20), (8, 9, 3, 3), FIRST),
+    "of a transposed layer": (fc.conv_transpose2d, (1, 8, 20, 20), (8, 40, 3, 3), FIRST),
+    "rows of taps": (fc.conv_transpose2d, (1, 8, 20, 20), (8, 3, 4, 4), FIRST),
+    "channels": (fc.conv_transpose2d, (1, 20, 20, 20), (20, 1, 3, 3), LAST),
+    "of a separable layer": (fc.separable_conv2d, (1, 20, 20, 20), (20, 1, 3, 3), FIRST),
+    "of another": (fc.separable_conv2d, (1, 20, 20, 20), (20, 1, 3, 3), LAST),
+}
+
+
+@pytest.mark.parametrize("what", PACKED)
+def test_weights_that_change(no_plans, what):
+    """Layers of one shape find their own plans; beyond a few of them, weights are packed anew, in compiled code."""
+    function, image, shape, order = PACKED[what]
+    x = whole(*image)
+    for _ in range(entry.MOST_WEIGHTS + 3):
+        w, bias = whole(*shape), whole(shape[1] if function is fc.conv_transpose2d else shape[0])
+        if "otherwise" in what:
+            w = w.reshape(20, 4, 4, 4)[:, :, ::-1].swapaxes(0, 1)[:, :8]
+        if function is fc.conv2d:
+            same_as_python(x, w, bias[: len(w)], 1, 1, "zeros", None, None, order, None)
+        elif function is fc.separable_conv2d:
+            given = x, w, whole(9, 20), order
+            same_bits(separated(*given), separated.py_func(*given))
+        else:
+            stride, groups = 1 if what == "mirrored" else 2, 20 if what == "channels" else 1
+            given = x, w, bias if groups == 1 else None, stride, groups, order
+            same_bits(enlarged(*given), enlarged.py_func(*given))
+        planned = len(entry._plans)
+    assert planned == entry.MOST_WEIGHTS and not entry._once
 
 
 def test_plans_are_bounded(no_plans, monkeypatch):

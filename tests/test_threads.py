@@ -236,7 +236,7 @@ def test_import_is_light():
 
 
 @needs_fork
-@pytest.mark.parametrize("script", ["fork.py", "fork_compiling.py", "raw_fork.py"])
+@pytest.mark.parametrize("script", ["fork.py", "fork_compiling.py", "fork_locked.py", "raw_fork.py"])
 def test_forks(script):
     if script == "raw_fork.py" and sys.platform != "linux":
         pytest.skip("a bare fork is not promised anything here")
@@ -316,11 +316,15 @@ def test_endings(ending):
     assert (done.returncode, done.stderr) == (code, "")
 
 
-def test_small_calls_wake_a_helper_together(monkeypatch):
+def test_small_calls_wake_a_helper_together(team_of_three):
     """A large call does at once; small ones when they add up, and then they begin anew."""
-    monkeypatch.setattr(threads, "_unhelped", 0.0)
-    assert threads.worth_waking(threads.WORTH_WAKING)
-    small = threads.WORTH_WAKING / 4
-    count = int(threads.WORTH_WAKING_FOR_MORE / small)
+    board, job, small = threads.board(2), Job(4, 2), threads.WORTH_WAKING // 4
+
+    def unhelped_after(work):
+        threads.serve(board, note.address, job.address, job.items, 2, work)
+        return int(threads._team._words[threads.UNHELPED // 8])
+
+    assert board and unhelped_after(threads.WORTH_WAKING) == 0
+    count = threads.WORTH_WAKING_FOR_MORE // small
     for _ in range(2):
-        assert [threads.worth_waking(small) for _ in range(count)] == [False] * (count - 1) + [True]
+        assert [unhelped_after(small) for _ in range(count)] == [*range(small, small * count, small), 0]

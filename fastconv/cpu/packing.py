@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -163,13 +166,15 @@ def mirrored(weight: Array, groups: int) -> Array:
 def filters_last(weight: Array) -> Array:
     """[group][tap][channel][filter]."""
     groups, filters, channels, *kernel = weight.shape
-    return aligned_copy(weight.reshape(groups, filters, channels, math.prod(kernel)).transpose(0, 3, 2, 1))
+    taps = weight.transpose(0, *range(3, weight.ndim), 2, 1)
+    return aligned_copy(_noted(taps)).reshape(groups, math.prod(kernel), channels, filters)
 
 
 def taps_first(weight: Array) -> Array:
     """[tap][filter], from the weight of a depthwise convolution."""
     groups, filters, _, *kernel = weight.shape
-    return aligned_copy(weight.reshape(groups * filters, math.prod(kernel)).T)
+    taps = weight.transpose(*range(3, weight.ndim), 2, 0, 1)
+    return aligned_copy(_noted(taps)).reshape(math.prod(kernel), groups * filters)
 
 
 # For tiled kernels: panels of as many filters as a tile has, each with its bias in front, filled up with zeros -----------
@@ -210,16 +215,7 @@ def row_panels(weight: Array, bias: Array | None, rows: int) -> Array:
 
 def spread_panels(weight: Array, bias: Array | None, rows: int) -> Array:
     """[group][panel][bias, then channel, row of taps][filter][tap of the row]."""
-    groups, filters, *_, taps_b = weight.shape
-    depth, count = math.prod(weight.shape[2:]), -(-filters // rows)
-    out, starts = aligned_empty((groups, count, 1 + depth, rows), weight.dtype.newbyteorder("=")), np.zeros((groups, count * rows))
-    if bias is not None and bias.ndim == 1:
-        starts[:, :filters] = bias.reshape(groups, filters)
-    padded = np.zeros((groups, count * rows, depth // taps_b, taps_b), out.dtype)
-    padded[:, :filters] = weight.reshape(groups, filters, -1, taps_b)
-    out[:, :, 0] = starts.reshape(groups, count, rows)
-    out[:, :, 1:] = padded.reshape(groups, count, rows, -1, taps_b).swapaxes(2, 3).reshape(groups, count, depth, rows)
-    return out
+    return panels(pack_spread, weight, bias, rows, math.prod(weight.shape[2:]))
 
 
 def channel_panels(weight: Array, bias: Array | None, width: int) -> Array:
@@ -265,6 +261,35 @@ class Task(NamedTuple):
     corner: int
 
 
+class Packing(NamedTuple):
+    """How a weight was packed: by a task, or without one (None) by being copied in C order; `bias` if it is packed too."""
+
+    task: Task | None
+    weight: Array
+    bias: Array | None
+
+
+_observed: ContextVar[list[Packing] | None] = ContextVar("_observed", default=None)
+
+
+@contextmanager
+def observed() -> Iterator[list[Packing]]:
+    """What is packed inside, in this thread: for those who pack other weights in the same way, in jitted code."""
+    seen: list[Packing] = []
+    before = _observed.set(seen)
+    try:
+        yield seen
+    finally:
+        _observed.reset(before)
+
+
+def _noted(weight: Array) -> Array:
+    """The same weight, which is to be copied in C order."""
+    if (seen := _observed.get()) is not None:
+        seen.append(Packing(None, weight, None))
+    return weight
+
+
 def panels(
     kernel: Any, weight: Array, bias: Array | None, unit: int, depth: int, *, scheme: Scheme | Nested | None = None,
     filled: int = 0, order: int = 1, phases: int = 1,
@@ -276,6 +301,8 @@ def panels(
     bias = None if bias is None or bias.ndim > 1 else contiguous(bias)
     fields = unit, depth, filled or weight.shape[2], order, phases, bias is not None
     task = _task(kernel, scheme, weight.shape, weight.strides, weight.dtype, weight.flags.aligned, *fields)
+    if (seen := _observed.get()) is not None:
+        seen.append(Packing(task, weight, bias))
     if task.copied:
         weight = aligned_copy(weight)
     out, words, seats = recycled_empty(task.out_shape, weight.dtype), task.words.copy(), threads.seats()
@@ -399,6 +426,23 @@ def pack_alone(item, seat, job):
         for c in range(depth // taps):
             for tap in range(taps):
                 out[1 + c * taps + tap] = weights[c * job.x_channel + (taps - 1 - tap if job.backwards else tap)]
+
+
+@compiled
+def pack_spread(item, seat, job):
+    """Numbers in the order of the weight, rows of taps whole: [channel, row of taps][filter][tap of the row]."""
+    taps_b, unit = job.kernel[2], job.unit
+    rows = job.kernel[0] * job.kernel[1]
+    g, f, begin, end, _, _ = share_of(item, seat, job)
+    for filter in range(f, min(f + job.chunk, job.panels * unit)):
+        panel = job.out + ((g * job.panels + filter // unit) * job.panel + unit + filter % unit * taps_b)
+        for c in range(begin, end):
+            weights = job.x + (g * job.x_image + filter * job.filter_step + c * job.x_channel)
+            for a in range(rows):
+                for b in range(taps_b):
+                    tap = a * taps_b + b
+                    number = weights[rows * taps_b - 1 - tap if job.backwards else tap] if filter < job.filters else 0
+                    panel[(c * rows + a) * unit * taps_b + b] = number
 
 
 @compiled

@@ -50,8 +50,8 @@ from fastconv.cpu.compiled import compiled, in_parallel
 OPERATIONS_A_BYTE = 3
 # A call's estimated floating-point operations; one core of the machine where this was measured does 150 a nanosecond.
 WORTH_SHARING = 0.4e6  # 3 us of work: less is over before a helper that spins would have taken half of it
-WORTH_WAKING = 8e6  # 50 us of work: waking a sleeping helper costs its waker 8 us, and the helper comes later still
-WORTH_WAKING_FOR_MORE = 32e6  # of smaller calls since the last was woken: once awake it helps all that follow within 35 us
+WORTH_WAKING = 8_000_000  # 50 us of work: waking a sleeping helper costs its waker 8 us, and the helper comes later still
+WORTH_WAKING_FOR_MORE = 32_000_000  # of smaller calls since the last was woken: once awake it helps all that follow within 35 us
 
 LINUX = sys.platform == "linux"
 MOST_SEATS = 1024  # of a board, whatever the environment says
@@ -64,6 +64,7 @@ NOW = 0  # turn << 16 | parts: which job this is, and how many seats share it; 3
 PENDING = 128  # items that nobody has finished
 KERNEL, JOB, ITEMS = 256, 264, 272  # what to run; stays while PENDING is not 0
 BUSY = 384  # 1 while a caller has the board
+UNHELPED = 392  # operations of calls that have woken nobody, since one last did
 STOP, PRESENT, CORES = 512, 520, 528  # 1 at the end; seats that have a thread; the mask of the cores we may use
 SEATS, SEAT = 768, 256  # where the seats begin, and how far apart they lie
 TICKET = 0  # of a seat: turn << 32 | items of its part not claimed yet
@@ -170,8 +171,13 @@ def helper(board: int, own: int) -> None:
 
 
 @compiled
-def serve(board: int, kernel: int, job: int, items: int, parts: int, worth_waking: bool) -> None:
-    """kernel(item, seat, job) for every item, on at most `parts` seats of the board (0: none, all items run here)."""
+def serve(board: int, kernel: int, job: int, items: int, parts: int, work: int) -> None:
+    """kernel(item, seat, job) for every item, on at most `parts` seats of the board (0: none, all items run here).
+
+    `work` is in operations. Helpers that sleep are woken by a call that is large itself, or the latest of many small ones: a
+    network's depthwise layers are small, and follow each other, and by size alone two threads took as long for them as one. Small
+    calls far apart pay for a helper in vain once in WORTH_WAKING_FOR_MORE, 4 % of their time.
+    """
     parts = min(parts, items)
     if board:
         parts = min(parts, load(board + PRESENT))
@@ -188,8 +194,11 @@ def serve(board: int, kernel: int, job: int, items: int, parts: int, worth_wakin
         own_items = items * (part + 1) // parts - items * part // parts
         store(board + SEATS + SEAT * part + TICKET, turn << 32 | own_items)
     store(board + NOW, turn << 16 | parts)  # from here on the helpers come
-    if worth_waking:
+    unhelped = load(board + UNHELPED) + work
+    if work >= WORTH_WAKING or unhelped >= WORTH_WAKING_FOR_MORE:
+        unhelped = 0
         wake(board, parts, WAKES)
+    store(board + UNHELPED, unhelped)
     help_with(board, 0, turn << 16 | parts)
     waited = 0
     while load(board + PENDING):
@@ -279,7 +288,6 @@ class Team:
 
 
 _team: Team | None = None
-_unhelped = 0.0  # work of calls that have woken nobody, since one last did
 _growing = threading.Lock()
 _spreading = threading.Lock()
 _saying = threading.Lock()
@@ -303,20 +311,6 @@ def board(seats: int) -> int:
     return team.board if team is not None else 0
 
 
-def worth_waking(work: float) -> bool:
-    """Whether a call of so many operations wakes helpers that sleep: it is large itself, or the latest of many small ones.
-
-    A network's depthwise layers are small, and follow each other: without the second rule two threads took as long for them as
-    one. Small calls far apart pay for a helper in vain once in WORTH_WAKING_FOR_MORE, 4 % of their time.
-    """
-    global _unhelped
-    _unhelped += work  # callers who meet here may lose some of each other's: it is an estimate
-    if work < WORTH_WAKING and _unhelped < WORTH_WAKING_FOR_MORE:
-        return False
-    _unhelped = 0.0
-    return True
-
-
 def run(kernel: int, job: int, items: int, work: float, most_seats: int = MOST_SEATS) -> None:
     """kernel(item, seat, job) for every item below `items`, each exactly once, on as many threads as the work is worth.
 
@@ -335,11 +329,11 @@ def run(kernel: int, job: int, items: int, work: float, most_seats: int = MOST_S
     """
     parts = min(get_num_threads(), most_seats, items)
     if parts < 2 or work < WORTH_SHARING:
-        serve(0, kernel, job, items, 1, False)
+        serve(0, kernel, job, items, 1, 0)
     elif _threading == "team" or _forked:
-        serve(board(parts), kernel, job, items, parts, worth_waking(work))
+        serve(board(parts), kernel, job, items, parts, int(work))
     elif most_seats < _numba_config.NUMBA_NUM_THREADS or not _spreading.acquire(blocking=False):
-        serve(0, kernel, job, items, 1, False)  # Numba's workqueue aborts the process if two threads enter it
+        serve(0, kernel, job, items, 1, 0)  # Numba's workqueue aborts the process if two threads enter it
     else:
         users = None
         try:

@@ -5,10 +5,9 @@
                    as ever, and kept as a block of words, `BLOCK`
     run(record)    one piece of memory for the job, copies of images and scratch; then items, as `launch.Bound` has them
 
-A function's weights are packed for each call, so a plan keeps the packed ones beside a copy of what they were packed from, and
-serves calls whose weights have the same bytes. Of one key there are a few such plans; the last one made also knows the order
-in which weights are packed - it has packed 1, 2, 3, ... - and packs those of any other call in this order. Only Winograd's,
-which are no such order, go back to Python.
+A function's weights are packed for each call, so a plan keeps the packed ones beside a fingerprint of what they were packed from,
+and serves calls whose weights have the same. Of one key there are a few such plans; the last one made also packs the weights of
+any other call, by the kernels of packing.py that Python would call.
 
 No locks on the way of a call. Plans are only added, under Python's lock, at the head of a chain; when there are too many, all
 are unlinked, and freed once nobody is inside (`INSIDE` counts). `find` needs the GIL for a new key, which a thread of Numba's
@@ -37,12 +36,13 @@ from numba.core import cgutils
 
 from fastconv import functional, grad
 from fastconv.cpu import job, launch, packing, threads
-from fastconv.cpu.atomics import INT, WORD, add, change, foreign, intrinsic, load, store
+from fastconv.cpu.atomics import INT, WORD, add, change, foreign, intrinsic, load, store, swap
 from fastconv.cpu.compiled import address, compiled
 from fastconv.cpu.gradients import add_parts
 from fastconv.cpu.threads import limit_here, serve
+from fastconv.embed import prints
 from fastconv.embed import record as said
-from fastconv.plan import AnyProblem, Choice
+from fastconv.plan import AnyProblem
 from fastconv.problem import Problem, SeparableProblem
 
 Array = np.ndarray[Any, Any]
@@ -50,6 +50,7 @@ Array = np.ndarray[Any, Any]
 MOST_PLANS = 512  # then all are forgotten: callers may come with ever new shapes
 MOST_WEIGHTS = 8  # plans of one key: so many layers of one shape, each with its own weights, find theirs packed
 MOST_KEPT = 1 << 30  # bytes of weights in all plans together
+MOST_KEPT_ROOMS = 16  # pieces of memory that are kept between calls: so many threads may call at once and find one
 CHAINS = 1024  # of the hash table
 PATIENCE = 40_000  # times that a thread of Numba's looks for its plan without anybody being about to make it: 3 s
 
@@ -61,7 +62,8 @@ WORDS_OF_THREADS = 64
 TURN = 72  # how often plans were forgotten
 PLANNING = 80  # threads that are making a plan
 INSIDE = 128  # calls under way
-HEADS = 256
+KEPT = 136  # memory that calls have given back, see `borrow`: on either side of the line above, for all write it
+HEADS = 384
 slots = np.zeros(HEADS // 8 + CHAINS, np.int64)
 complaint = np.frombuffer(
     b"fastconv: a call in a parallel loop was not computed. It is the first of its kind, and to plan it Python's lock is needed, "
@@ -76,20 +78,23 @@ TEMPLATE, ROOM = 104, 112  # the job's words; bytes of them and of what the rows
 ZEROED = 120  # bytes of the result to be zeroed, where there is nothing to run
 ONCE = 128  # 1: for one call; 2: that call is over
 ORIGIN, EXTENT = 136, 144  # of `out` where it is given: bytes from its address to its end; 0 where it is not
-ORDERS = 152  # where packed weights go, if the call's own are to be packed
+ORDERS = 152  # how the call's own weights are packed, where this plan's may not be used
 PARTS, PARTS_AT, PARTS_SIZE, PARTS_WIDTH = 160, 168, 176, 184  # results to be added up, or 0; where in ROOM, of what numbers
-KEYS, KEY = 192, 200
+PRINT = 192  # the fingerprint of the weights, or 0 if those of any call will do
+KEYS, KEY = 200, 208
 # A row says what to do with one array: where its address is in the record, the word of the job that is to hold it (or -1), the
-# map by which it is copied first (or 0), where in ROOM the copy goes, the bytes that it must be equal to (or 0), how many;
-# then the bytes from its address that it lies between.
-ROW = 64
-FROM, PLACE, MAP, TARGET, EQUAL, BYTES, BELOW, ABOVE = range(0, ROW, 8)
-# An order says how one weight is packed: the word of the job, where in ROOM it goes, how many numbers of how many bytes; for
-# each of them in turn, in 4 bytes, 0 for a zero, or one more than where it comes from: the weight, of so many numbers, then
-# the bias. Their rows; the bias's is -1 where it is not packed.
-ORDER = 64
-INTO, LAID, COUNT, WIDTH, SOURCES, WEIGHTS, WEIGHT_ROW, BIAS_ROW = range(0, ORDER, 8)
-MOST_ORDERED = 1 << 24  # numbers that float32 counts
+# map by which it is copied first (or 0), where in ROOM the copy goes, the bytes of it that the fingerprint is of (or 0); then
+# the bytes from its address that it lies between.
+ROW = 56
+FROM, PLACE, MAP, TARGET, PRINTED, BELOW, ABOVE = range(0, ROW, 8)
+# An order says how one weight is packed: where its address is in the record, the word of the job that is to hold it, where in
+# ROOM it goes; the map by which it is copied first (or 0), to where in ROOM; how many bytes from there a packing kernel begins to
+# read, its own job (0: the copy is all), code, items and work; the job's word for a bias that is packed too, or -1.
+ORDER = 88
+SOURCE, INTO, LAID, COPY_MAP, COPY_AT, SHIFT, TASK, TASK_CODE, TASK_ITEMS, TASK_WORK, BIAS_AT = range(0, ORDER, 8)
+
+# What is borrowed, in front of it: where the memory begins, and how much there is.
+ROOM_AT, ROOM_SIZE = 0, 8
 
 memcmp = foreign("memcmp", types.int32, INT, INT, INT)
 memcpy = foreign("memcpy", INT, INT, INT, INT)
@@ -140,33 +145,25 @@ def move(typing_context: Any, target: Any, source: Any, width: Any) -> Any:
     return types.void(INT, INT, INT), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def load_half(typing_context: Any, address: Any) -> Any:
-    """The 4 bytes at an address."""
-
-    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.load(builder.inttoptr(values[0], ir.IntType(32).as_pointer()))
-
-    return types.int32(INT), build
-
-
 # Compiled ------------------------------------------------------------------------------------------------------------
 
 
 @compiled
 def copy_by_map(plan: int, source: int, target: int) -> None:
-    """Copy an array of any strides, or with a border: its numbers lie at the sum of one entry of each of five tables."""
+    """Copy an array of any strides, or with a border: its numbers lie at the sum of one entry of each of six tables."""
     width = load(plan)
-    n0, n1, n2, n3, n4 = load(plan + 8), load(plan + 16), load(plan + 24), load(plan + 32), load(plan + 40)
-    t0, t1, t2, t3, t4 = load(plan + 48), load(plan + 56), load(plan + 64), load(plan + 72), load(plan + 80)
+    n0, n1, n2, n3, n4, n5 = load(plan + 8), load(plan + 16), load(plan + 24), load(plan + 32), load(plan + 40), load(plan + 48)
+    t0, t1, t2, t3, t4, t5 = load(plan + 56), load(plan + 64), load(plan + 72), load(plan + 80), load(plan + 88), load(plan + 96)
     for i0 in range(n0):
         for i1 in range(n1):
             for i2 in range(n2):
+                plane = source + load(t0 + 8 * i0) + load(t1 + 8 * i1) + load(t2 + 8 * i2)
                 for i3 in range(n3):
-                    line = source + load(t0 + 8 * i0) + load(t1 + 8 * i1) + load(t2 + 8 * i2) + load(t3 + 8 * i3)
                     for i4 in range(n4):
-                        move(target, line + load(t4 + 8 * i4), width)
-                        target += width
+                        line = plane + load(t3 + 8 * i3) + load(t4 + 8 * i4)
+                        for i5 in range(n5):
+                            move(target, line + load(t5 + 8 * i5), width)
+                            target += width
 
 
 @compiled
@@ -180,39 +177,40 @@ def hashed(record: int) -> int:
 
 
 @compiled
-def holds(plan: int, record: int) -> bool:
-    """Whether a plan was made for weights of the same bytes as the record's."""
+def fingerprint(plan: int, record: int, into: int) -> bool:
+    """Write that of a record's weights, by a plan's rows; False if there is no memory for a copy."""
     rows = load(plan + ROWS)
+    memset(into, 0, prints.SIZE)
     for row in range(rows + 8, rows + 8 + ROW * load(rows), ROW):
-        if load(row + EQUAL):
-            source, size = load(record + said.ARRAYS + 8 * load(row + FROM)), load(row + BYTES)
-            if load(row + MAP):
-                copy = allocate(size)
-                if copy == 0:
-                    return False
-                copy_by_map(load(row + MAP), source, copy)
-                same = memcmp(copy, load(row + EQUAL), size) == 0
-                free(copy)
-            else:
-                same = memcmp(source, load(row + EQUAL), size) == 0
-            if not same:
+        source, size = load(record + said.ARRAYS + 8 * load(row + FROM)), load(row + PRINTED)
+        if size and load(row + MAP):
+            copy = allocate(size)
+            if copy == 0:
                 return False
+            copy_by_map(load(row + MAP), source, copy)
+            prints.absorb(into, copy, size)
+            free(copy)
+        elif size:
+            prints.absorb(into, source, size)
     return True
 
 
 @compiled
 def kept(slots: int, record: int) -> int:
     """The address of the plan for a record, or 0; of one for other weights, if there are many."""
-    number, size = hashed(record), 8 * load(record + said.KEYS)
+    number, size, own = hashed(record), 8 * load(record + said.KEYS), record + said.PRINT
     plan, others, count = load(slots + HEADS + 8 * (number & (CHAINS - 1))), 0, 0
     store(record + said.PACK, 0)
     while plan:
-        if load(plan + HASH) == number and 8 * load(plan + KEYS) == size:
-            if memcmp(plan + KEY, record + said.KEY, size) == 0:
-                if holds(plan, record):
-                    return plan
-                others = others if others else plan  # the last one made
-                count += 1
+        if load(plan + HASH) == number and 8 * load(plan + KEYS) == size and memcmp(plan + KEY, record + said.KEY, size) == 0:
+            if load(plan + PRINT) == 0:
+                return plan
+            if count == 0 and not fingerprint(plan, record, own):  # of equal keys they differ in the weights alone
+                return 0
+            if memcmp(load(plan + PRINT), own, prints.SIZE) == 0:
+                return plan
+            others = others if others else plan  # the last one made
+            count += 1
         plan = load(plan + NEXT)
     if count < MOST_WEIGHTS or load(others + ORDERS) == 0:
         return 0
@@ -296,7 +294,7 @@ def run(record: int) -> int:
         if plan == 0:
             add(slots + INSIDE, -1)
             return said.AGAIN
-    status = compute(plan, record, load(slots + WORDS_OF_THREADS), load(slots + SHARE))
+    status = compute(plan, record, slots, load(slots + WORDS_OF_THREADS))
     if once:
         store(plan + ONCE, 2)
     add(slots + INSIDE, -1)
@@ -304,24 +302,25 @@ def run(record: int) -> int:
 
 
 @compiled
-def pack(plan: int, record: int, task: int) -> None:
-    """Pack a record's own weights for a job."""
-    orders, rows = load(plan + ORDERS), load(plan + ROWS) + 8
+def pack(plan: int, record: int, task: int, board: int, limit: int) -> None:
+    """Pack a record's own weights for a job, whose biases are in place."""
+    orders = load(plan + ORDERS)
     for order in range(orders + 8, orders + 8 + ORDER * load(orders), ORDER):
-        weight, bias = in_order(rows + ROW * load(order + WEIGHT_ROW), record, task), 0
-        if load(order + BIAS_ROW) >= 0:
-            bias = in_order(rows + ROW * load(order + BIAS_ROW), record, task)
-        target, width, weights = task + load(order + LAID), load(order + WIDTH), load(order + WEIGHTS)
-        store(task + 8 * load(order + INTO), target)
-        for place in range(load(order + SOURCES), load(order + SOURCES) + 4 * load(order + COUNT), 4):
-            number = load_half(place) - 1
-            if number < 0:
-                memset(target, 0, width)
-            elif number < weights:
-                move(target, weight + number * width, width)
-            else:
-                move(target, bias + (number - weights) * width, width)
-            target += width
+        weight, packed = load(record + said.ARRAYS + 8 * load(order + SOURCE)), task + load(order + LAID)
+        if load(order + COPY_MAP):
+            copy_by_map(load(order + COPY_MAP), weight, task + load(order + COPY_AT))
+            weight = task + load(order + COPY_AT)
+        if load(order + TASK):
+            own = job.own_copy(load(order + TASK))
+            store(own + 8 * launch.X, weight + load(order + SHIFT))
+            store(own + 8 * launch.OUT, packed)
+            store(own + 8 * launch.SCRATCH, task + load(plan + ROOM))
+            if load(order + BIAS_AT) >= 0:
+                store(own + 8 * launch.WEIGHT[0][1], load(task + 8 * load(order + BIAS_AT)))
+            items, work = load(order + TASK_ITEMS), load(order + TASK_WORK)
+            helped = board if work >= threads.WORTH_SHARING else 0
+            serve(helped, load(order + TASK_CODE), own, items, min(limit, items), work)
+        store(task + 8 * load(order + INTO), packed)
 
 
 @compiled
@@ -335,7 +334,7 @@ def in_order(row: int, record: int, task: int) -> int:
 
 
 @compiled
-def compute(plan: int, record: int, words: int, python_share: int) -> int:
+def compute(plan: int, record: int, slots: int, words: int) -> int:
     """Set a job's addresses, copy what its kernel cannot read in place, and run its items."""
     result, items = load(record + said.RESULT), load(plan + ITEMS)
     if items == 0:
@@ -343,36 +342,68 @@ def compute(plan: int, record: int, words: int, python_share: int) -> int:
         return said.DONE
     limit = load(record + said.KEY + said.LIMIT)
     alone = load(plan + APART) or load(record + said.ALONE)
+    board = 0 if alone or load(words + threads.ASKED) < min(limit, items) else load(words + threads.TEAM)
     seats = 1 if alone else max(limit, load(words + threads.MORE_SEATS))
-    memory = allocate(load(plan + ROOM) + seats * load(plan + SCRATCH) + packing.ALIGNMENT)
-    if memory == 0:
+    size = load(plan + ROOM) + seats * load(plan + SCRATCH)
+    task = borrow(slots, size)
+    if task == 0:
         return said.MEMORY_ERROR
-    task = (memory + packing.ALIGNMENT) // packing.ALIGNMENT * packing.ALIGNMENT
     memcpy(task, load(plan + TEMPLATE), 8 * job.WORDS)
     rows = load(plan + ROWS)
     for row in range(rows + 8, rows + 8 + ROW * load(rows), ROW):
         if load(row + PLACE) >= 0:
             store(task + 8 * load(row + PLACE), in_order(row, record, task))
     if load(record + said.PACK):
-        pack(plan, record, task)
+        pack(plan, record, task, board, limit)
     store(task + 8 * launch.OUT, task + load(plan + PARTS_AT) if load(plan + PARTS) else result)
     store(task + 8 * launch.SCRATCH, task + load(plan + ROOM))
     parts, work = min(limit, items), load(plan + WORK)
     if alone or parts < 2 or work < threads.WORTH_SHARING:
-        serve(0, load(plan + CODE), task, items, 1, False)
-    elif load(words + threads.TEAM) and load(words + threads.ASKED) >= parts:
-        serve(load(words + threads.TEAM), load(plan + CODE), task, items, parts, work >= threads.WORTH_WAKING)
+        serve(0, load(plan + CODE), task, items, 1, 0)
+    elif board:
+        serve(board, load(plan + CODE), task, items, parts, work)
     elif python_state() == 0:  # a loop of Numba's runs us, and its threads are busy already
-        serve(0, load(plan + CODE), task, items, 1, False)
+        serve(0, load(plan + CODE), task, items, 1, 0)
     else:
         store(record + said.PLAN, plan)
         store(record + said.STATUS, task)
         store(record + said.LENGTH, seats)
-        call_with(python_share, record)
+        call_with(load(slots + SHARE), record)
     if load(plan + PARTS):
         add_parts(task + load(plan + PARTS_AT), load(plan + PARTS), load(plan + PARTS_SIZE), load(plan + PARTS_WIDTH), result)
-    free(memory)
+    give_back(slots, task)
     return said.DONE
+
+
+@compiled
+def borrow(slots: int, size: int) -> int:
+    """Memory of so many bytes, on a cache line: what an earlier call gave back, if it is large enough; 0 if there is none."""
+    for place in range(slots + KEPT, slots + KEPT + 8 * MOST_KEPT_ROOMS, 8):
+        if load(place):
+            room = swap(place, 0)
+            if room and load(room + ROOM_SIZE) >= size:
+                return room + packing.ALIGNMENT
+            if room:
+                free(load(room + ROOM_AT))
+            break
+    memory = allocate(size + 2 * packing.ALIGNMENT)
+    if memory == 0:
+        return 0
+    room = (memory + packing.ALIGNMENT - 1) // packing.ALIGNMENT * packing.ALIGNMENT
+    store(room + ROOM_AT, memory)
+    store(room + ROOM_SIZE, size)
+    return room + packing.ALIGNMENT
+
+
+@compiled
+def give_back(slots: int, memory: int) -> None:
+    """Keep borrowed memory for a later call, or free it."""
+    room = memory - packing.ALIGNMENT
+    if load(room + ROOM_SIZE) <= launch.KEPT_SCRATCH:
+        for place in range(slots + KEPT, slots + KEPT + 8 * MOST_KEPT_ROOMS, 8):
+            if load(place) == 0 and change(place, 0, room):
+                return
+    free(load(room + ROOM_AT))
 
 
 # Python: new plans ---------------------------------------------------------------------------------------------------
@@ -387,6 +418,7 @@ class _Plan:
         self.words[KEY // 8 :] = key
         self.words[OUT_SHAPE // 8 :][: len(out_shape)] = out_shape
         self.keeps: list[Any] = [ready, *keeps]
+        self._record = record
         self.bytes = 0
         self._rows: list[list[int]] = []
         self._orders: list[list[int]] = []
@@ -409,28 +441,33 @@ class _Plan:
     def address(self) -> int:
         return _at(self.words)
 
-    def row(self, source: int, array: Array, place: int = -1, mapped: Array | None = None, equal: Array | None = None) -> int:
-        """What to do with one array of the record: its place in the job, the map that copies it, what it must be equal to."""
+    def row(self, source: int, array: Array, place: int = -1, mapped: Array | None = None, printed: bool = False) -> None:
+        """What to do with one of a record's arrays: its place in the job, what copies it, whether its numbers are this plan's."""
         low, high = np.lib.array_utils.byte_bounds(array) if array.size else (0, 0)
         start = _at(array) if array.size else 0
-        row = [source, place, 0, 0, 0, 0, low - start, high - start]
+        row = [source, place, 0, 0, array.nbytes if printed else 0, low - start, high - start]
         if mapped is not None:
             self.keeps.append(mapped)
             row[MAP // 8] = _at(mapped)
-            row[TARGET // 8] = self._more_room(int(mapped[0] * math.prod(mapped[1:6].tolist())))
-        if equal is not None:
-            self.keeps.append(equal)
-            row[EQUAL // 8], row[BYTES // 8] = _at(equal), equal.nbytes
-            self.bytes += 2 * equal.nbytes
+            row[TARGET // 8] = self._more_room(int(mapped[0] * math.prod(mapped[1 : 1 + TABLES].tolist())))
         self._rows.append(row)
-        return len(self._rows) - 1
 
-    def order(self, place: int, sources: Array, weight: Array, bias_row: int) -> None:
-        """How the weight of the last row is packed."""
-        self.keeps.append(sources)
-        laid = self._more_room(sources.size * weight.itemsize)
-        row = len(self._rows) - 1
-        self._orders.append([place, laid, sources.size, weight.itemsize, _at(sources), weight.size, row, bias_row])
+    def order(self, source: int, weight: Array, places: tuple[int, int], how: packing.Packing) -> None:
+        """How other weights are packed that lie as this one does: it was packed so."""
+        task, view, bias = how
+        offset = _at(view) - _at(weight)
+        mapped, copy_at, tasks = 0, 0, [0, 0, 0, 0]
+        laid = self._more_room(view.nbytes if task is None else math.prod(task.out_shape) * view.itemsize)
+        if task is None or task.copied:
+            table = _map(view, offset=offset)
+            self.keeps.append(table)
+            mapped, copy_at, offset = _at(table), laid if task is None else self._more_room(view.nbytes), 0
+        if task is not None:
+            self.keeps.append(task)
+            offset -= task.corner
+            tasks = [_at(task.words), task.code, task.items, int(task.work)]
+            self._set({SCRATCH: max(int(self.words[SCRATCH // 8]), task.scratch)})
+        self._orders.append([source, places[0], laid, mapped, copy_at, offset, *tasks, -1 if bias is None else places[1]])
 
     def in_parts(self, parts: int, shape: tuple[int, ...], width: int) -> None:
         """The kernel makes so many results, whose sum is the call's."""
@@ -447,6 +484,12 @@ class _Plan:
         rows, orders = (np.array([len(table), *(word for row in table for word in row)]) for table in (self._rows, self._orders))
         self.keeps += [rows, orders]
         self._set({ROWS: _at(rows), ROOM: self._room, ORDERS: _at(orders) if self._orders else 0})
+        if any(row[PRINTED // 8] for row in self._rows):
+            own = np.zeros(prints.SIZE // 8, np.int64)
+            self.keeps.append(own)
+            if not fingerprint(self.address, self._record, _at(own)):
+                raise MemoryError
+            self._set({PRINT: _at(own)})
         if out is not None:
             self._set({ORIGIN: out[0], EXTENT: out[1].nbytes})
         return self
@@ -547,36 +590,19 @@ def _planned(record: int, name: str, arguments: list[Any], arrays: list[Array | 
     if out is not None:
         functional.check_out(problem, image, out, *weights, *biases, residual)
     call = functional.call_of(problem, image, residual, asked.fresh)
-    packed = launch.pack(call.choice, weights, biases)
+    with packing.observed() as how:
+        packed = launch.pack(call.choice, weights, biases)
+    choice = call.choice
+    if choice.implementation.pack is None:  # copied at most
+        as_read = launch._in_order(choice, weights, biases) if choice.mirrored else weights
+        how = [packing.Packing(None, weight, None) for weight in as_read]
+    packings = [next((one for one in how if np.may_share_memory(one.weight, weight)), None) for weight in weights]
     plan = _of_images(record, problem, call.bound and call.bound.with_weights(packed), image, residual, source)
     if call.bound is not None:
         places = launch.WEIGHT if len(weights) == 1 else launch.BOTH_WEIGHTS
-        orders = _orders(call.choice, weights, biases) if _is_last(record) else [None] * len(weights)
-        for weight, bias, (laid, _), at, order in zip(weights, biases, packed, places, orders, strict=True):
-            _add_weight(plan, weight, bias, laid, at, source, order)
+        for weight, bias, one, (laid, _), at in zip(weights, biases, packings, packed, places, strict=True):
+            _add_weight(plan, weight, bias, one, laid, at, source)
     return plan.finished(None if out is None else (source(out), out))
-
-
-def _is_last(record: int) -> bool:
-    """Whether the plan of a record will be the last of its key."""
-    head = said.words_at(record, said.KEY // 8)
-    key = said.words_at(record + said.KEY, int(head[said.KEYS // 8]))
-    return sum(np.array_equal(plan.words[KEY // 8 :], key) for plan in _plans) == MOST_WEIGHTS - 1
-
-
-def _orders(choice: Choice, weights: list[Array], biases: list[Array | None]) -> list[Array | None]:
-    """For each weight where its packed numbers come from, as an order has it; None if they are not numbers of it."""
-    counted: list[Array] = []
-    counted_biases: list[Array | None] = []
-    for weight, bias in zip(weights, biases, strict=True):
-        both = weight.size + (0 if bias is None else bias.size)
-        if choice.implementation.algorithm == "winograd" or both > MOST_ORDERED:
-            return [None] * len(weights)
-        numbers = np.arange(1, both + 1, dtype=weight.dtype)
-        counted.append(numbers[: weight.size].reshape(weight.shape))
-        counted_biases.append(None if bias is None else numbers[weight.size :].reshape(bias.shape))
-    packed = launch.pack(choice, counted, counted_biases)
-    return [np.asarray(order, np.int32).reshape(-1) for order, _ in packed]
 
 
 def _of_layer(record: int, arguments: list[Any], source: _Source) -> _Plan:
@@ -611,20 +637,22 @@ def _of_images(
 
 
 def _add_weight(
-    plan: _Plan, weight: Array, bias: Array | None, packed: Any, places: tuple[int, int], source: _Source, order: Array | None
+    plan: _Plan, weight: Array, bias: Array | None, how: packing.Packing | None, packed: Array, places: tuple[int, int], source: _Source
 ) -> None:  # fmt: skip
-    """A weight that the kernel reads as it is comes with each call, as a bias does; a packed one must be what was packed."""
-    in_place, bias_row = np.may_share_memory(packed, weight), -1
-    if bias is not None:
-        bias_row = plan.row(source(bias), bias, places[1], _map_unless_contiguous(bias))
-        if bias.ndim == 1 and not in_place:  # it stands in front of the panels
-            plan.row(source(bias), bias, -1, _map_unless_contiguous(bias), packing.aligned_copy(bias))
+    """A weight that is read as it is comes with each call, as a bias does; a packed one is this plan's, or packed again.
+
+    `how` is None if it was packed of a copy: then those of another call go back to Python.
+    """
+    in_place = np.may_share_memory(packed, weight)
+    if bias is not None:  # of a panel's it stands in front
+        plan.row(source(bias), bias, places[1], _map_unless_contiguous(bias), printed=bias.ndim == 1 and not in_place)
     if in_place:
         plan.row(source(weight), weight, places[0])
     else:
-        plan.row(source(weight), weight, -1, _map_unless_contiguous(weight), packing.aligned_copy(weight))
-        if order is not None:
-            plan.order(places[0], order, weight, bias_row)
+        plan.row(source(weight), weight, -1, _map_unless_contiguous(weight), printed=True)
+        if how is not None:
+            plan.order(source(weight), weight, places, how)
+        plan.bytes += packed.nbytes
 
 
 def _of_weights(record: int, asked: functional.Answer, source: _Source) -> _Plan:
@@ -666,17 +694,21 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
 # Maps, for copy_by_map
 
 
-def _map(array: Array, problem: Problem | None = None) -> Array:
-    """What copies an array in C order, with the border of a problem drawn in."""
+TABLES = said.MOST_DIMENSIONS + 1  # of a map: a weight has its groups besides
+
+
+def _map(array: Array, problem: Problem | None = None, offset: int = 0) -> Array:
+    """What copies an array in C order, with the border of a problem drawn in; `offset` bytes into the source it begins."""
     pads, mode = [(0, 0)] * array.ndim, "edge"
     if problem is not None and problem.padding_mode != "zeros":
         first = 1 if problem.data_format == "channels_last" else 2
         pads[first : first + problem.dimensions], mode = problem.pads, packing.PAD_MODES[problem.padding_mode]
-    tables = [np.zeros(1, np.int64)] * (said.MOST_DIMENSIONS - array.ndim)
+    tables = [np.zeros(1, np.int64)] * (TABLES - array.ndim)
     for size, stride, pad in zip(array.shape, array.strides, pads, strict=True):
         tables.append(np.pad(np.arange(size) * stride, pad, mode=mode))  # type: ignore[call-overload]
+    tables[0] = tables[0] + offset
     sizes = [len(table) for table in tables]
-    head = 1 + 2 * said.MOST_DIMENSIONS
+    head = 1 + 2 * TABLES
     words = np.concatenate([np.zeros(head, np.int64), *tables])
     starts = _at(words) + 8 * (head + np.cumsum([0, *sizes[:-1]]))
     words[:head] = array.itemsize, *sizes, *starts
@@ -735,7 +767,7 @@ def _share(record: int) -> int:
     try:
         threads.run(code, task, items, float(work), seats)
     except KeyboardInterrupt:  # a callback cannot pass it on, and what it came before must be done
-        serve(0, code, task, items, 1, False)
+        serve(0, code, task, items, 1, 0)
         _thread.interrupt_main()
     return 0
 
@@ -770,8 +802,8 @@ def _install(_: int = 0) -> int:
 
 def _in_child() -> None:
     """Whoever was inside, or held a lock, stayed behind."""
-    global _lock, _installing
-    _lock, _installing = threading.Lock(), threading.Lock()
+    global _lock, _installing, numbering
+    _lock, _installing, numbering = threading.Lock(), threading.Lock(), threading.Lock()
     slots[[PLANNING // 8, INSIDE // 8]] = 0
 
 

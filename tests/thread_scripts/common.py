@@ -28,7 +28,7 @@ def note(item, seat, job):
 @numba.cfunc("void(int64, int64, int64)")
 def nested(item, seat, job):
     """Share a job of one's own for every item: `job` holds the board, the kernel, how many items, then the jobs."""
-    serve(load(job), load(job + 8), load(job + 24 + 8 * item), load(job + 16), 3, True)
+    serve(load(job), load(job + 8), load(job + 24 + 8 * item), load(job + 16), 3, threads.WORTH_WAKING)
 
 
 def address(array):

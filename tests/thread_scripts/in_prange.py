@@ -10,7 +10,7 @@ from fastconv.cpu.threads import serve
 @njit(parallel=True)
 def users(board, kernel, jobs, items):
     for i in prange(len(jobs)):
-        serve(board, kernel, jobs[i], items, 3, True)
+        serve(board, kernel, jobs[i], items, 3, threads.WORTH_WAKING)
 
 
 for _ in range(200):
