@@ -7,6 +7,7 @@ weights are kept for each kernel. Both under a lock, so a layer may be called fr
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +33,9 @@ from fastconv.problem import (
 )
 
 Array = np.ndarray[Any, Any]
+# One for all layers, and so replaced in a forked child, where whoever held it stayed behind; a signal handler may call a layer
+# while its thread has it.
+_planning = threading.RLock()
 MOST_PLANS = 64  # of a layer: callers may come with ever new shapes
 MOST_PACKED = 4  # of a layer: weights in the order of so many kernels and tiles
 
@@ -70,6 +74,15 @@ class _OnDevice(NamedTuple):
     stream: int  # on which they were brought
 
 
+def _in_child() -> None:
+    global _planning
+    _planning = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 def _forget_oldest(kept: dict[Any, Any], most: int) -> None:
     while len(kept) > most:
         del kept[next(iter(kept))]
@@ -92,7 +105,6 @@ class _Layer:
         self._forget()
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
         self._plans: dict[Any, _Plan] = {}
         self._packed: dict[Any, list[launch.Packed]] = {}
         self._on_devices: dict[Any, _OnDevice] = {}
@@ -155,7 +167,7 @@ class _Layer:
             return _OnDevice(weights, biases, {}, {}, 0)
         kernels = cuda.kernels()
         place = kernels.place_of(x)
-        with self._lock:
+        with _planning:
             if place not in self._on_devices:
                 moved = [[None if a is None else kernels.brought(a, x) for a in arrays] for arrays in (weights, biases)]
                 self._on_devices[place] = _OnDevice(moved[0], moved[1], {}, {}, place[-1])
@@ -181,7 +193,7 @@ class _Layer:
         problem = self._problem(x, residual)
         choice = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), launch.neighbours(x, problem))
         packed_for = (choice.implementation.pack, choice.division.unit)
-        with self._lock:
+        with _planning:
             if packed_for not in self._packed:
                 weights, biases = self._weights_and_biases()
                 self._packed[packed_for] = launch.pack(choice, weights, biases)
@@ -479,7 +491,7 @@ class _ConvTranspose(_Layer):
         if output_size is None:
             return self
         size = repr(output_size)  # 10 is legal, 10.0 is not
-        with self._lock:
+        with _planning:
             if size not in self._of_sizes:
                 twin = self._of_sizes[size] = type(self).__new__(type(self))
                 arguments = self._arguments | {"output_size": output_size}
