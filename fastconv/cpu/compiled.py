@@ -18,14 +18,16 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 from numba import njit
 from numba.core.compiler import CompileResult
+from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -139,17 +141,45 @@ class _DiskCache:
         path = self._path(signature, target)
         if path is None or not path.exists():
             return None
-        target.refresh()  # Numba loads its registries late, and unpickling needs them
-        try:
-            return CompileResult._rebuild(target, *pickle.loads(path.read_bytes()))
-        except Exception:  # a damaged file is a missing one
-            return None
+        rtsys.initialize(target)  # whose functions machine code may call
+        for _ in range(2):
+            try:
+                return _rebuilt(target, *pickle.loads(path.read_bytes()))
+            except Exception:
+                # All that Numba knows of types and functions, 0.2 s and SciPy among it: who loads kernels alone needs none of it.
+                target.refresh()
+        return None  # a damaged file is a missing one
 
     def save_overload(self, signature: Any, data: Any) -> None:
         path = self._path(signature, data.target_context)
         if path is None or data.lifted or data.library.has_dynamic_globals:
             return
-        write_whole(path, dumps(data._reduce()))
+        write_whole(path, dumps(_reduced(data)))
+
+
+def _reduced(result: Any) -> Any:
+    """What to keep of a compiled function, and the names by which others may ask for its machine code."""
+    module = result.library._get_module_for_linking()
+    return [thing.name for thing in (*module.functions, *module.global_variables) if not thing.is_declaration], result._reduce()
+
+
+def _rebuilt(target: Any, names: list[str], reduced: Any) -> Any:
+    """A compiled function, of what `_reduced` gave.
+
+    Beside the machine code there is bitcode, for callers that link it into themselves: all of whom have machine code of their own
+    once they have been compiled. Parsing it took two thirds of the time, so it is parsed when somebody asks.
+    """
+    (name, kind, (code, bitcode)), *others = reduced
+    target.codegen()._engine._defined_symbols.update(names)
+    result = CompileResult._rebuild(target, (name, kind, (code, _nothing())), *others)
+    result.library._get_module_for_linking = lru_cache(maxsize=1)(partial(llvm.parse_bitcode, bitcode))
+    return result
+
+
+@lru_cache(maxsize=1)
+def _nothing() -> Any:
+    """The bitcode of an empty module."""
+    return llvm.parse_assembly("").as_bitcode()
 
 
 def _cached(dispatcher: Any) -> Any:
