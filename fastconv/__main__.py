@@ -14,7 +14,7 @@ TABLES = ("tuned", "more", "other", "survey")
 CHAINS = ("resnet18", "mobilenet_v1", "mobilenet_v2")
 CAPABILITIES = (80, 90)
 KINDS = ("standard", "pointwise", "depthwise", "separable", "atrous", "transposed", "weights")
-EXPORTED = ("standard", "pointwise", "depthwise", "separable", "transposed")  # likewise of `export`
+EXPORTED = ("standard", "pointwise", "depthwise", "separable", "transposed", "gradients")  # likewise of `export`
 CPUS = ("native", "x86-64-v3", "x86-64-v4")
 
 

@@ -20,7 +20,8 @@ class CProblem(ctypes.Structure):
         *((name, I64) for name in ("batch", "channels", "filters", "groups")),
         *((name, THREE) for name in ("space", "kernel", "stride", "dilation", "before", "after", "output_padding")),
         *((name, I32) for name in ("padding_mode", "bias", "activation")), ("low", ctypes.c_double), ("high", ctypes.c_double), 
-        *((name, I32) for name in ("precision", "direct", "parts")),
+        *((name, I32) for name in ("precision", "direct")),
+        ("x_image", I64), ("x_channel", I64), ("x_steps", THREE), ("parts", I32),
     )  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def written(file, lines, rng, error=0.0, **more):
             file.write(bytes(as_c(part, **more)))
         scale = 1e-5 if problem.dtype == "float32" else 1e-13
         bound = scale * max(1, np.abs(want).max(initial=0)) if cases.rounded(problem) else 0
-        bound += cases.STEEPEST * error * cases.largest(problem, given).max() if error else 0
+        bound += cases.STEEPEST * error * cases.largest(problem, given).max(initial=0) if error else 0
         file.write(np.float64(bound).tobytes())
         names = [name for prefix in ("depthwise_", "pointwise_") for name in (f"{prefix}weight", f"{prefix}bias")]
         arrays = ["x", *(names if len(parts) == 2 else ("weight", "bias")), "residual"]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cases
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from exported import CProblem, as_c, written
 
+import fastconv
 from fastconv import __main__ as command
 from fastconv.cpu import machine, tiles
-from fastconv.export import CPUS, KINDS, export
+from fastconv.export import CPUS, EXPORTED, export, kernels
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "docs" / "examples" / "c"
@@ -38,6 +40,11 @@ LARGER = [  # of more bands, chunks and strips than the cases have
     "transposed3d,n1c9i6x7x20f10k3s2p1o1,bias,float64",
 ]
 WINOGRAD = [
+    "conv2d,n1c33i42x45f37k3s2p1,bias,relu",
+    "conv2d,n1c3i99x90f9k7s2p3,bias,hardswish",
+    "conv2d,n1c18i40x41f34k3p1g2,bias",
+    "transposed2d,n1c33i14x15f40k4s2p1,bias,relu",
+    "transposed2d,n1c18i21x22f33k3p1,bias",
     "conv2d,n2c20i18x21f36k3p1,bias,relu",
     "conv2d,n1c33i29x30f66k3p0:2x1:3,pixelbias,residual,hardswish,channels_last",
     "conv2d,n1c40i28x31f70k3p2d2g2,bias,float64",
@@ -52,6 +59,8 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("library")
     with pytest.MonkeyPatch.context() as few:
         few.setattr(tiles, "WINDOWS", ((3, 3),))
+        few.setattr(kernels, "SCHEMES", {name: kernels.SCHEMES[name] for name in ("4x4", "4x4_stride_2", "transposed_4x4")})
+        few.setattr(kernels, "COLUMNS", {name: kernels.COLUMNS[name] for name in ("columns_4_3", "columns_7_4")})
         export(out, report=lambda text: None)
     return out
 
@@ -65,9 +74,13 @@ def loaded(folder):
     """The library in this process."""
     pointer, number, found = ctypes.c_void_p, ctypes.c_int, ctypes.CDLL(folder / "lib" / "libfastconv.so")
     found.fastconv_message.restype, found.fastconv_workspace.restype = ctypes.c_char_p, ctypes.c_size_t
-    for name, count in (("workspace", 1), ("free", 1), ("create", 4), ("create_separable", 7), ("run", 5)):
+    for name, count in (
+        ("workspace", 1), ("free", 1), ("create", 4), ("create_separable", 7), ("run", 5),
+        ("create_input_gradient", 3), ("create_weight_gradient", 2), ("bias_gradient", 3),
+    ):  # fmt: skip
         getattr(found, f"fastconv_{name}").argtypes = [pointer] * count
-    found.fastconv_run_part.argtypes = [pointer, number, number, pointer, pointer, pointer, pointer]
+    for name in ("run_part", "run_weight_gradient"):
+        getattr(found, f"fastconv_{name}").argtypes = [pointer, number, number, pointer, pointer, pointer, pointer]
     return found
 
 
@@ -129,6 +142,89 @@ def test_header_is_for_cpp_too(folder):
             assert not done.returncode, done.stderr
 
 
+# Gradients, and images that are not contiguous ----------------------------------------------------------------------------
+
+GRADIENTS = [  # direct and tiled, each kind, both formats, cropped and padded, of more blocks and bands than one
+    "conv2d,n2c37i40x31f37k3p1", "conv2d,n2c18i13x31f36k3x5s2x1p1:0x2g2,channels_last", "conv2d,n2c70i12x14f37k1",
+    "conv2d,n2c37i30x21f37k3p1g37", "conv2d,n1c37i30x21f37k3s2p1g37,channels_last", "conv2d,n1c9i30x21f18k3p1g9",
+    "conv1d,n2c5i400f7k9s2p4,float64", "conv3d,n1c3i6x7x9f5k3x2x3p1", "conv2d,n0c3i8x8f4k3p1",
+    "transposed2d,n2c34i12x13f35k4s2p1", "transposed2d,n1c6i9x8f9k3p1g3,channels_last", "transposed2d,n1c6i9x8f9k3s3x2o1x0,float64",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("direct", [0, 1])
+def test_gradients(library, direct):
+    """Those of image, weight and bias, whole and in parts: Python's bits, Winograd's too, or exact ones."""
+    for line in GRADIENTS:
+        problem, rng = replace(cases.parse(line), precision="highest" if direct else "high"), np.random.default_rng(1)
+        given, grad = cases.arrays(problem, rng), rng.integers(-4, 5, problem.out_shape).astype(problem.dtype)
+        x, weight = np.ascontiguousarray(given["x"]), np.ascontiguousarray(given["weight"])
+        wants = (
+            fastconv.grad.input_gradient(problem, weight, grad), fastconv.grad.weight_gradient(problem, x, grad),
+            fastconv.grad.bias_gradient(problem.dimensions, grad, problem.data_format),
+        )  # fmt: skip
+        of_x, of_weight, of_bias = (np.full_like(want, np.nan) for want in wants)
+        told = as_c(problem, direct=direct, parts=2)
+        layer = ctypes.c_void_p(1)
+        assert library.fastconv_create_input_gradient(at(told), at(weight), ctypes.byref(layer)) == 0, line
+        assert library.fastconv_run(layer, at(grad), None, at(of_x), None) == 0
+        library.fastconv_free(layer)
+        assert library.fastconv_create_weight_gradient(at(told), ctypes.byref(layer)) == 0, line
+        for part in (1, 0):
+            assert library.fastconv_run_weight_gradient(layer, part, 2, at(x), at(grad), at(of_weight), None) == 0
+        library.fastconv_free(layer)
+        assert library.fastconv_bias_gradient(at(told), at(grad), at(of_bias)) == 0
+        for got, want, what in zip((of_x, of_weight, of_bias), wants, ("x", "weight", "bias"), strict=True):
+            assert np.array_equal(got, want), (line, what)
+
+
+def test_gradients_refuse(library):
+    weight, out = np.ones((6, 4, 3, 3), "float32"), np.ones((6, 8, 9), "float32")
+    layer = ctypes.c_void_p(1)
+    reflected = changed(padding_mode=1, before=(1, 1))
+    error = library.fastconv_create_input_gradient(at(reflected), at(weight), ctypes.byref(layer))
+    assert message(library, error).startswith("padding_mode: ") and layer.value is None
+    assert library.fastconv_create_weight_gradient(at(reflected), ctypes.byref(layer)) == error
+    strided = changed(x_image=3)
+    error = library.fastconv_create_weight_gradient(at(strided), ctypes.byref(layer))
+    assert message(library, error).startswith("x_image, x_channel, x_steps: ") and layer.value is None
+    assert library.fastconv_create_weight_gradient(at(PLAIN), ctypes.byref(layer)) == 0
+    error = library.fastconv_run(layer, at(out), None, at(out), None)  # the layer of another function
+    assert message(library, error).startswith("problem, weight, ")
+    library.fastconv_free(layer)
+
+
+VIEWS = {
+    "every other column": lambda x: x[..., ::2], "backwards": lambda x: x[..., ::-1], "rows": lambda x: x[..., ::2, :],
+    "turned": lambda x: x.swapaxes(-1, -2), "of the other format": lambda x: np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [
+    "conv2d,n2c5i20x21f9k3p1,bias", "conv2d,n2c17i20x21f33k3s2p1", "conv2d,n2c9i20x21f16k1", "conv2d,n2c9i20x21f9k3p1g9",
+    "conv2d,n2c9i20x21f9k3p1g9,channels_last", "conv2d,n2c5i20x21f9k3p2,reflect", "transposed2d,n2c9i20x21f9k3s2",
+])  # fmt: skip
+def test_images_that_are_not_contiguous(library, line):
+    for view in VIEWS.values():
+        first = view(np.random.default_rng(0).integers(-4, 5, (2, cases.parse(line).channels, 41, 43)).astype("float32"))
+        last = ",channels_last" in line
+        x = np.moveaxis(first, 1, -1) if last else first
+        space = x.shape[1:-1] if last else x.shape[2:]
+        problem = replace(cases.parse(line), space=space)
+        given = cases.arrays(problem, np.random.default_rng(0)) | {"x": x}
+        image, *steps = (step // x.itemsize for step in x.strides)
+        channel = steps.pop(-1 if last else 0)
+        for direct in (0, 1):
+            lies = {"x_image": image, "x_channel": channel, "x_steps": (ctypes.c_int64 * 3)(*steps)}
+            told = as_c(problem, direct=direct, precision=HIGHEST, **lies)
+            error, layer = create(library, told, np.ascontiguousarray(given["weight"]), given.get("bias"))
+            assert error == 0, message(library, error)
+            out = np.full(problem.out_shape, np.nan, "float32")
+            assert library.fastconv_run(layer, at(x), None, at(out), None) == 0
+            library.fastconv_free(layer)
+            cases.same_bits(out, cases.call(fastconv.reference, problem, given))
+
+
 # Errors ---------------------------------------------------------------------------------------------------------------
 
 PLAIN = as_c(cases.parse("conv2d,n1c4i8x9f6k3p1,bias"))
@@ -188,7 +284,7 @@ def test_what_is_wrong_is_named(library, name, changes):
 def test_messages(library):
     messages = [message(library, error) for error in range(-1, 40)]
     known = [text for text in messages if text != "no error of fastconv's"]
-    assert len({*known}) == len(known) == 29 and messages[1] == "all is well"
+    assert len({*known}) == len(known) == 30 and messages[1] == "all is well"
 
 
 def test_null(library):
@@ -255,6 +351,7 @@ def test_one_layer_in_many_threads(library):
 FOR_ANOTHER = """
 import sys
 from fastconv.cpu import tiles
+from fastconv.export import kernels
 tiles.FILTERS_IN_LANES, tiles.PIXELS_IN_LANES = {32: {1: (2,)}, 16: {1: (2,)}}, {32: ((8, 1),), 16: ((8, 1),)}
 from fastconv.export import export
 if __name__ == "__main__":
@@ -285,7 +382,7 @@ def test_without_a_linker(tmp_path, monkeypatch, capsys):
 
 
 def test_choices():
-    assert command.EXPORTED == KINDS and command.CPUS == tuple(CPUS)
+    assert command.EXPORTED == EXPORTED and command.CPUS == tuple(CPUS)
     with pytest.raises(ValueError, match="cpu: got 'i486', expected one of native, x86-64-v3, x86-64-v4"):
         export("nowhere", cpu="i486")
     with pytest.raises(ValueError, match="kinds: got 'winograd', expected some of standard, pointwise"):

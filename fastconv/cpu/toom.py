@@ -254,9 +254,14 @@ def error_bound(schemes: Sequence[Scheme], depth: int, terms: int, dtype: str) -
     It is what the plan holds against `plan.ERRORS`. Numbers with a common trend, constant images under constant filters above all,
     may pass it in any kernel, the direct one before this one, which adds more of them; for them `worst_error` holds.
     """
-    spread = math.prod(float(_terms(scheme, 2).sum((1, 2)).max()) for scheme in schemes)
+    spread = math.prod(map(amplification, schemes))
     errors = math.sqrt(spread * depth * ((depth + 1) / 2 + len(schemes) * ROUNDINGS[dtype] + 1))
     return CONFIDENCE * _unit(dtype) / math.sqrt(3) * errors / (terms * 2 / math.pi)
+
+
+def amplification(scheme: Scheme) -> float:
+    """Of the mean square of errors in one dimension: the largest sum over an output of the squares of A' G B'."""
+    return float(_terms(scheme, 2).sum((1, 2)).max())
 
 
 def worst_error(schemes: Sequence[Scheme], depth: int, dtype: str) -> float:

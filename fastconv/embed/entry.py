@@ -637,7 +637,8 @@ def _of_images(
 
 
 def _add_weight(
-    plan: _Plan, weight: Array, bias: Array | None, how: packing.Packing | None, packed: Array, places: tuple[int, int], source: _Source
+    plan: _Plan, weight: Array, bias: Array | None, how: packing.Packing | None, packed: Array, places: tuple[int, int],
+    source: _Source,
 ) -> None:  # fmt: skip
     """A weight that is read as it is comes with each call, as a bias does; a packed one is this plan's, or packed again.
 

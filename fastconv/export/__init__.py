@@ -6,6 +6,6 @@ the packing of weights, and layers.
 """
 
 from fastconv.export.build import CPUS, export
-from fastconv.export.kernels import KINDS
+from fastconv.export.kernels import EXPORTED
 
-__all__ = ["CPUS", "KINDS", "export"]
+__all__ = ["CPUS", "EXPORTED", "export"]

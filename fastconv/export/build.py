@@ -17,7 +17,7 @@ from pathlib import Path
 import fastconv
 from fastconv.cpu import machine
 from fastconv.cpu.threads import default_threads
-from fastconv.export.kernels import KINDS, Kernel, caches_of, check_kinds, header, kernels
+from fastconv.export.kernels import EXPORTED, Kernel, caches_of, check_kinds, header, kernels
 from fastconv.export.objects import object_code
 
 SOURCES = Path(__file__).parent / "c"
@@ -40,7 +40,7 @@ Cflags: -I${{includedir}}
 """
 
 
-def export(out: str | Path, kinds: Sequence[str] = KINDS, cpu: str = "native", report: Callable[[str], None] = print) -> None:
+def export(out: str | Path, kinds: Sequence[str] = EXPORTED, cpu: str = "native", report: Callable[[str], None] = print) -> None:
     """Write a C library into a folder: lib/libfastconv.so, include/fastconv.h, lib/pkgconfig/fastconv.pc.
 
     Parameters
@@ -48,7 +48,7 @@ def export(out: str | Path, kinds: Sequence[str] = KINDS, cpu: str = "native", r
     out : str or Path
         The folder; it is made if need be.
     kinds : sequence of str
-        The kinds of layers that the library computes.
+        The kinds of layers that the library computes, and "gradients" of weights.
     cpu : {"native", "x86-64-v3", "x86-64-v4"}
         The processors it is for: such as this one, or all that have AVX2, or AVX-512.
     report : callable

@@ -1,7 +1,7 @@
 """Which kernels a library holds, and what its C files are told of them: the tables of `kernels.h`.
 
-A kind brings its direct kernels, which compute all of its layers, and its tiled ones with a choice of tiles; the standard kind also
-Winograd's F(4x4). What a table's row says of a kernel, plan.c chooses by.
+A kind brings its direct kernels, which compute all of its layers, its tiled ones with a choice of tiles, and Winograd's with all of
+their schemes. What a table's row says of a kernel, plan.c chooses by.
 """
 
 from __future__ import annotations
@@ -11,27 +11,35 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastconv import epilogue
-from fastconv.cpu import divisions, job, machine, packing, sheets, tiles, winograd
+from fastconv.cpu import columns, divisions, job, machine, packing, sheets, tiles, toom, winograd
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
-from fastconv.cpu.toom import F4, nested
+from fastconv.cpu.toom import Scheme
 from fastconv.cpu.windows import LEAST_HALF
-from fastconv.plan import SMALL
+from fastconv.plan import ERRORS, MOST_PIXELS, SMALL
 from fastconv.problem import DTYPES
 
 KINDS = ("standard", "pointwise", "depthwise", "separable", "transposed")
+GRADIENTS = "gradients"  # of weights and biases, a kind of their own; those of images are layers of the kinds above
+EXPORTED = (*KINDS, GRADIENTS)
 # Taps across of the windows that have code of their own inside a separable layer: each is compiled for each outer tile.
 SEPARABLE_WINDOWS = (3,)
+# The schemes of Toom and Cook: of two dimensions, the same both ways, and down the columns.
+SCHEMES = {name.removeprefix("winograd_"): scheme for name, scheme in winograd.SCHEMES.items() if scheme.down == scheme.across}
+COLUMNS = {f"columns_{scheme.outputs}_{scheme.taps}": scheme for scheme in columns.SCHEMES}
 TABLES = {
-    "standard": ("tiled_standard", "tiled_standard_pixels", "winograd", "multiply"),
+    "standard": ("tiled_standard", "tiled_standard_pixels", "multiply", "multiply_columns"),
     "pointwise": ("tiled_pointwise", "tiled_pointwise_pixels"),
     "depthwise": ("tiled_depthwise", "tiled_depthwise_two", "tiled_depthwise_last"),
     "separable": ("tiled_separable", "tiled_separable_pixels", "tiled_separable_last"),
     "transposed": ("tiled_transposed",),
+    GRADIENTS: ("tiled_weight_gradient", "tiled_depthwise_weight_gradient", "tiled_depthwise_weight_gradient_last"),
 }
 # What kernels call by address: it fills the scratch, or finishes rows.
 FILLING = {"fill_sheets": "sheets.fill_sheets", "lines_of_lanes": "winograd.lines_of_lanes"}
 PUTTING = {"put_rows": "standard.put_rows"}
 SHARED = FILLING | PUTTING | {"finish_late": "rows.finish_late", "finish_inner_late": "rows.finish_inner_late"}
+# What packs weights: kernels of their own.
+PACKING = {"pack_numbers": "packing.pack_numbers", "pack_channels": "packing.pack_channels"}
 # What LLVM uses where the target has it, by the names that C compilers have for it too: a processor is asked before it runs that.
 FEATURES = (
     "avx2", "fma", "bmi", "bmi2", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2",
@@ -40,7 +48,7 @@ FEATURES = (
 
 
 class Kernel(NamedTuple):
-    """One kernel of a library: the function `module.name`, for one dtype, tile, and window of a separable layer.
+    """One kernel of a library: the function `module.name`, for one dtype, tile, scheme, and window of a separable layer.
 
     >>> Kernel("standard.tiled_standard", "float32", TileShape(14, 2, 16)).symbol
     'tiled_standard_float32_14x2'
@@ -50,17 +58,20 @@ class Kernel(NamedTuple):
     dtype: str
     tile: TileShape | None = None
     window: TileShape | None = None
+    scheme: str = ""
 
     @property
     def name(self) -> str:
         """Of the function, and of its table."""
-        return self.path.split(".")[1]
+        return "multiply_columns" if self.path == "columns.multiply" else self.path.split(".")[1]
 
     @property
     def symbol(self) -> str:
         """What the linker knows it by."""
+        if self.name in SHARED or self.name in PACKING:
+            return f"{self.name}_{self.dtype}"
         sizes = [f"{t.rows}x{t.vectors}" + (f"s{t.step}" if t.step > 1 else "") for t in (self.tile, self.window) if t]
-        return "_".join([self.name, self.dtype, *(sizes if self.name not in SHARED else ())])
+        return "_".join([self.name, self.dtype, *([self.scheme] if self.scheme else []), *sizes])
 
     @property
     def function(self) -> Any:
@@ -71,8 +82,7 @@ class Kernel(NamedTuple):
     @property
     def types(self) -> tuple[Any, ...]:
         """Of its arguments."""
-        scheme = nested(F4) if self.name == "winograd" else None
-        item, seat, own = job.arguments(self.dtype, self.tile, scheme, self.window)
+        item, seat, own = job.arguments(self.dtype, self.tile, (SCHEMES | COLUMNS).get(self.scheme), self.window)
         row, image = PointerType(NUMBA_FLOATS[self.dtype]), PointerType(NUMBA_FLOATS[self.dtype], only_read=True)
         if self.name in FILLING:
             return own, row, image, item, item
@@ -80,6 +90,8 @@ class Kernel(NamedTuple):
             return own, row, *[item] * 6
         if self.name == "multiply":
             return own, row, image, row, *[item] * 7
+        if self.name == "multiply_columns":
+            return own, row, image, row, item
         return (own, row, item, item, item) if self.name in SHARED else (item, seat, own)
 
     @property
@@ -87,32 +99,36 @@ class Kernel(NamedTuple):
         """Of its table: rows, vectors, taps across and step of a window, the code."""
         assert self.tile is not None
         window = self.window or (self.tile if self.name.startswith("tiled_depthwise") else None)
-        sizes = (self.tile.rows, self.tile.vectors, window.vectors if window else 0, window.step if window else 0)
+        across = 0 if window is None else window.rows if self.name == "tiled_depthwise_weight_gradient_last" else window.vectors
+        sizes = (self.tile.rows, self.tile.vectors, across, window.step if window else 0)
         return "{" + ", ".join(map(str, (*sizes, self.symbol))) + "}"
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
     """Raise a ValueError if there is no such kind."""
     for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"kinds: got {kind!r}, expected some of {', '.join(KINDS)}")
+        if kind not in EXPORTED:
+            raise ValueError(f"kinds: got {kind!r}, expected some of {', '.join(EXPORTED)}")
 
 
 def kernels(kinds: Sequence[str]) -> list[Kernel]:
     """Every kernel of a library of these kinds."""
-    parts = [[_shared(dtype), *(_of(kind, dtype) for kind in KINDS if kind in kinds)] for dtype in DTYPES]
-    return [kernel for part in parts for some in part for kernel in some]
+    parts = [[_shared(dtype), *(_of(kind, dtype) for kind in EXPORTED if kind in kinds)] for dtype in DTYPES]
+    return list(dict.fromkeys(kernel for part in parts for some in part for kernel in some))
 
 
 def _shared(dtype: str) -> Iterator[Kernel]:
     lanes = machine.lanes(dtype)
     square = TileShape(lanes, 1, lanes, 1, dtype)
-    for name, path in SHARED.items():
-        yield Kernel(path, dtype, square if name in FILLING | PUTTING else None)
+    for name, path in (SHARED | PACKING).items():
+        yield Kernel(path, dtype, square if name in FILLING | PUTTING | PACKING else None)
 
 
 def _of(kind: str, dtype: str) -> Iterator[Kernel]:
     lanes, in_lanes, in_pixels = machine.lanes(dtype), tiles.phases_in_lanes(dtype), tiles.pixels_in_lanes(dtype)
+    if kind == GRADIENTS:
+        yield from _gradients(dtype)
+        return
     for last in ("", "_last"):
         yield Kernel(f"{kind}.direct_{kind}{last}", dtype)
     if kind == "depthwise":
@@ -127,11 +143,39 @@ def _of(kind: str, dtype: str) -> Iterator[Kernel]:
     else:
         yield from (Kernel(f"{kind}.tiled_{kind}", dtype, tile) for tile in in_lanes)
         if kind == "standard":
-            products = [tile for tile in tiles.winograd_products(dtype) if tile.rows % 2 == 0]
-            yield from (Kernel("winograd.winograd", dtype, tile) for tile in tiles.one_vector(dtype))
-            yield from (Kernel("winograd.multiply", dtype, tile) for tile in products)
+            yield from _columns(dtype)
+        if kind != "pointwise":
+            yield from _winograd(dtype, transposed=kind == "transposed")
         if kind != "transposed":
             yield from (Kernel(f"{kind}.tiled_{kind}_pixels", dtype, tile) for tile in in_pixels)
+
+
+def _gradients(dtype: str) -> Iterator[Kernel]:
+    whole = machine.lanes(dtype)
+    yield from (Kernel(f"gradients.direct_{what}_gradient", dtype) for what in ("weight", "bias"))
+    for name, choice in (
+        ("tiled_weight_gradient", tiles.numbers_in_rows(dtype)),
+        ("tiled_depthwise_weight_gradient", divisions.tiles_of_windows(dtype)),
+        ("tiled_depthwise_weight_gradient_last", divisions.tiles_of_windows_last(dtype)),
+    ):
+        yield from (Kernel(f"gradients.{name}", dtype, tile) for tile in choice if tile.lanes == whole)
+
+
+def _winograd(dtype: str, transposed: bool) -> Iterator[Kernel]:
+    square, [one] = TileShape(machine.lanes(dtype), 1, machine.lanes(dtype), 1, dtype), tiles.one_vector(dtype)
+    for name, scheme in SCHEMES.items():
+        if scheme.transposed == transposed:
+            yield Kernel("winograd.winograd", dtype, one, scheme=name)
+            yield Kernel("winograd.transform_filters", dtype, square, scheme=name)
+    yield from (Kernel("winograd.multiply", dtype, tile) for tile in tiles.winograd_products(dtype))
+
+
+def _columns(dtype: str) -> Iterator[Kernel]:
+    square, [one] = TileShape(machine.lanes(dtype), 1, machine.lanes(dtype), 1, dtype), tiles.one_vector(dtype)
+    for name in COLUMNS:
+        yield Kernel("columns.winograd_columns", dtype, one, scheme=name)
+        yield Kernel("columns.transform_columns", dtype, square, scheme=name)
+    yield from (Kernel("columns.multiply", dtype, tile) for tile in tiles.pixels_in_lanes(dtype))
 
 
 # What C is told -------------------------------------------------------------------------------------------------------
@@ -146,9 +190,9 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "RUN": divisions.RUN, "ITEM_OPERATIONS": divisions.ITEM_OPERATIONS, "ITEMS_A_PART": divisions.ITEMS_A_THREAD,
         "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT, "COPY": divisions.COPY, "TURN": divisions.TURN,
         "DEPTHWISE_UPDATES": divisions.DEPTHWISE_UPDATES, "FROM_L2": divisions.STREAM[0], "FROM_L3": divisions.STREAM[1],
-        "FROM_MEMORY": divisions.STREAM[2], "L3": caches["L3"], "WINOGRAD_POINTS": F4.count, "WINOGRAD_LEAST": SMALL,
-        "WINOGRAD_APART": winograd.APART,
-        "WINOGRAD_GATHER": divisions.TRANSFORMS[nested(F4)][0], "WINOGRAD_SCATTER": divisions.TRANSFORMS[nested(F4)][1],
+        "FROM_MEMORY": divisions.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
+        "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": divisions.PIXELS, "PIXELS_OF_ONE_TAP": divisions.PIXELS_OF_ONE_TAP,
+        "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,
     }  # fmt: skip
     lines = [
         "/* Written by `fastconv export`: the kernels that are in this library. */",
@@ -168,7 +212,12 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "const int64_t *job, void *sums, int64_t step, int64_t n, int64_t first, int64_t width, int64_t pixel, int64_t count);",
         "struct tile {",
         "    int64_t rows, vectors, window, step; /* `window`, `step`: taps across of a window with code of its own, or 0 */",
-        "    kernel *code; /* of multiply only the address is taken: it has arguments of its own */",
+        "    kernel *code; /* of products only the address is taken: they have arguments of their own */",
+        "};",
+        "struct scheme { /* fastconv/cpu/toom.py */",
+        "    int64_t outputs, taps, stride, transposed, advance, overlap, numbers, count, matrices;",
+        "    double gather, scatter, amplification;",
+        "    kernel *code[2], *transform[2];",
         "};",
         "",
     ]
@@ -178,14 +227,27 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
     symbols = {kernel.symbol for kernel in held}
     for name in SHARED:
         lines.append(f"static {_kind(name)} *const {name}[] = {{{', '.join(f'{name}_{dtype}' for dtype in DTYPES)}}};")
-    taps = ", ".join("{" + ", ".join(map(str, map(float, row))) + "}" for row in F4.g)
-    lines.append(f"static const double winograd_g[{F4.count}][{F4.taps}] = {{{taps}}};")
+    for name in PACKING:
+        lines.append(f"static kernel *const {name}[] = {{{', '.join(f'{name}_{dtype}' for dtype in DTYPES)}}};")
+    roundings = ", ".join(str(toom.ROUNDINGS[dtype]) for dtype in DTYPES)
+    lines.append(f"static const double roundings[] = {{{roundings}}};")
+    for name, schemes, code, transform in (
+        ("schemes", {label: scheme.down for label, scheme in SCHEMES.items()}, "winograd", "transform_filters"),
+        ("column_schemes", COLUMNS, "winograd_columns", "transform_columns"),
+    ):
+        known = [_scheme_row(held, label, scheme, code, transform) for label, scheme in schemes.items()]
+        lines.append(f"static const struct scheme {name}[] = {{")
+        lines += [f"    {row}," for row in [*filter(None, known), "{0}"]]
+        lines.append("};")
     lines.append("static kernel *const direct[KIND_COUNT][2][2] = {")
     for kind in KINDS:
         names = [[f"direct_{kind}{last}_{dtype}" for last in ("", "_last")] for dtype in DTYPES]
         if names[0][0] in symbols:
             lines.append(f"    [{kind.upper()}] = {{{', '.join('{' + ', '.join(pair) + '}' for pair in names)}}},")
     lines.append("};")
+    for name in ("direct_weight_gradient", "direct_bias_gradient"):
+        codes = [f"{name}_{dtype}" if f"{name}_{dtype}" in symbols else "0" for dtype in DTYPES]
+        lines.append(f"static kernel *const {name}[] = {{{', '.join(codes)}}};")
     for table in (table for tables in TABLES.values() for table in tables):
         rows = [[kernel.row for kernel in held if kernel.name == table and kernel.dtype == dtype] for dtype in DTYPES]
         most = max(map(len, rows)) + 1
@@ -198,6 +260,19 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
 def _kind(name: str) -> str:
     """The C type of a kernel's function."""
     return "fill_code" if name in FILLING else "put_code" if name in PUTTING else "row_code" if name in SHARED else "kernel"
+
+
+def _scheme_row(held: Sequence[Kernel], label: str, scheme: Scheme, kernel: str, transform: str) -> str:
+    """Of a table of schemes: nothing if its kernels are not there."""
+    own = [k for k in held if k.scheme == label]
+    if not own:
+        return ""
+    code, packs = ([k.symbol for k in own if k.name == name] for name in (kernel, transform))
+    sizes = (
+        scheme.outputs, scheme.taps, scheme.stride, int(scheme.transposed), scheme.advance, scheme.overlap, scheme.numbers,
+        scheme.count, scheme.matrices, *divisions.TRANSFORMS.get(toom.nested(scheme), (0.0, 0.0)), toom.amplification(scheme),
+    )  # fmt: skip
+    return "{" + ", ".join([*map(str, sizes), "{" + ", ".join(code) + "}", "{" + ", ".join(packs) + "}"]) + "}"
 
 
 def _enumeration(name: str, members: Sequence[str]) -> str:

@@ -89,18 +89,42 @@ static int border(const fastconv_problem *p, struct geometry *g, const int64_t a
 {
     static const int64_t less[] = {[FASTCONV_REFLECT] = 1, [FASTCONV_CIRCULAR] = 0, [FASTCONV_SYMMETRIC] = 0};
     struct border *b = &g->border;
-    memset(b, 0, sizeof *b);
     if (p->padding_mode == FASTCONV_ZEROS) return FASTCONV_OK;
     if (p->padding_mode < 0 || p->padding_mode > FASTCONV_SYMMETRIC || g->transposed) return FASTCONV_BAD_PADDING_MODE;
     for (int d = 0; d < 3; d++) {
         if (p->padding_mode != FASTCONV_REPLICATE && at_least(g->before[d], after[d]) > g->space[d] - less[p->padding_mode])
             return FASTCONV_BAD_PADDING_MODE;
-        b->space[d] = g->space[d], b->before[d] = g->before[d], b->padded[d] = g->space[d] + g->before[d] + after[d];
-        b->mode |= b->padded[d] > b->space[d] ? p->padding_mode : FASTCONV_ZEROS;
+        b->before[d] = g->before[d], b->padded[d] = g->space[d] + g->before[d] + after[d];
+        b->copies |= b->padded[d] > b->space[d];
         g->space[d] = b->padded[d], g->before[d] = 0;
     }
-    b->images = g->batch * (g->last ? 1 : p->channels), b->pixel = g->number * (g->last ? p->channels : 1);
+    if (b->copies) g->x_given = 0, b->mode = p->padding_mode;
     return FASTCONV_OK;
+}
+
+/* How the image lies in memory. */
+static void strides(const fastconv_problem *p, struct geometry *g)
+{
+    struct border *b = &g->border;
+    int64_t size = g->space[0] * g->space[1] * g->space[2], step = g->last ? p->channels : 1;
+    int given = p->x_image || p->x_channel;
+    memset(b, 0, sizeof *b);
+    for (int d = 0; d < p->dimensions; d++) given |= p->x_steps[d] != 0;
+    b->mode = FASTCONV_REPLICATE, b->last = g->last, b->number = g->number, b->images = g->batch, b->channels = p->channels;
+    memcpy(b->space, g->space, sizeof b->space), memcpy(b->padded, g->space, sizeof b->padded);
+    b->image = given ? p->x_image : p->channels * size, b->channel = given ? p->x_channel : g->last ? 1 : size;
+    if (given) three(b->steps, p->x_steps, p->dimensions, 0);
+    else b->steps[0] = g->space[1] * g->space[2] * step, b->steps[1] = g->space[2] * step, b->steps[2] = step;
+    g->x_given = given, g->x_image = b->image, g->x_channel = b->channel;
+    memcpy(g->x_steps, b->steps, sizeof b->steps);
+}
+
+/* Have an image copied that the tiled kernels cannot read: those of depthwise layers want what they write side by side, others either. */
+void make_readable(struct geometry *g)
+{
+    int columns = g->x_steps[2] == 1, channels = g->x_channel == 1, depthwise = g->channels == 1;
+    if (!g->x_given || g->direct || (depthwise ? (g->last ? channels : columns) : columns || channels)) return;
+    g->border.copies = 1, g->x_given = 0;
 }
 
 int check(const fastconv_problem *p, struct geometry *g)
@@ -129,14 +153,16 @@ int check(const fastconv_problem *p, struct geometry *g)
     g->dtype = p->dtype, g->dimensions = count, g->transposed = p->operation == FASTCONV_TRANSPOSED, g->last = p->channels_last;
     g->number = p->dtype == FASTCONV_FLOAT32 ? 4 : 8, g->batch = p->batch, g->groups = groups;
     g->channels = p->channels / groups, g->filters = p->filters / groups, g->bias = p->bias;
-    g->direct = p->direct, g->exact = p->precision == FASTCONV_HIGHEST, g->parts = at_least(p->parts, 1);
+    g->mirrored = 0, g->direct = p->direct, g->exact = p->precision == FASTCONV_HIGHEST, g->parts = at_least(p->parts, 1);
     three(g->space, p->space, count, 1), three(g->kernel, p->kernel, count, 1), three(g->stride, p->stride, count, 1);
     three(g->dilation, p->dilation, count, 1), three(g->before, p->before, count, 0), three(after, p->after, count, 0);
     three(more, p->output_padding, count, 0);
     for (int d = 0; d < 3; d++)
         if (more[d] && (!g->transposed || more[d] >= at_least(g->stride[d], g->dilation[d]))) return FASTCONV_BAD_OUTPUT_PADDING;
     int error = reach(p, g, after, more);
-    return error ? error : border(p, g, after);
+    if (error) return error;
+    strides(p, g);
+    return border(p, g, after);
 }
 
 int check_separable(const struct geometry *depthwise, const struct geometry *pointwise)

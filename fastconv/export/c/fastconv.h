@@ -13,7 +13,7 @@
  * There is no global state. A layer does not change once it exists: any number of threads may run it at once, each with its own
  * `out` and workspace. A function that fails has touched nothing but what it was to give.
  *
- * Arrays are contiguous, of the problem's type, and of these shapes (space: depth, height, width, as many as `dimensions`):
+ * Arrays are contiguous (but x, if the problem says how it lies), of the problem's type, and of these shapes (space: depth, height, width, as many as `dimensions`):
  *
  *     x           (batch, channels, space...), or with channels_last (batch, space..., channels)
  *     weight      (filters, channels / groups, kernel...), of a transposed layer (channels, filters / groups, kernel...);
@@ -83,6 +83,9 @@ typedef struct {
     int32_t precision;         /* FASTCONV_HIGH: Winograd's scheme may be used, where float32 is off by less than 1e-5 of the
                                   convolution of the absolute values; FASTCONV_HIGHEST: only what rounds like plain loops */
     int32_t direct;            /* 1: plain loops only, which never multiply a weight by the zeros of a border */
+    /* If any is not 0: numbers from one image to the next, from a channel to the next, and along each dimension, in x. They may be
+     * negative. What no kernel can read where it lies, each part copies into its workspace. */
+    int64_t x_image, x_channel, x_steps[3];
     int32_t parts;             /* that the work should fall into, for `fastconv_run_part`; the result is the same in any number */
 } fastconv_problem;
 
@@ -113,6 +116,7 @@ enum {
     FASTCONV_BAD_PARTS,
     FASTCONV_BAD_PART,
     FASTCONV_BAD_REACH,
+    FASTCONV_BAD_STRIDES,
     FASTCONV_BAD_SEPARABLE,
     FASTCONV_TOO_LARGE,
     FASTCONV_NULL,
@@ -138,6 +142,13 @@ FASTCONV_API int fastconv_create_separable(
     const fastconv_problem *depthwise, const fastconv_problem *pointwise, const void *depthwise_weight, const void *depthwise_bias,
     const void *pointwise_weight, const void *pointwise_bias, fastconv_layer **layer);
 
+/* The layer that makes of the gradient of a problem's result that of its image: `fastconv_run` with the one as x, the other as out.
+ * Padding is of zeros; bias, activation and strides are left out of account. */
+FASTCONV_API int fastconv_create_input_gradient(const fastconv_problem *problem, const void *weight, fastconv_layer **layer);
+
+/* And what makes the gradient of its weight, for `fastconv_run_weight_gradient`; x is contiguous. */
+FASTCONV_API int fastconv_create_weight_gradient(const fastconv_problem *problem, fastconv_layer **layer);
+
 /* Bytes of scratch memory that computing a part needs, while it computes. */
 FASTCONV_API size_t fastconv_workspace(const fastconv_layer *layer);
 
@@ -147,6 +158,13 @@ FASTCONV_API int fastconv_run(const fastconv_layer *layer, const void *x, const 
 /* Compute one part of `parts` of it: for threads of your own, each with its part and its workspace. */
 FASTCONV_API int fastconv_run_part(
     const fastconv_layer *layer, int part, int parts, const void *x, const void *residual, void *out, void *workspace);
+
+/* Compute one part of `parts` of a weight's gradient, an array of the weight's shape, from x and the gradient of the result. */
+FASTCONV_API int fastconv_run_weight_gradient(
+    const fastconv_layer *layer, int part, int parts, const void *x, const void *grad_output, void *out, void *workspace);
+
+/* Compute the gradient of a bias of one number a filter, in the calling thread. */
+FASTCONV_API int fastconv_bias_gradient(const fastconv_problem *problem, const void *grad_output, void *out);
 
 /* NULL is no layer, and nothing to free. */
 FASTCONV_API void fastconv_free(fastconv_layer *layer);

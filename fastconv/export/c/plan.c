@@ -20,7 +20,7 @@ static void set_sizes(int64_t *job, int place, const int64_t sizes[3]) { memcpy(
 
 static void set_number(int64_t *job, int place, double number) { memcpy(job + place, &number, sizeof number); }
 
-static void describe(const struct geometry *g, int64_t *job)
+void describe(const struct geometry *g, int64_t *job)
 {
     const int64_t *space = g->space, channels = g->groups * g->channels, size = space[0] * space[1] * space[2];
     int64_t step = g->last ? channels : 1;
@@ -29,6 +29,9 @@ static void describe(const struct geometry *g, int64_t *job)
     set_sizes(job, JOB_STRIDE, g->stride), set_sizes(job, JOB_DILATION, g->dilation), set_sizes(job, JOB_BEFORE, g->before);
     job[JOB_X_IMAGE] = channels * size, job[JOB_X_CHANNEL] = g->last ? 1 : size, job[JOB_LAST] = g->last;
     set_three(job, JOB_X_STEPS, space[1] * space[2] * step, space[2] * step, step);
+    if (!g->x_given) return;
+    job[JOB_X_IMAGE] = g->x_image, job[JOB_X_CHANNEL] = g->x_channel;
+    set_sizes(job, JOB_X_STEPS, g->x_steps);
 }
 
 /* Whether sums are finished late: in registers they are clipped only, and start with a bias a channel. */
@@ -107,10 +110,8 @@ static double lanes_cost(const struct geometry *g, const struct tile *tile)
     return ceiling(g->filters, width(g, tile)) * (work + ceiling(out_width, lanes(g)) * width(g, tile) * put);
 }
 
-typedef double cost_function(const struct geometry *g, const struct tile *tile);
-
 /* Tables of tiles end with one of no rows. */
-static const struct tile *cheapest(const struct geometry *g, const struct tile *tile, int64_t most_rows, cost_function *cost)
+const struct tile *cheapest(const struct geometry *g, const struct tile *tile, int64_t most_rows, cost_function *cost)
 {
     const struct tile *best = NULL;
     for (; tile->rows; tile++)
@@ -140,14 +141,10 @@ void spread_out(
     *chunk = unit * ceiling(panels, at_most(panels, chunks));
 }
 
-/* Sheets: fastconv/cpu/sheets.py. `of_rows` and `of_columns` are the phases that any tap meets. */
-struct sheets {
-    int64_t of_rows, of_columns, pitch, rows, phase, sheet;
-    int apart; /* each row of taps is a phase of its own */
-};
+/* Sheets: fastconv/cpu/sheets.py -------------------------------------------------------------------------------------------- */
 
-/* The different phases in which the taps of an axis lie, in ascending order; `phases` has room for as many as taps. */
-static int64_t phases_of(const struct geometry *g, int axis, int64_t *phases)
+/* The different phases in which the taps of an axis lie. */
+int64_t phases_of(const struct geometry *g, int axis, int64_t *phases)
 {
     int64_t count = 0;
     for (int64_t a = 0; a < g->kernel[axis]; a++) {
@@ -160,7 +157,7 @@ static int64_t phases_of(const struct geometry *g, int axis, int64_t *phases)
     return count;
 }
 
-static struct sheets sheets_of(const struct geometry *g, int64_t of_rows, int64_t of_columns, int64_t band)
+struct sheets sheets_of(const struct geometry *g, int64_t of_rows, int64_t of_columns, int64_t band)
 {
     struct sheets s = {.of_rows = of_rows, .of_columns = of_columns};
     s.pitch = g->out_space[2] + (g->kernel[2] - 1) * g->dilation[2] / g->stride[2];
@@ -180,7 +177,7 @@ static int64_t index_of(const int64_t *phases, int64_t phase)
 }
 
 /* Where each tap lies, then the phases; gives how many numbers. */
-static int64_t fill_table(
+int64_t fill_table(
     const struct geometry *g, const struct sheets *s, const int64_t *rows, const int64_t *columns, int64_t *table)
 {
     int64_t count = 0;
@@ -195,6 +192,13 @@ static int64_t fill_table(
     for (int64_t k = 0; k < s->of_rows; k++) table[count++] = s->apart ? k * g->dilation[1] : rows[k];
     for (int64_t k = 0; k < s->of_columns; k++) table[count++] = columns[k];
     return count;
+}
+
+void lay_sheets(const struct geometry *g, const struct sheets *s, int64_t *job)
+{
+    set_three(job, JOB_PHASES, g->kernel[0], s->of_rows, s->of_columns);
+    job[JOB_PITCH] = s->pitch, job[JOB_PHASE_SIZE] = s->phase, job[JOB_SHEET] = s->sheet;
+    job[JOB_FILL_CODE] = (intptr_t)fill_sheets[g->dtype];
 }
 
 /* Strips of a row: where each begins, whether it is tall, which taps it sees. As fastconv/cpu/strips.py cuts a whole row. */
@@ -241,10 +245,11 @@ static int over_sheets(const struct geometry *g, fastconv_layer *layer, const st
     int64_t sums = pixels_in_lanes ? tile->rows * flat + lanes(g) : fixed;
     job[JOB_STRIPS_AT] = fill_table(g, &s, phases_i, phases_j, layer->table);
     if (!pixels_in_lanes) job[JOB_STRIPS] = fill_strips(g, tile, layer->table + job[JOB_STRIPS_AT]);
-    set_three(job, JOB_PHASES, g->kernel[0], s.of_rows, s.of_columns);
-    job[JOB_PITCH] = s.pitch, job[JOB_PHASE_SIZE] = s.phase, job[JOB_SHEET] = s.sheet, job[JOB_SUMS_AT] = sums_at;
-    job[JOB_RUN] = run, job[JOB_SUMS_PITCH] = flat, job[JOB_PANELS] = ceiling(g->filters, unit);
-    job[JOB_PANEL] = unit * (1 + g->channels * taps(g)), job[JOB_FILL_CODE] = (intptr_t)fill_sheets[g->dtype];
+    lay_sheets(g, &s, job);
+    job[JOB_SUMS_AT] = sums_at, job[JOB_PANELS] = ceiling(g->filters, unit);
+    if (pixels_in_lanes) job[JOB_SUMS_PITCH] = flat;
+    else job[JOB_RUN] = run;
+    job[JOB_PANEL] = unit * (1 + g->channels * taps(g));
     divide(g, layer, others, rows, band, g->filters, chunk, sums_at + sums);
     use(layer, tile->code, pixels_in_lanes ? ROW_PANELS : LANE_PANELS, unit);
     return FASTCONV_OK;
@@ -266,13 +271,21 @@ static int standard(const struct geometry *g, fastconv_layer *layer)
     if (!g->last) pixel = cheapest(g, tiled_standard_pixels[g->dtype], INT64_MAX, pixels_cost);
     if (!in_lanes && !pixel) return FASTCONV_NOT_EXPORTED;
     int in_pixels = !in_lanes || (pixel && pixels_cost(g, pixel) <= lanes_cost(g, in_lanes));
-    double a_row = in_pixels ? pixels_cost(g, pixel) : lanes_cost(g, in_lanes);
-    double rows = (double)at_least(g->batch, 1) * g->groups * g->out_space[0] * g->out_space[1];
-    if (winograd_suits(g) && winograd_cost(g) < rows * a_row) {
-        plan_winograd(g, layer);
-        return FASTCONV_OK;
-    }
     return over_sheets(g, layer, in_pixels ? pixel : in_lanes, in_pixels);
+}
+
+/* The same, or one of the schemes of Toom and Cook. */
+static int dense(const struct geometry *g, fastconv_layer *layer)
+{
+    const struct tile *in_lanes = cheapest(g, tiled_standard[g->dtype], g->out_space[2] + 1, lanes_cost);
+    const struct tile *pixel = g->last ? NULL : cheapest(g, tiled_standard_pixels[g->dtype], INT64_MAX, pixels_cost);
+    double rows = (double)images(g) * g->groups * g->out_space[0] * g->out_space[1], down_too, down;
+    double tiled = rows * fmin(in_lanes ? lanes_cost(g, in_lanes) : HUGE_VAL, pixel ? pixels_cost(g, pixel) : HUGE_VAL);
+    const struct scheme *square = best_winograd(g, &down_too), *column = best_columns(g, &down);
+    if (column && down <= fmin(down_too, tiled)) return plan_columns(g, column, layer);
+    if (!square || down_too > tiled) return standard(g, layer);
+    plan_winograd(g, square, layer);
+    return FASTCONV_OK;
 }
 
 /* Pointwise: the pixels of an image are one row, read where they lie -------------------------------------------------------- */
@@ -322,7 +335,7 @@ static int pointwise(const struct geometry *g, fastconv_layer *layer)
 
 /* Depthwise: windows that slide down a plane, or along a row where channels come last --------------------------------------- */
 
-static int slides(const struct geometry *g)
+int slides(const struct geometry *g)
 {
     const int64_t *stride = g->stride, *apart = g->dilation;
     int step = stride[1] == stride[2] && (stride[1] == 1 || (stride[1] == 2 && apart[1] == 1 && apart[2] == 1));
@@ -386,11 +399,26 @@ static int64_t spread_sheet(const struct geometry *g, int64_t band, int64_t dept
     return LINE * (ceiling(depth * *phase + LINE, LINE) | 1);
 }
 
+/* Of tiled_transposed, the taps in the padding included. */
+static double transposed_cost(const struct geometry *g, const struct tile *tile)
+{
+    int64_t width_in_vectors = ceiling(g->out_space[2], lanes(g));
+    double updates = (double)taps(g) / (g->stride[0] * g->stride[1]) * even_work(g->out_space[2] / g->stride[2], tile);
+    double a_row = g->channels * updates + width_in_vectors * width(g, tile) * (g->last ? COPY : TURN);
+    return (double)images(g) * g->groups * g->out_space[0] * g->out_space[1] * ceiling(g->filters, width(g, tile)) * a_row;
+}
+
 static int transposed(const struct geometry *g, fastconv_layer *layer)
 {
     int64_t *job = layer->job, rows = g->out_space[1], out_width = g->out_space[2], columns = out_width / g->stride[2];
     const struct tile *tile = cheapest(g, tiled_transposed[g->dtype], at_least(1, columns) + 1, lanes_cost);
     if (!tile) return FASTCONV_NOT_EXPORTED;
+    double cost;
+    const struct scheme *scheme = best_winograd(g, &cost);
+    if (scheme && cost <= transposed_cost(g, tile)) {
+        plan_winograd(g, scheme, layer);
+        return FASTCONV_OK;
+    }
     int64_t first = -below(g->dilation[2] * (g->kernel[2] - 1) - g->before[2], g->stride[2]);
     int64_t pitch = (out_width - 1 + g->before[2]) / g->stride[2] - first + 1, phase;
     int64_t depth = g->dilation[0] * (g->kernel[0] - 1) / g->stride[0] + 1, run = at_least(1, RUN / out_width);
@@ -430,7 +458,7 @@ static int is_pointwise(const struct geometry *g)
 static struct geometry flattened(const struct geometry *g)
 {
     struct geometry flat = *g;
-    if (memcmp(g->space, g->out_space, sizeof g->space)) return flat;
+    if (memcmp(g->space, g->out_space, sizeof g->space) || g->x_given) return flat;
     for (int d = 0; d < 3; d++) flat.space[d] = flat.out_space[d] = flat.stride[d] = flat.dilation[d] = 1;
     flat.space[2] = flat.out_space[2] = pixels(g);
     return flat;
@@ -444,21 +472,34 @@ static enum kind kind_of(const struct geometry *g)
     return is_pointwise(g) && direct[POINTWISE][0][0] ? POINTWISE : STANDARD;
 }
 
-int plan(const struct geometry *given, fastconv_layer *layer)
+/* A transposed layer of stride 1 is an ordinary one, whose weight is mirrored: what the one crops off, the other does not pad. */
+static void simplify(struct geometry *g)
 {
-    enum kind kind = kind_of(given);
-    struct geometry flat = kind == POINTWISE ? flattened(given) : *given;
+    if (!g->transposed || g->direct || g->stride[0] != 1 || g->stride[1] != 1 || g->stride[2] != 1) return;
+    for (int d = 0; d < 3; d++) g->before[d] = g->dilation[d] * (g->kernel[d] - 1) - g->before[d];
+    g->transposed = 0, g->mirrored = 1;
+}
+
+static int tiled(const struct geometry *g, enum kind kind, fastconv_layer *layer)
+{
+    if (kind == TRANSPOSED) return transposed(g, layer);
+    if (kind == DEPTHWISE) return depthwise(g, layer);
+    if (kind == POINTWISE && !g->x_given && !memcmp(g->space, g->out_space, sizeof g->space)) return pointwise(g, layer);
+    return kind == POINTWISE ? standard(g, layer) : dense(g, layer);
+}
+
+int plan(struct geometry *whole, fastconv_layer *layer)
+{
+    struct geometry asked = *whole;
+    simplify(whole);
+    if (!direct[kind_of(whole)][whole->dtype][whole->last]) *whole = asked;
+    enum kind kind = kind_of(whole);
+    struct geometry flat = kind == POINTWISE ? flattened(whole) : *whole;
     const struct geometry *g = &flat;
     kernel *plain = direct[kind][g->dtype][g->last];
     if (!plain) return FASTCONV_NOT_EXPORTED;
     describe(g, layer->job), finish(g, layer->job);
-    int error = FASTCONV_NOT_EXPORTED;
-    if (!g->direct) {
-        if (kind == TRANSPOSED) error = transposed(g, layer);
-        else if (kind == DEPTHWISE) error = depthwise(g, layer);
-        else if (kind == POINTWISE && !memcmp(g->space, g->out_space, sizeof g->space)) error = pointwise(g, layer);
-        else error = standard(g, layer);
-    }
+    int error = g->direct ? FASTCONV_NOT_EXPORTED : tiled(g, kind, layer);
     if (error != FASTCONV_NOT_EXPORTED) return error;
     if (!g->last) directly(g, layer, plain, AS_THEY_COME, g->groups * g->filters);
     else if (kind == DEPTHWISE) directly(g, layer, plain, TAPS_FIRST, 1);
