@@ -32,6 +32,9 @@ WEIGHTS = [  # of one part, and not of half the lanes: C has neither
     "conv2d,n8c512i7f512k3p1", "conv2d,n2c37i30x21f37k3p1g37", "conv2d,n1c37i30x21f37k3s2p1g37,channels_last",
     "conv1d,n2c5i400f7k9s2p4,float64", "transposed2d,n1c6i9x8f9k3s3x2o1x0,float64",
 ]  # fmt: skip
+# Forms that C does not have: where they are faster it computes by the next best.
+ABSENT = {"winograd_4x2", "winograd_groups", "tiled_transposed_blocks"}
+IN_C = tuple(i for i in IMPLEMENTATIONS if i.name not in ABSENT and not i.name.endswith("_fresh"))
 # Addresses, and what a call sets.
 LEFT_OUT = {
     "x", "weight", "bias", "residual", "grad", "out", "scratch", "scratch_size", "table", "unit", "has_residual", "outer_weight",
@@ -128,7 +131,7 @@ def test_layers(planner, every_tile, no_kernels, line, threads):
     weight, bias = np.ones(problem.weight_shape, problem.dtype), np.ones(problem.out_shape[1:], problem.dtype)
     assert planner.fastconv_create(at(as_c(problem, parts=threads)), at(weight), at(bias), at(layer)) == 0
     x = np.ones(problem.x_shape, problem.dtype)
-    choice = choose(problem, IMPLEMENTATIONS, threads, launch.neighbours(x, problem))
+    choice = choose(problem, IN_C, threads, launch.neighbours(x, problem))
     agree(planner, layer, launch.Bound(choice, x, False), choice.problem, choice)
 
 
@@ -139,5 +142,5 @@ def test_gradients_of_weights(planner, every_tile, no_kernels, line, threads):
     assert planner.fastconv_create_weight_gradient(at(as_c(problem, parts=threads)), at(layer)) == 0
     x, above = np.ones(problem.x_shape, problem.dtype), np.ones(problem.out_shape, problem.dtype)
     task, *pair = grad._weight_task(problem, x, above)
-    choice = choose(task, IMPLEMENTATIONS, threads, launch.neighbours(pair[0], task))
+    choice = choose(task, IN_C, threads, launch.neighbours(pair[0], task))
     agree(planner, layer, launch.BoundWeightGradient(choice, *pair), choice.problem, choice)

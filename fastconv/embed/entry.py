@@ -399,7 +399,7 @@ def borrow(slots: int, size: int) -> int:
 def give_back(slots: int, memory: int) -> None:
     """Keep borrowed memory for a later call, or free it."""
     room = memory - packing.ALIGNMENT
-    if load(room + ROOM_SIZE) <= launch.KEPT_SCRATCH:
+    if load(room + ROOM_SIZE) <= packing.MOST_KEPT:
         for place in range(slots + KEPT, slots + KEPT + 8 * MOST_KEPT_ROOMS, 8):
             if load(place) == 0 and change(place, 0, room):
                 return

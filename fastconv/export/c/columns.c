@@ -98,7 +98,8 @@ int plan_columns(const struct geometry *g, const struct scheme *s, fastconv_laye
     fill_table(g, &sheets, phases_i, phases_j, layer->table);
     tabulate(g, &sheets, phases_j, job[JOB_PLANE], layer->table);
     lay_sheets(g, &sheets, job);
-    job[JOB_PANELS] = ceiling(g->filters, tile->rows), job[JOB_POINTS] = s->count;
+    job[JOB_PANELS] = ceiling(g->filters, tile->rows);
+    job[JOB_POINTS] = 1, job[JOB_POINTS + 1] = s->count, job[JOB_POINTS + 2] = 1;
     job[JOB_PANEL] = tile->rows * (1 + s->count * g->channels * sheets.of_rows * g->kernel[2]), job[JOB_UNIT] = tile->rows;
     job[JOB_MULTIPLY_CODE] = (intptr_t)tile->code;
     divide(g, layer, g->groups, down, band, g->filters, chunk, scratch);

@@ -106,8 +106,9 @@ static int over_channels(const struct geometry *g, fastconv_layer *layer)
     if (g->channels != 1 || !slides(g) || (g->last && g->filters != 1)) return FASTCONV_NOT_EXPORTED;
     tile = window_of(g, (g->last ? tiled_depthwise_weight_gradient_last : tiled_depthwise_weight_gradient)[g->dtype]);
     if (!tile) return FASTCONV_NOT_EXPORTED;
-    int64_t chunk = g->last ? lanes(g) : ceiling(filters, g->parts > 1 ? at_most(filters, ITEMS_A_PART * g->parts) : 1);
-    divide(g, layer, 1, 1, 1, filters, chunk, g->last ? tile->rows * width(g, tile) : 0);
+    int64_t wanted = g->parts > 1 ? ITEMS_A_PART * g->parts : 1, vectors = ceiling(filters, lanes(g));
+    int64_t chunk = g->last ? evenly(vectors, vectors, wanted) * lanes(g) : ceiling(filters, at_most(filters, wanted));
+    divide(g, layer, 1, 1, 1, filters, chunk, g->last ? chunk / lanes(g) * tile->rows * width(g, tile) : 0);
     layer->items = ceiling(filters, chunk), layer->code = tile->code, layer->job[JOB_PARTS] = 1;
     return FASTCONV_OK;
 }
