@@ -27,6 +27,7 @@ from fastconv.bench import (
     selected,
     tune,
 )
+from fastconv.bench.chains import CHAINS, Chain
 from fastconv.bench.compare import ours
 from fastconv.bench.layers import parts
 from fastconv.bench.report import algorithms, progress
@@ -209,11 +210,12 @@ def test_the_report_beside_peers():
     assert "picky: wants float64: conv2d,n1c4i9x9f8k1x1,bias" in lines
 
 
-def test_the_report_of_a_chain():
-    plain = io.StringIO()
-    bench(chains=["mobilenet_v1"], peers=[COPYCAT], threads=1, quick=True, console=Console(plain))
+def test_the_report_of_a_chain(monkeypatch):
+    plain, layers = io.StringIO(), ["conv2d,n1c3i9f4k3p1", "conv2d,n1c4i9f4k1", "conv2d,n1c4i5f4k1"]
+    monkeypatch.setitem(CHAINS, "tiny", Chain("tiny", tuple((Problem.parse(layer),) for layer in layers)))
+    bench(chains=["tiny"], peers=[COPYCAT], threads=1, quick=True, console=Console(plain))
     lines = plain.getvalue().splitlines()
-    assert lines[0].startswith("mobilenet_v1: ")
+    assert lines[0].startswith("tiny: ")
     assert [line.split()[0] for line in lines[3:5]] == ["fastconv", "copycat"]
 
 

@@ -71,9 +71,9 @@ def test_transformed_groups(dtype):
     assert not numbers[..., filters:, :].any() and not numbers[..., groups:].any()
 
 
-@pytest.mark.parametrize("line", ["conv2d,n1c256i28f256k3p1g32,bias,relu", "conv2d,n1c512i14f512k3p1g32,bias,relu"])
+@pytest.mark.parametrize("line", ["conv2d,n1c256i28f256k3p1g32,bias,relu", "conv2d,n1c1024i7f1024k3p1g32,bias,relu"])
 def test_the_plan_takes_it(line):
-    """For the layers of ResNeXt with 8 and 16 channels a group; never with the highest precision."""
+    """For the layers of ResNeXt with 8 and 32 channels a group; never with the highest precision."""
     assert choose(cases.parse(line), IMPLEMENTATIONS, 1, "columns").implementation.name == NAME
     assert choose(cases.parse(line + ",highest"), IMPLEMENTATIONS, 1, "columns").implementation.algorithm == "tiled"
 

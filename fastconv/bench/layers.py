@@ -58,6 +58,7 @@ MORE_LAYERS: dict[str, AnyProblem] = _table("""
     sep2_14_384_64    conv2d,n1c384i14f384k3p1g384,bias,relu6+conv2d,n1c384i14f64k1,bias,residual
     sep3_28_120_40    conv2d,n1c120i28f120k5p2g120,bias,relu+conv2d,n1c120i28f40k1,bias,residual
     sep3_14_672_112   conv2d,n1c672i14f672k5p2g672,bias,hardswish+conv2d,n1c672i14f112k1,bias,residual
+    dw_112_32_last    conv2d,n1c32i112f32k3p1g32,bias,relu,channels_last
     up_28_64_32       transposed2d,n1c64i28f32k4s2p1,bias,relu
     up_14_128_64      transposed2d,n1c128i14f64k3s2p1o1,bias,relu
     gradw_28_128      weights2d,n1c128i28f128k3p1
