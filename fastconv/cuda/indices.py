@@ -98,7 +98,7 @@ def store(job, finish, o, total):
 
 
 def quotient(a, b):
-    """a // b of numbers that are not negative: 20 instructions, where Numba's quotient, of 64 bits, calls a routine of 100."""
+    """The quotient of numbers that are not negative, in 20 instructions: Numba's has 64 bits, and calls a routine of 100."""
     return i4(u4(a) // u4(b))
 
 
