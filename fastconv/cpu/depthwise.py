@@ -226,10 +226,8 @@ def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart
     pitch, unfinished, sums = apart * job.out_space[2], (tile.rows - 1) // tile.step, tile.sums(start)
     lines = count + unfinished
     rolled = lines if tile.rows * tile.vectors <= SMALL_WINDOW else count
-    out, room = (
-        out + -unfinished * pitch,
-        room + unfinished * pitch,
-    )  # moved on at every line: as a condition's, `out` left its register
+    # Moved on at every line, the first few without a row of the result: as a condition's, `out` left its register.
+    out, room = out + -unfinished * pitch, room + unfinished * pitch
     for t in range(rolled):
         if tile.rows * tile.vectors <= SMALL_WINDOW:
             prefetch_lines(tile, image + (line + BELOW) * job.x_steps[1], job.x_steps[1])

@@ -6,7 +6,7 @@ on one device, and none is copied to or from the host; a layer that holds NumPy 
 
 What was run, and where: every kernel runs in the tests on Numba's simulator, against the reference, and is compiled for compute
 capability 8.0 and 9.0 by NVIDIA's own compiler, whose machine code `python -m fastconv cuda-report` counts. The same tests, and
-the benchmarks beside cuDNN, ran by hand on one H100, with arrays of all three libraries.
+the benchmarks beside cuDNN, ran by hand on one H100, with arrays of all three libraries; README.md says which after which change.
 
 >>> from fastconv import cuda
 >>> cuda.is_available() or cuda.why_not() != ""
