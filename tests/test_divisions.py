@@ -12,10 +12,11 @@ from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 from fastconv.problem import SeparableProblem
 
-SMALL_CACHES = {"L1d": 4096, "L2": 16384, "L3": 65536}  # bands of few rows, even of small images
+# Small ones give bands of few rows, even of small images.
+CACHES = {"own": machine.caches(), "small": {"L1d": 4096, "L2": 16384, "L3": 65536}}
+WAYS = [(threads, caches) for threads in (1, 4) for caches in CACHES]
 TEXTS = [text for text in cases.CASES if "n0" not in text]
 ITEMS = 60  # of a problem at most: each is run into a result of its own
-CACHES = machine.caches()
 
 
 def items_are_apart(name, line, choice, given, rng):
@@ -32,30 +33,31 @@ def items_are_apart(name, line, choice, given, rng):
     return whole
 
 
-@pytest.mark.parametrize("caches", [None, SMALL_CACHES], ids=["caches", "small caches"])
-@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("name", tiled.PICKS)
-def test_items_are_apart(name, threads, caches):
-    rng, met = np.random.default_rng(0), set()
+def test_items_are_apart(name):
+    """For any number of threads and any caches, which divide the work otherwise and change no bit."""
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
+    divided = {way: set() for way in WAYS}
     for line in tiled.problems(name, tile, 30, seed=2):
-        problem = cases.parse(line)
+        problem, rng, results = cases.parse(line), np.random.default_rng(0), []
         given = cases.arrays(problem, rng)
-        with patch.object(machine, "caches", lambda: caches or CACHES):
-            choice = tiled.chosen(name, problem, tile, threads)
-        division = choice.division
-        if division.items <= ITEMS:
-            whole = items_are_apart(name, line, choice, given, rng)
+        for threads, caches in WAYS:
+            with patch.object(machine, "caches", lambda caches=caches: CACHES[caches]):
+                choice = tiled.chosen(name, problem, tile, threads)
+            division = choice.division
+            if division.items <= ITEMS:
+                results.append(items_are_apart(name, line, choice, given, rng))
+                divided[threads, caches] |= {word for word in ("bands", "chunks") if getattr(division, word) > 1}
+        for whole in results[:1]:
             tiled.agree(name, line, given, whole.reshape(problem.out_shape))
-            met |= {("bands", division.bands > 1), ("chunks", division.chunks > 1)}
-    if threads > 1 or (caches and name != "tiled_pointwise_pixels"):  # it reads in place, and cuts for threads alone
-        # Bands of fresh weights transform them anew: filters are cut first, and for threads alone.
-        if not name.endswith("_fresh"):
-            assert ("bands", True) in met
-        elif threads > 1:
-            assert ("chunks", True) in met
-    if threads > 1 and name != "winograd_groups":  # its items are vectors of groups, with all of their filters
-        assert ("chunks", True) in met
+        assert all(whole.tobytes() == results[0].tobytes() for whole in results), f"{name}: {line}: other bits"
+    fresh = name.endswith("_fresh")  # their bands transform weights anew: filters are cut first, and for threads alone
+    in_place = name == "tiled_pointwise_pixels"  # cut for threads alone, too
+    for (threads, caches), met in divided.items():
+        if not fresh and (threads > 1 or (caches == "small" and not in_place)):
+            assert "bands" in met, (threads, caches)
+        if threads > 1 and name != "winograd_groups":  # its items are vectors of groups, with all of their filters
+            assert "chunks" in met, (threads, caches)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -83,6 +85,20 @@ def test_sizes(name, threads):
         assert d.chunks * d.chunk >= filters > (d.chunks - 1) * d.chunk, line
         assert d.chunk % d.unit == 0 and d.items % (d.bands * d.chunks) == 0, line
         assert d.band >= 1 and d.tile == tile, line
+
+
+ROWS_IN_STRIPS = {
+    "tiled_standard": "conv2d,n1c16i3x{}f33k3p1", "tiled_pointwise": "conv2d,n2c16i1x{}f33k1",
+    "tiled_transposed_blocks": "transposed2d,n1c16i5x{}f3k3s3x1p1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS_IN_STRIPS)
+def test_a_strip_is_no_longer_than_its_row(name, every_tile):
+    for width in range(1, 40):
+        problem = cases.parse(ROWS_IN_STRIPS[name].format(width))
+        if tiled.BY_NAME[name].refuse(problem) is None:
+            assert tiled.BY_NAME[name].divide(problem, 2).tile.short.rows <= width, width
 
 
 @pytest.mark.parametrize("kernel", ["filters_in_lanes", "pixels_in_lanes"])

@@ -341,8 +341,9 @@ def transposed_blocks(problem: Problem, threads: int) -> Division:
 
 
 def blocks_tile(conv: Problem) -> TileShape:
-    """The tile whose strips of blocks, and panels, waste least."""
-    return min(tiles.blocks_in_lanes(conv.dtype), key=lambda tile: (_updates(conv, tile), tile.rows))
+    """The tile whose strips of blocks, and panels, waste least; strips end where a row does."""
+    fitting = [tile for tile in tiles.blocks_in_lanes(conv.dtype) if tile.short.rows <= conv.out_space[-1]]
+    return min(fitting, key=lambda tile: (_updates(conv, tile), tile.rows))
 
 
 def transposed_pixels(problem: Problem, threads: int) -> Division:
