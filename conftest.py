@@ -13,3 +13,11 @@ def pytest_collection_modifyitems(items):
         missing = [name for name in OPTIONAL if f"import {name}" in said and not importlib.util.find_spec(name)]
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"the example needs {', '.join(missing)}"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Neighbouring tests go to one worker, which compiles what they share once; dealt out in turn, two workers would at a time."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
