@@ -17,14 +17,14 @@ from fastconv.embed import entry
 
 @njit
 def called(layer, x, w):
-    return layer(x) + fc.conv2d(x, w, padding=1)
+    return layer(x), fc.conv2d(x, w, padding=1)  # their sum would take Numba ten seconds
 
 
 warnings.simplefilter("ignore")
 x, w = np.ones((1, 8, 40, 40), np.float32), np.ones((8, 8, 3, 3), np.float32)
 layer = fc.Conv2d(w, padding=1)
-want = 2 * layer(x)
-assert np.array_equal(called(layer, x, w), want)
+want = layer(x)
+assert np.array_equal(called(layer, x, w), (want, want))
 held, go = threading.Event(), threading.Event()
 
 
@@ -50,8 +50,8 @@ if child == 0:
     signal.alarm(30)
     with threads.num_threads(2):
         fresh, narrow = fc.Conv2d(w, padding=1), x[..., :20].copy()
-        same = [np.array_equal(one(x), want / 2) for one in (layer, fresh)]
-        same += [np.array_equal(called(fresh, narrow, w), 2 * layer(narrow))]
+        same = [np.array_equal(one(x), want) for one in (layer, fresh)]
+        same += [np.array_equal(called(fresh, narrow, w), [layer(narrow)] * 2)]
     os._exit(0 if all(same) else 1)
 status = os.waitpid(child, 0)[1]
 go.set()
