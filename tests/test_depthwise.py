@@ -68,7 +68,19 @@ PAIRS = [
     for size, pad in (("7x5", "1"), ("8x9", "0:2x2:0"), ("1x1", "1"), ("6x4", 4))
 ] + [f"conv2d,n1c{LANES + 1}i5x9f{LANES + 1}k3g{LANES + 1},float64,pixelbias,channels_last,winograd"]  # fmt: skip
 
-# What slides no window of its own: over sheets, or filters in lanes.
+# What slides no window of its own: over copied lines, over sheets, or filters in lanes.
+LINES = [
+    f"conv2d,n2c{channels}i{size}f{channels}k{window}g{channels},bias,relu,channels_last"
+    for channels, size, window in (
+        (LANES, "9x30", "4p1:2"), (2 * LANES + 5, "11x28", "7s2p3"), (LANES + 1, "13x43", "2x3s3x4"), (3, "9x11", "1x9p0x4"),
+        (6 * LANES, "7x15", "9x1p5x0d2x1"), (LANES, "12x29", "3x4s2x1p5x0d3x2"), (LANES + 1, "1x1", "7p3"),
+    )
+] + [
+    f"conv1d,n2c{LANES + 1}i70f{LANES + 1}k31p15g{LANES + 1},residual,channels_last",
+    f"conv1d,n1c{5 * LANES}i150f{5 * LANES}k4p3:0g{5 * LANES},pixelbias,channels_last,float64",
+    f"conv2d,n1c{LANES}i9x33f{3 * LANES}k3p1g{LANES},bias,channels_last",
+    "conv2d,n1c3i7x8f6k5s2p2g3,channels_last,residual,leaky_relu:0.25",
+]  # fmt: skip
 GENERAL = [
     "conv2d,n1c5i13x15f5k3s3p1g5,tiled",
     "conv2d,n1c5i13x33f10k4x2s2p1:2x0:1g5,tiled",
@@ -80,9 +92,10 @@ GENERAL = [
 ]
 
 
-@pytest.mark.parametrize("text", FIRST + DOUBLE + LAST + PAIRS + GENERAL)
+@pytest.mark.parametrize("text", FIRST + DOUBLE + LAST + PAIRS + LINES + GENERAL)
 def test_exact(text):
     assert kernel_of(text).startswith("winograd_depthwise_last" if text in PAIRS else "tiled")
+    assert (kernel_of(text) == "tiled_depthwise_lines") == (text in LINES + GENERAL and "last" in text)
     check(text)
 
 
@@ -118,7 +131,10 @@ def test_epilogues(width, last, rest, bias):
     check(f"conv2d,n2c{LANES + 1}i5x{width}f{LANES + 1}k3p1g{LANES + 1}{bias}{rest}{last}")
 
 
-@pytest.mark.parametrize("text", [FIRST[3], FIRST[8], FIRST[-2], LAST[1], LAST[7], PAIRS[4], "conv2d,n1c1i40x33f1k3p1g1,residual"])
+ALONE = "conv2d,n1c1i40x33f1k3p1g1,residual"
+
+
+@pytest.mark.parametrize("text", [FIRST[3], FIRST[8], FIRST[-2], LAST[1], LAST[7], PAIRS[4], LINES[1], LINES[8], ALONE])
 def test_same_bits_for_any_number_of_threads(text):
     results = []
     for count in range(1, min(3, most_threads()) + 1):

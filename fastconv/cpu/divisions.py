@@ -584,6 +584,42 @@ def channels_in_lanes(problem: Problem, threads: int) -> Division:
     return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * tile.lanes, 0, tile, tile.lanes, None, fields)
 
 
+# Vectors of channels that are copied together, one after the other in memory: with one alone each number comes from another page.
+# Columns are cut until their lines fit so much of L1, beside weights and the result, or make one strip.
+TOGETHER, LINES_SHARE = 4, 0.75
+
+
+def lines_in_vectors(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_lines: chunks of a few vectors of channels, and bands of rows where these are too few."""
+    (tile,) = tiles.lines_in_vectors(problem.dtype)
+    (_, taps_i, taps_j), (_, _, stride), (_, apart_i, apart_j) = map(three, (problem.kernel, problem.stride, problem.dilation))
+    width, reach = problem.out_space[-1], (taps_j - 1) * apart_j
+    phases, span = min(stride, reach + 1), (taps_i - 1) * apart_i + 1
+    vectors = machine.caches()["L1d"] * LINES_SHARE // (tile.lanes * np.dtype(problem.dtype).itemsize)
+    room = int(vectors) // (taps_i * phases)  # columns of all vectors
+    units = max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
+    most = min(TOGETHER, units)
+
+    def columns(run: int) -> int:
+        return max(run, tile.few.rows) + reach // stride
+
+    runs = [_ceil(width, n) for n in range(1, max(1, width // tile.rows) + 1)]
+    run = next((run for run in runs if most * columns(run) <= room), runs[-1])
+    together = max(1, min(most, room // columns(run)))
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, images, several = rows_in_a_plane(problem), max(1, problem.batch), _ceil(units, together)
+    chunk = together * _ceil(several, min(several, _ceil(wanted, images)))
+    chunks = _ceil(units, chunk)
+    band = _ceil(rows, min(rows, _ceil(wanted, chunks * images)))
+    bands, phase_size = _ceil(rows, band), columns(run) * tile.lanes
+    fields = {
+        "panel": tile.lanes * (1 + taps(problem)), "run": run, "together": together, "span": span,
+        "phases": (1, 1, phases), "phase_size": phase_size, "pitch": phases * phase_size,
+    }  # fmt: skip
+    items, scratch = problem.batch * bands * chunks, together * span * phases * phase_size
+    return Division(items, bands, band, chunks, chunk * tile.lanes, scratch, tile, tile.lanes, None, fields)
+
+
 def pairs_of_rows(problem: Problem, threads: int) -> Division:
     """For winograd_depthwise_last: as channels_in_lanes, in bands of two rows or more."""
     one, rows = channels_in_lanes(problem, threads), rows_in_a_plane(problem)

@@ -42,7 +42,7 @@ def multiply(job, v, u, m, used, down, across, bottom):
                 for f in range(0, filters, tile.rows * tile.lanes):
                     acc, x, w = tile.zeros(), v + t * tile.lanes, u + f
                     for _ in range(job.channels):
-                        acc = acc.lane_by_lane(w, x)
+                        acc = acc.lane_by_lane(w, tile.lanes, x)
                         x += row
                         w += filters
                     acc.store(m + (f // tile.lanes * row + t * tile.lanes), row)

@@ -6,8 +6,8 @@ code and C. `FIELDS` is the layout; in compiled code `job.stride` is three int64
 
 Geometry is always three-dimensional: a plane has depth 1, a line height 1 too. Steps are distances in numbers between
 neighbours in memory, by which any strided view is read where it lies. The register tile of a tiled kernel is in the job's
-type, as `job.tile`, and so are `job.short`, one row shorter, `job.square`, the tile that it transposes with, and `job.scheme`
-(toom.py): each has machine code of its own.
+type, as `job.tile`, and so are `job.short`, one row shorter, `job.few`, of half the rows, `job.square`, the tile that it
+transposes with, and `job.scheme` (toom.py): each has machine code of its own.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "fresh": (1, "integer"),  # of winograd.py: 1 if the kernel itself transforms the weights, from where they lie, to `panel_at`
     "weight_steps": (3, "three"),  # there, from group to group, filter to filter, channel to channel
     "together": (1, "integer"),  # blocks of channels at a time
+    "span": (1, "integer"),  # lines that a window spans
     "panel_at": (1, "integer"),
     "table": (1, "integers"),  # see sheets.py
     "phases": (3, "three"),  # of the sheets, and below: see sheets.py
@@ -250,6 +251,7 @@ def _window(job: Any) -> Any:
 attribute(JobType, "window", _window)
 _shape("tile", lambda tile: tile)
 _shape("short", lambda tile: tile.short)
+_shape("few", lambda tile: tile.few)
 _shape("square", lambda tile: tile.square)
 
 

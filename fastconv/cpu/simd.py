@@ -9,7 +9,7 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
     Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
                                                  t.rank1(a, b), .rank1_but_first(a, b), .rank1_but_last(a, b),
                                                  .rank1_apart(a, step, b), .rank1_at(a, places, b), .rank2_at(a, places, b),
-                                                 .lane_by_lane(a, b),
+                                                 .lane_by_lane(a, step, b),
                                                  t.clip(low, high), t.transpose(),
                                                  t.store(p, step[, rows, columns])
 
@@ -79,6 +79,11 @@ class TileShape:
     def short(self) -> TileShape:
         """One row shorter, if it has more than one."""
         return replace(self, rows=max(1, self.rows - 1))
+
+    @cached_property
+    def few(self) -> TileShape:
+        """Half of its rows."""
+        return replace(self, rows=self.rows // 2)
 
     @cached_property
     def _numba_type_(self) -> TileShapeType:
@@ -579,14 +584,15 @@ def _of_rows(tile: Any, a: Any, b: Any, rows: range) -> Any:
 
 
 @method(TileType, "lane_by_lane")
-def lane_by_lane(tile, a, b):
-    """tile[r, :] + a[r * lanes : (r + 1) * lanes] * b[0:width]: rank1 in every lane, each with numbers of its own."""
+def lane_by_lane(tile, a, step, b):
+    """tile[r, :] + a[r * step : r * step + lanes] * b[0:width]: rank1_apart in every lane, each with numbers of its own."""
     s = tile.shape
 
-    def build(builder: Any, acc: Any, a: Any, b: Any) -> Any:
-        return _updated(builder, s, acc, lambda row: at(builder, a, row * s.lanes), b, range(s.rows), broadcasts=False)
+    def build(builder: Any, acc: Any, a: Any, step: Any, b: Any) -> Any:
+        left = lambda row: at(builder, a, builder.mul(step, INDEX(row)))  # noqa: E731
+        return _updated(builder, s, acc, left, b, range(s.rows), broadcasts=False)
 
-    return tile(a, b), build
+    return tile(a, types.intp, b), build
 
 
 @method(TileType, "rank1_apart")

@@ -19,6 +19,7 @@ from fastconv.cpu import (
     divisions,
     gradients,
     grouped,
+    lines,
     machine,
     packing,
     pairs,
@@ -193,7 +194,15 @@ def _channels_in_pairs(problem: Problem) -> str | None:
 def _channels_slide(problem: Problem) -> str | None:
     if problem.filters != problem.groups:
         return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+    if problem.kernel not in tiles.WALKED_ALONG:
+        return f"computes windows of {' or '.join(f'{a}x{b}' for a, b in tiles.WALKED_ALONG)}, this is {problem.kernel}"
     return _unless(LAST)(problem) or divisions.slides(problem)
+
+
+def _lines_suit(problem: Problem) -> str | None:
+    if problem.dimensions == 3 or (problem.stride[-1] > 1 and problem.dilation[-1] > 1):
+        return "computes planes and signals, of strides or of dilations across"
+    return _unless(LAST)(problem)
 
 
 def _windows_gathered(data_format: str) -> Callable[[Problem], str | None]:
@@ -376,7 +385,12 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_depthwise_last", "tiled", ("depthwise",),
         depthwise.tiled_depthwise_last, _in_channel_lanes, divisions.channels_in_lanes, "channels", _channels_slide,
-        ("channels",), tiles.windows,
+        ("channels",), tiles.windows_of_channels,
+    ),
+    Implementation(
+        "tiled_depthwise_lines", "tiled", ("depthwise",),
+        lines.tiled_depthwise_lines, _in_channel_lanes, divisions.lines_in_vectors, "channels", _lines_suit,
+        ("channels",), tiles.lines_in_vectors,
     ),
     Implementation(
         "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),

@@ -111,6 +111,8 @@ def update_cycles(tile: TileShape, streamed: int) -> float:
 # Windows that slide down a plane, with code of their own: those of the networks. 25 weights and 5 sums still fit 32 registers;
 # what does not is read from the stack by the multiply-adds themselves, one load each, which a core can do.
 WINDOWS = ((3, 3), (5, 5), (7, 7))
+# Along a row, with channels in lanes, 7x7 takes as long over copied lines as at best in place, where numbers come from many pages.
+WALKED_ALONG = ((3, 3), (5, 5))
 PAIRS_REGISTERS = 32  # for 12 weights and 12 sums of 3x3 windows at the points of pairs.py, and four numbers
 
 
@@ -119,9 +121,22 @@ def windows(dtype: str) -> list[TileShape]:
     return [TileShape(a, b, machine.lanes(dtype), step, dtype) for a, b in WINDOWS for step in (1, 2)]
 
 
+def windows_of_channels(dtype: str) -> list[TileShape]:
+    """Those of tiled_depthwise_last."""
+    return [tile for tile in windows(dtype) if (tile.rows, tile.vectors) in WALKED_ALONG]
+
+
 def pairs(dtype: str) -> list[TileShape]:
     """The window of winograd_depthwise_last."""
     return [TileShape(3, 3, machine.lanes(dtype), 1, dtype)]
+
+
+PIXELS_IN_ROWS = 14  # and half of them: the networks' planes have 7, 14, 28, 56 columns
+
+
+def lines_in_vectors(dtype: str) -> list[TileShape]:
+    """The tile of tiled_depthwise_lines."""
+    return [TileShape(PIXELS_IN_ROWS, 1, machine.lanes(dtype), 1, dtype)]
 
 
 def one_vector(dtype: str) -> list[TileShape]:

@@ -29,7 +29,7 @@ COLUMNS = {f"columns_{scheme.outputs}_{scheme.taps}": scheme for scheme in colum
 TABLES = {
     "standard": ("tiled_standard", "tiled_standard_pixels", "multiply", "multiply_columns"),
     "pointwise": ("tiled_pointwise", "tiled_pointwise_pixels"),
-    "depthwise": ("tiled_depthwise", "tiled_depthwise_two", "tiled_depthwise_last"),
+    "depthwise": ("tiled_depthwise", "tiled_depthwise_two", "tiled_depthwise_last", "tiled_depthwise_lines"),
     "separable": ("tiled_separable", "tiled_separable_pixels", "tiled_separable_last"),
     "transposed": ("tiled_transposed",),
     GRADIENTS: ("tiled_weight_gradient", "tiled_depthwise_weight_gradient", "tiled_depthwise_weight_gradient_last"),
@@ -132,9 +132,10 @@ def _of(kind: str, dtype: str) -> Iterator[Kernel]:
     for last in ("", "_last"):
         yield Kernel(f"{kind}.direct_{kind}{last}", dtype)
     if kind == "depthwise":
-        names = ["tiled_depthwise", "tiled_depthwise_last", *(["tiled_depthwise_two"] if lanes // 2 >= LEAST_HALF else [])]
-        for name in names:
+        for name in ["tiled_depthwise", *(["tiled_depthwise_two"] if lanes // 2 >= LEAST_HALF else [])]:
             yield from (Kernel(f"depthwise.{name}", dtype, window) for window in tiles.windows(dtype))
+        yield from (Kernel("depthwise.tiled_depthwise_last", dtype, window) for window in tiles.windows_of_channels(dtype))
+        yield from (Kernel("lines.tiled_depthwise_lines", dtype, tile) for tile in tiles.lines_in_vectors(dtype))
     elif kind == "separable":
         square = [window for window in tiles.windows(dtype) if window.rows in SEPARABLE_WINDOWS]
         for name, choice in (("", in_lanes), ("_pixels", in_pixels), ("_last", in_lanes)):
@@ -192,7 +193,8 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "DEPTHWISE_UPDATES": divisions.DEPTHWISE_UPDATES, "FROM_L2": divisions.STREAM[0], "FROM_L3": divisions.STREAM[1],
         "FROM_MEMORY": divisions.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
         "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": divisions.PIXELS, "PIXELS_OF_ONE_TAP": divisions.PIXELS_OF_ONE_TAP,
-        "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,
+        "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE, "TOGETHER": divisions.TOGETHER,
+        "LINES_SHARE": divisions.LINES_SHARE,
     }  # fmt: skip
     lines = [
         "/* Written by `fastconv export`: the kernels that are in this library. */",

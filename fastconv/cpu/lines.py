@@ -1,0 +1,134 @@
+"""Depthwise layers of any window, channels last: a vector of channels over a copy of the lines that its windows see.
+
+    out[i, j, f] = finish(bias + sum over a, b of weight[f, a, b] * x[i*stride + a*dilation - before, j*..., f // multiplier])
+
+Numbers of one channel lie as far apart as pixels: each window of a vector of channels comes from as many pages of memory, or from
+the same few sets of L1 where rows are multiples of 4096 bytes. A walk in place (depthwise.py) runs at two speeds therefore, by
+where the arrays happen to lie: 14 x 14 x 384 with 7x7 windows took 80 and 298 us. Here a few vectors, neighbours in the image, are
+copied at once to where lines lie side by side, in a ring of as many as a window spans, borders of zeros about them. Whatever
+stride, dilation or multiplier, a number lies a constant distance away then:
+
+    block of columns            as wide as lines that fit L1
+      vectors of channels         a few
+        row of the result           the lines that it sees first are copied, in place of those that no other sees
+          vector, strip of pixels     a tile of sums over all taps
+
+A tap takes a load of weights, and a multiply-add for each pixel with a load of its own, which a core can do. Copying takes three to
+six cycles a vector, beside 49 of a 7x7 window: windows of up to 5x5 are faster in place, others never (69 us for those 80).
+With a multiplier a channel's number is copied to the lane of each of its filters. Of strides the columns are parted into phases,
+so that a strip's numbers are neighbours. Asking for lines ahead of the copy gained nothing.
+"""
+
+from fastconv.cpu.compiled import compiled, inlined
+from fastconv.cpu.rows import inside
+
+
+@inlined
+def copy_line(tile, job, image, f, last, u, lines, apart):
+    """lines[vector][phase][k][lane] = column u + phase + k * stride of a line, inside it, of filters f..last, a lane each."""
+    lanes, filters, multiplier, stride = tile.lanes, job.groups * job.filters, job.filters, job.stride[2]
+    step = stride * job.x_steps[2]
+    for phase in range(job.phases[2]):
+        begin, end = inside(u + phase, stride, job.phase_size // lanes, job.space[2])
+        image_here = image + (u + phase + begin * stride) * job.x_steps[2]
+        for block in range(f, last, lanes):
+            c = max(0, min(block, filters - lanes))  # the last vector overlaps its neighbour
+            out = lines + ((block - f) // lanes * apart + phase * job.phase_size + begin * lanes)
+            if multiplier == 1 and filters >= lanes:
+                x = image_here + c
+                for _ in range(begin, end):
+                    tile.load(x).store(out)
+                    x, out = x + step, out + lanes
+            else:
+                for lane in range(min(lanes, filters)):
+                    x = image_here + (c + lane) // multiplier * job.x_channel
+                    for k in range(end - begin):
+                        out[k * lanes + lane] = x[k * step]
+
+
+@inlined
+def sum_taps(tile, job, acc, x, w, apart):
+    """The sums of a strip, and one row of taps that are `apart` in a phase of a line.
+
+    A multiply-add whose number is addressed by two registers, as those in a table would be, took 1.35 times as long.
+    """
+    stride, down = job.stride[2], job.kernel[1] * tile.lanes
+    for phase in range(job.phases[2]):
+        here, weights = x + phase * job.phase_size, w + phase * down
+        for _ in range(phase, job.kernel[2], stride):
+            acc = acc.lane_by_lane(here, tile.lanes, weights)
+            here, weights = here + apart, weights + stride * down
+    return acc
+
+
+@inlined
+def sum_strip(tile, job, lines, slot, taps, panel, out, width):
+    """A strip of pixels of a row whose window begins in that slot of the ring; `width` pixels are left."""
+    lanes, filters, span = tile.lanes, job.groups * job.filters, job.span
+    acc = tile.from_columns(panel)
+    for a in range(taps[0], taps[1]):
+        place = slot + a * job.dilation[1]
+        x, w = lines + (place if place < span else place - span) * job.pitch, panel + (1 + a) * lanes
+        if job.dilation[2] == 1:
+            acc = sum_taps(tile, job, acc, x, w, lanes)
+        else:
+            acc = sum_taps(tile, job, acc, x, w, job.dilation[2] * lanes)
+    acc = acc.clip(job.least, job.most)
+    if width >= tile.rows and filters >= lanes:
+        acc.store(out, filters)
+    else:
+        acc.store(out, filters, width, filters)
+
+
+@inlined
+def sum_row(tile, few, job, lines, slot, taps, panel, out, width):
+    """A row of a block of columns, in strips of as many pixels as there are sums, then of half of them; the last one overlaps."""
+    filters, j = job.groups * job.filters, 0
+    while j < width:
+        if width - j >= tile.rows:
+            sum_strip(tile, job, lines + j * tile.lanes, slot, taps, panel, out + j * filters, width - j)
+            j += tile.rows
+        else:
+            first = max(0, min(j, width - few.rows))
+            sum_strip(few, job, lines + first * tile.lanes, slot, taps, panel, out + first * filters, width - first)
+            j += few.rows
+
+
+@compiled
+def tiled_depthwise_lines(item, seat, job):
+    """One band of rows of a chunk of channels. Weights from packing.channel_panels."""
+    tile, lanes, filters, (_, rows, out_width) = job.tile, job.tile.lanes, job.groups * job.filters, job.out_space
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin, end, image = band * job.band, min((band + 1) * job.band, rows), n * rows * out_width * filters
+    first, apart = chunk * job.chunk, job.span * job.pitch
+    last = first + job.chunk if chunk < job.chunks - 1 else filters  # the last chunk takes what is left over
+    lines = job.scratch + seat * job.scratch_size
+    for column in range(0, out_width, job.run):
+        width, u = min(job.run, out_width - column), column * job.stride[2] - job.before[2]
+        for k in range(0, job.together * apart, lanes):  # the borders stay so
+            tile.splat(0).store(lines + k)
+        for f in range(first, last, job.together * lanes):
+            until, copied = min(last, f + job.together * lanes), -job.before[1]
+            for i in range(begin, end):
+                line = i * job.stride[1] - job.before[1]
+                for y in range(max(copied, line), line + job.span):
+                    if 0 <= y and y < job.space[1]:
+                        x = job.x + (n * job.x_image + y * job.x_steps[1])
+                        place = lines + (y + job.before[1]) % job.span * job.pitch
+                        copy_line(tile, job, x, f, until, u, place, apart)
+                copied, slot = line + job.span, (line + job.before[1]) % job.span
+                taps = inside(line, job.dilation[1], job.kernel[1], job.space[1])
+                window = lines
+                for block in range(f, until, lanes):
+                    panel, c = job.weight + block // lanes * job.panel, max(0, min(block, filters - lanes))
+                    out = job.out + (image + (i * out_width + column) * filters + c)
+                    sum_row(tile, job.few, job, window, slot, taps, panel, out, width)
+                    window += apart
+    if job.late:
+        for i in range(begin, end):
+            place = i * out_width * filters
+            if job.chunks == 1:
+                job.finish_row(job.out + (image + place), out_width * filters, image, place)
+            else:
+                for j in range(place + first, place + out_width * filters, filters):
+                    job.finish_row(job.out + (image + j), last - first, image, j)
