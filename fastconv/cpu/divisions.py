@@ -612,11 +612,13 @@ def lines_in_vectors(problem: Problem, threads: int) -> Division:
     chunks = _ceil(units, chunk)
     band = _ceil(rows, min(rows, _ceil(wanted, chunks * images)))
     bands, phase_size = _ceil(rows, band), columns(run) * tile.lanes
+    ring = together * span * phases * phase_size
     fields = {
         "panel": tile.lanes * (1 + taps(problem)), "run": run, "together": together, "span": span,
         "phases": (1, 1, phases), "phase_size": phase_size, "pitch": phases * phase_size,
+        "sums_at": ring,
     }  # fmt: skip
-    items, scratch = problem.batch * bands * chunks, together * span * phases * phase_size
+    items, scratch = problem.batch * bands * chunks, ring + (run + tile.lanes) * tile.lanes
     return Division(items, bands, band, chunks, chunk * tile.lanes, scratch, tile, tile.lanes, None, fields)
 
 

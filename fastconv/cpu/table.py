@@ -202,7 +202,14 @@ def _channels_slide(problem: Problem) -> str | None:
 def _lines_suit(problem: Problem) -> str | None:
     if problem.dimensions == 3 or (problem.stride[-1] > 1 and problem.dilation[-1] > 1):
         return "computes planes and signals, of strides or of dilations across"
-    return _unless(LAST)(problem)
+    multiplier, half = problem.filters // problem.groups, machine.lanes(problem.dtype) // 2
+    if problem.data_format == LAST:
+        return None if multiplier < half else f"copies a number for each filter of its channel, here are {multiplier}"
+    if multiplier > 1 or problem.filters < half:
+        return f"turns an image for one filter a channel, of {half} at least, here are {problem.filters} for {problem.groups}"
+    if problem.dimensions == 1 and problem.kernel[-1] < tiles.LEAST_TURNED:
+        return f"turns an image, which costs more than it gains of {problem.kernel[-1]} taps"
+    return None
 
 
 def _windows_gathered(data_format: str) -> Callable[[Problem], str | None]:
@@ -390,7 +397,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_depthwise_lines", "tiled", ("depthwise",),
         lines.tiled_depthwise_lines, _in_channel_lanes, divisions.lines_in_vectors, "channels", _lines_suit,
-        ("channels",), tiles.lines_in_vectors,
+        tiles=tiles.lines_in_vectors,
     ),
     Implementation(
         "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),

@@ -194,7 +194,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "FROM_MEMORY": divisions.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
         "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": divisions.PIXELS, "PIXELS_OF_ONE_TAP": divisions.PIXELS_OF_ONE_TAP,
         "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE, "TOGETHER": divisions.TOGETHER,
-        "LINES_SHARE": divisions.LINES_SHARE,
+        "LINES_SHARE": divisions.LINES_SHARE, "LEAST_TURNED": tiles.LEAST_TURNED,
     }  # fmt: skip
     lines = [
         "/* Written by `fastconv export`: the kernels that are in this library. */",

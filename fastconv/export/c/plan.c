@@ -378,7 +378,9 @@ static int over_lines(const struct geometry *g, fastconv_layer *layer, const str
 {
     int64_t *job = layer->job, rows = g->out_space[1], width = g->out_space[2], stride = g->stride[2];
     int64_t reach = (g->kernel[2] - 1) * g->dilation[2], phases = at_most(stride, reach + 1);
-    if (!tile->rows || g->dimensions == 3 || (stride > 1 && g->dilation[2] > 1)) return FASTCONV_NOT_EXPORTED;
+    int suits = g->last ? g->filters < lanes(g) / 2
+                        : g->filters == 1 && g->groups >= lanes(g) / 2 && (g->dimensions == 2 || taps(g) >= LEAST_TURNED);
+    if (!tile->rows || !suits || g->dimensions == 3 || (stride > 1 && g->dilation[2] > 1)) return FASTCONV_NOT_EXPORTED;
     int64_t filters = g->groups * g->filters, units = at_least(1, filters / lanes(g)), most = at_most(TOGETHER, units);
     int64_t room = L1 * LINES_SHARE / (lanes(g) * g->number), least = tile->rows / 2, last = at_least(1, width / tile->rows);
     int64_t run = width, images = at_least(g->batch, 1), wanted = g->parts > 1 ? ITEMS_A_PART * g->parts : 1;
@@ -390,7 +392,8 @@ static int over_lines(const struct geometry *g, fastconv_layer *layer, const str
     job[JOB_RUN] = run, job[JOB_TOGETHER] = together, job[JOB_SPAN] = (g->kernel[1] - 1) * g->dilation[1] + 1;
     set_three(job, JOB_PHASES, 1, 1, phases);
     job[JOB_PHASE_SIZE] = columns * lanes(g), job[JOB_PITCH] = phases * job[JOB_PHASE_SIZE];
-    divide(g, layer, 1, rows, band, units, chunk, together * job[JOB_SPAN] * job[JOB_PITCH]);
+    job[JOB_SUMS_AT] = together * job[JOB_SPAN] * job[JOB_PITCH];
+    divide(g, layer, 1, rows, band, units, chunk, job[JOB_SUMS_AT] + (run + lanes(g)) * lanes(g));
     job[JOB_CHUNK] = chunk * lanes(g), job[JOB_PANEL] = lanes(g) * (1 + taps(g));
     use(layer, tile->code, CHANNEL_PANELS, lanes(g));
     return FASTCONV_OK;
@@ -408,7 +411,11 @@ static int depthwise(const struct geometry *g, fastconv_layer *layer)
     int narrow = g->out_space[2] <= lanes(g) / 2 && g->dilation[1] == 1 && g->dilation[2] == 1;
     if (narrow && (tile = window_of(g, tiled_depthwise_two[g->dtype]))) over_channels(g, layer, tile, 2);
     else if ((tile = window_of(g, tiled_depthwise[g->dtype]))) over_channels(g, layer, tile, 1);
-    else return g->stride[2] <= 2 ? standard(g, layer) : FASTCONV_NOT_EXPORTED;
+    else {
+        int error = over_lines(g, layer, tiled_depthwise_lines[g->dtype]);
+        if (error == FASTCONV_NOT_EXPORTED && g->stride[2] <= 2) return standard(g, layer);
+        return error;
+    }
     return FASTCONV_OK;
 }
 
