@@ -11,15 +11,20 @@ for needed in ("matplotlib", "PIL", "skimage"):
 
 from fastconv import demo
 from fastconv.bench import Console
+from fastconv.bench.article import BLOCKS
 
 SYSTEMS = ["standard", "pointwise", "depthwise", "separable", "atrous", "autoencoder"]
+
+FEW = dict(list(BLOCKS.items())[:1])  # the standard layer of the last block has 38 MB of weights
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
     """The systems, what was printed, and the figure's path."""
     path, printed = tmp_path_factory.mktemp("demo") / "figure.png", io.StringIO()
-    systems = demo.demo(out=path, seconds=0.05, console=Console(printed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["fastconv.bench.article"], "BLOCKS", FEW)
+        systems = demo.demo(out=path, seconds=0.05, console=Console(printed))
     return {system.title: system for system in systems}, printed.getvalue(), path
 
 
@@ -61,6 +66,12 @@ def test_the_articles_ratios(shown):
     rates = shown[0]["atrous"].rows
     assert len({(row.out_shape, row.parameters, row.operations) for row in rates}) == 1
     assert "3 x 3, 5 x 5, 9 x 9" in shown[0]["atrous"].notes[0]
+
+
+def test_the_articles_claim(shown):
+    _, table, sentence, *_ = shown[1].split("\n\n")[1:]
+    assert table.splitlines()[-1].startswith("32 to 64, 112 x 112") and "7.89" in table
+    assert sentence.startswith("article: blocks of MobileNet save 87% to 87% of the operations")
 
 
 def test_separable_comes_near_standard(shown):

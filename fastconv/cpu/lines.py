@@ -19,8 +19,8 @@ With a multiplier a channel's number is copied to the lane of each of its filter
 so that a strip's numbers are neighbours. Asking for lines ahead of the copy gained nothing.
 
 Images whose columns are neighbours are turned as they are copied, a square of channels and columns at a time, and rows of the
-result are turned back. That costs 15 cycles a vector; the loads of a kernel with columns in lanes, each across two cache lines, cost
-one a tap: 9x9 windows take 139 us where that kernel took 288, and a 3x3 window of stride 3 a third of a direct kernel's time.
+result are turned back. That costs 15 cycles a vector, but the loads of a kernel with columns in lanes, each across two cache lines,
+cost one a tap: 9x9 windows take 139 us where that kernel took 288, and a 3x3 window of stride 3 a third of a direct kernel's time.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
