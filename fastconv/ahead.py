@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.cpu import columns, grouped, job, launch, machine, tiles, winograd
+from fastconv.cpu import columns, grouped, job, launch, machine, separable, tiles, winograd
 from fastconv.cpu.compiled import address, cache_folder
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -101,6 +101,9 @@ def _compile_shared(dtype: str) -> None:
     for module, shapes in ((winograd, products), (columns, pixels), (grouped, pixels)):
         for tile in shapes:
             launch.multiply_code(module.multiply, tile)
+    for fill in (separable.fill_band, separable.fill_band_last):
+        for window in tiles.separable_windows(dtype):
+            launch.fill_code(fill, window, dtype)
     for name in winograd.FRESH:
         launch.transform_code(winograd.transform_panel, products[0], winograd.SCHEMES[name])
 

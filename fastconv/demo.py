@@ -416,8 +416,10 @@ def said(claims: Sequence[Claim]) -> str:
     """The article's claim in one sentence, as it was measured."""
     operations, speeds, shares = ([getattr(claim, name) for claim in claims] for name in ("operations", "speed", "share"))
     saved = f"{1 - 1 / min(operations):.0%} to {1 - 1 / max(operations):.0%} of the operations"
-    faster = f"{min(speeds):.1f} to {max(speeds):.1f} times as fast"
-    return f"article: blocks of MobileNet save {saved} and are {faster}, {min(shares):.0%} to {max(shares):.0%} of the operations' ratio"
+    faster = (
+        f"{min(speeds):.1f} to {max(speeds):.1f} times as fast, {min(shares):.0%} to {max(shares):.0%} of the operations' ratio"
+    )
+    return f"article: blocks of MobileNet save {saved} and are {faster}"
 
 
 def draw(systems: list[System], out: str | Path) -> None:

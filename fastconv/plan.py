@@ -35,8 +35,8 @@ class Division:
 
     `tile` is the register tile, None for a kernel without one, `window` that of a separable layer's depthwise part, None where
     it has no code of its own; `unit` how many filters a panel of the packed weights holds;
-    `fill` is the function that copies an item's part of the image, None where it is read in place; `put` the one that puts a
-    panel's sums, None where the kernel does;
+    `fill` is the function that copies an item's part of the image, None where it is read in place, or that computes its part of a
+    separable layer's depthwise result; `put` the one that puts a panel's sums, None where the kernel does;
     `transform` the one that transforms fresh weights, of a kernel that reads them where they lie;
     `multiply` the one that fills the register tile, of a kernel whose own machine code knows only what it has in common with
     others, `outer`;

@@ -11,9 +11,10 @@ import pytest
 
 from fastconv import bench
 from fastconv.ahead import Variant, variants
+from fastconv.bench.article import BLOCKS as ARTICLE
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.table import IMPLEMENTATIONS
-from fastconv.plan import simplified
+from fastconv.plan import choose, simplified
 from fastconv.problem import SeparableProblem
 
 pytestmark = pytest.mark.usefixtures("every_tile")
@@ -79,6 +80,20 @@ def test_every_tile_that_a_division_takes_is_among_them(vector, monkeypatch):
             assert taken in known, f"{task}: {Variant(*taken)}"
             met.add(taken)
     assert {name for name, _, _ in met} >= {i.name for i in IMPLEMENTATIONS if i.kinds not in (("separable",), ("weights",))}
+
+
+BLOCKS = [problem for problem in bench.layers.MORE_LAYERS.values() if isinstance(problem, SeparableProblem)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blocks_of_mobilenet_are_among_them(threads):
+    """With the tiles of this machine: by others the plan takes others."""
+    known = {(v.name, v.tile) for v in variants(["tiled_separable"])}
+    for problem in [*BLOCKS, *ARTICLE.values()]:
+        division = (choice := choose(problem, IMPLEMENTATIONS, threads, "columns")).division
+        if machine.registers() == 32:
+            assert (choice.implementation.name, division.tile) in known, problem
+            assert division.window in tiles.separable_windows("float32"), problem
 
 
 # Two processes --------------------------------------------------------------------------------------------------------

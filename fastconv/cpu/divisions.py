@@ -19,6 +19,7 @@ import numpy as np
 from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.columns import multiply as column_products
 from fastconv.cpu.grouped import multiply as group_products
+from fastconv.cpu.separable import fill_band, fill_band_last, sum_band, sum_band_last
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
@@ -678,9 +679,10 @@ def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int
     band, chunks = min(((b, c) for c in range(1, min(units, threads) + 1) for b in range(most, 0, -1)), key=busiest)
     chunk = _ceil(units, chunks)
     bands, chunks = _ceil(rows, band), _ceil(units, chunk)
-    window = None
+    window, fill = None, sum_band_last if last else sum_band
     if slides(first) is None and not (last and first.filters != first.groups):
-        window = TileShape(first.kernel[0], first.kernel[1], lanes, first.stride[0], problem.dtype)
+        (taps_i, taps_j), fill = first.kernel, fill_band_last if last else fill_band
+        window = TileShape(taps_i, taps_j, lanes, first.stride[0], problem.dtype)
     pitch = LINE * (_ceil(max(band * width, strip) + lanes, LINE) | 1)
     panel = (lanes if last else 1) * (1 + taps(first))
     most_pixels = max(band * width, strip, lanes)
@@ -688,7 +690,7 @@ def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int
     fields = {"pitch": pitch, "panel": panel, "outer_panel": unit * (1 + channels), "sums_at": sums_at}
     scratch = sums_at + sums * most_pixels
     items = problem.batch * bands * chunks
-    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, None, fields, window)
+    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, fill, fields, window)
 
 
 def _even_cycles(problem: Problem, tile: TileShape) -> float:

@@ -142,25 +142,21 @@ PLACES = dict(zip(FIELDS, np.cumsum([0, *(words for words, _ in FIELDS.values())
 
 
 class JobType(types.Type):  # type: ignore[misc]
-    """One type for each dtype of the arrays, each tile, each scheme, and each window of a separable layer's depthwise part."""
+    """One type for each dtype of the arrays, each tile and each scheme."""
 
-    def __init__(
-        self, dtype: Any, tile: TileShape | None, scheme: Scheme | Nested | None = None, window: TileShape | None = None
-    ) -> None:
+    def __init__(self, dtype: Any, tile: TileShape | None, scheme: Scheme | Nested | None = None) -> None:
         self.dtype, self.tile = dtype, tile and replace(tile)  # a copy without its cached type: the disk cache pickles types
-        self.scheme, self.window = None if scheme is None else scheme._numba_type_, window and replace(window)
-        super().__init__(f"Job({dtype}, {tile}, {self.scheme}, {window})")
+        self.scheme = None if scheme is None else scheme._numba_type_
+        super().__init__(f"Job({dtype}, {tile}, {self.scheme})")
 
 
 held_as(JobType, lambda t: WORD.as_pointer())
 
 
 @lru_cache(maxsize=1024)  # as many as there are tiles
-def arguments(
-    dtype: str, tile: TileShape | None = None, scheme: Scheme | Nested | None = None, window: TileShape | None = None
-) -> tuple[Any, Any, JobType]:
+def arguments(dtype: str, tile: TileShape | None = None, scheme: Scheme | Nested | None = None) -> tuple[Any, Any, JobType]:
     """The types of (item, seat, job)."""
-    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile, scheme, window)
+    return types.int64, types.int64, JobType(NUMBA_FLOATS[dtype], tile, scheme)
 
 
 def fill(values: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -242,13 +238,6 @@ def _shape(name: str, of: Callable[[TileShape], TileShape]) -> None:
 attribute(JobType, "scheme", lambda job: (job.scheme, lambda builder, value: ir.IntType(8).as_pointer()(None)))
 
 
-def _window(job: Any) -> Any:
-    """None if windows have no code of their own."""
-    kind = types.none if job.window is None else job.window._numba_type_
-    return kind, lambda builder, value: ir.IntType(8).as_pointer()(None)
-
-
-attribute(JobType, "window", _window)
 _shape("tile", lambda tile: tile)
 _shape("short", lambda tile: tile.short)
 _shape("few", lambda tile: tile.few)
@@ -279,6 +268,12 @@ def fill_sheets(job, sheets, image, plane, line):
 def fill_lines(job, lines, image, first, count):
     """Copy what a band of tiles sees of so many channels, lane by lane: winograd.py."""
     return _call("fill_code", job, lines, image, first, count)
+
+
+@method(JobType, "fill_band")
+def fill_band(job, item, seat):
+    """The depthwise part of an item of a separable layer: separable.py."""
+    return _call("fill_code", job, item, seat)
 
 
 @method(JobType, "multiply")

@@ -104,7 +104,7 @@ class Bound:
         self._items, self._weights = division.items, list[Packed]()
         self._places = BOTH_WEIGHTS if isinstance(problem, SeparableProblem) else WEIGHT
         tile = division.tile if division.multiply is None else division.outer
-        kinds = job.arguments(problem.dtype, tile, self._implementation.scheme, division.window)
+        kinds = job.arguments(problem.dtype, tile, self._implementation.scheme)
         self._code = address(self._implementation.kernel, *kinds)
         self._work = float(max(problem.operations, threads.OPERATIONS_A_BYTE * problem.bytes))
         self._scratch = _rounded(division.scratch) * x.itemsize
@@ -358,7 +358,9 @@ def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any],
         code["finish_code"] = address(rows.finish_late, plain, run, index, index, index)
     if values.get("inner_late"):
         code["inner_finish_code"] = address(rows.finish_inner_late, plain, run, index, index, index)
-    if division.fill is not None:
+    if isinstance(problem, SeparableProblem):
+        code["fill_code"] = fill_code(division.fill, division.window, dtype)
+    elif division.fill is not None:
         code["fill_code"] = address(division.fill, with_square, run, image, index, index)
     if division.put is not None:
         code["put_code"] = address(division.put, with_square, run, *[index] * 6)
@@ -367,6 +369,12 @@ def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any],
     if division.multiply is not None:
         code["multiply_code"] = multiply_code(division.multiply, division.tile)
     return code
+
+
+def fill_code(fill: Any, window: TileShape | None, dtype: str) -> int:
+    """Address of what computes a separable layer's depthwise part: fill(job, item, seat)."""
+    item, seat, with_window = job.arguments(dtype, window)
+    return address(fill, with_window, item, seat)
 
 
 def transform_code(transform: Any, tile: TileShape, scheme: Any) -> int:

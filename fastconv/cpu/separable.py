@@ -17,11 +17,14 @@ never packed: pixels in lanes (`tiled_separable_pixels`), or filters in lanes wh
 of 14 x 14 and below (`tiled_separable`), and where channels come last. The sums of a tile go over all channels at once. Bands are
 as large as fit half of L2: a band streams the outer weights once, and small ones cost 10 to 20 %. The limit is the multiply-add
 peak, of which 86 % are reached with 32 channels and 94 to 98 % from 256 on.
+
+What fills a band knows the window, what multiplies knows the tile: machine code of their own each, not for every pair of them.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.depthwise import add_window_last, sum_windows, walk_planes, walk_row
+from fastconv.cpu.depthwise import SMALL_WINDOW, add_window_last, sum_windows, walk_planes, walk_row
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
+from fastconv.cpu.simd import align_stack
 from fastconv.cpu.standard import turn_sums
 
 
@@ -68,24 +71,38 @@ def direct_separable_last(item, seat, job):
 
 
 @inlined
-def fill_band(window, job, n, begin, end, scratch):
-    """scratch[channel][pixel], job.pitch apart: the depthwise result of rows begin..end, finished."""
-    channels, rows, out_width = job.groups * job.filters, job.out_space[0] * job.out_space[1], job.out_space[2]
-    if window is None:  # windows without code of their own
-        inner, taps, count = inner_epilogue_of(job), job.kernel[0] * job.kernel[1] * job.kernel[2], (end - begin) * out_width
+def band_of(job, item):
+    """Of an item: the image, the first row of its band, and the end of it."""
+    band, n, rows = item % job.bands, item // (job.bands * job.chunks), job.out_space[0] * job.out_space[1]
+    return n, band * job.band, min((band + 1) * job.band, rows)
+
+
+@compiled
+def fill_band(job, item, seat):
+    """scratch[channel][pixel], job.pitch apart: the depthwise result of an item's rows, finished. The job's tile is the window."""
+    window, channels, out_width = job.tile, job.groups * job.filters, job.out_space[2]
+    if window.rows * window.vectors > SMALL_WINDOW:
+        align_stack()  # type: ignore[call-arg]
+    (n, begin, end), scratch = band_of(job, item), job.scratch + seat * job.scratch_size
+    together = 1 if out_width > window.lanes else channels  # channels for which edges are made once
+    for k in range(0, channels, together):
+        here = scratch + k * job.pitch
+        walk_planes(window, job, n, k, k + together, begin, end, here, job.pitch, (job.inner_least, job.inner_most))
+    if job.inner_late:
         for k in range(channels):
-            row, image = scratch + k * job.pitch, job.x + (n * job.x_image + k // job.filters * job.x_channel)
-            sum_windows(job, row, image, job.weight + k * taps, inner, k, begin, end)
-            finish_row(row, count, inner, 0)
-    else:
-        together = 1 if out_width > window.lanes else channels  # channels for which edges are made once
-        for k in range(0, channels, together):
-            here = scratch + k * job.pitch
-            walk_planes(window, job, n, k, k + together, begin, end, here, job.pitch, (job.inner_least, job.inner_most))
-        if job.inner_late:
-            for k in range(channels):
-                place = (k * rows + begin) * out_width
-                job.finish_inner_row(scratch + k * job.pitch, (end - begin) * out_width, 0, place)
+            place = (k * job.out_space[0] * job.out_space[1] + begin) * out_width
+            job.finish_inner_row(scratch + k * job.pitch, (end - begin) * out_width, 0, place)
+
+
+@compiled
+def sum_band(job, item, seat):
+    """As fill_band, of windows without code of their own."""
+    inner, taps, channels = inner_epilogue_of(job), job.kernel[0] * job.kernel[1] * job.kernel[2], job.groups * job.filters
+    (n, begin, end), scratch = band_of(job, item), job.scratch + seat * job.scratch_size
+    for k in range(channels):
+        row, image = scratch + k * job.pitch, job.x + (n * job.x_image + k // job.filters * job.x_channel)
+        sum_windows(job, row, image, job.weight + k * taps, inner, k, begin, end)
+        finish_row(row, (end - begin) * job.out_space[2], inner, 0)
 
 
 @compiled
@@ -93,10 +110,9 @@ def tiled_separable_pixels(item, seat, job):
     """One band of rows of one image, a chunk of filters; pixels in lanes. Outer weights from packing.row_panels."""
     tile, channels, filters, pitch = job.tile, job.groups * job.filters, job.outer_filters, job.pitch
     rows, out_width = job.out_space[0] * job.out_space[1], job.out_space[2]
-    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    begin, end = band * job.band, min((band + 1) * job.band, rows)
+    (n, begin, end), chunk = band_of(job, item), item // job.bands % job.chunks
     scratch = job.scratch + seat * job.scratch_size
-    fill_band(job.window, job, n, begin, end, scratch)
+    job.fill_band(item, seat)
     count, pixels, image = (end - begin) * out_width, rows * out_width, n * filters * rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.rows):
         panel, used = job.outer_weight + f // tile.rows * job.outer_panel, min(tile.rows, filters - f)
@@ -124,11 +140,10 @@ def tiled_separable(item, seat, job):
     """As tiled_separable_pixels, with filters in lanes. Outer weights from packing.lane_panels."""
     tile, channels, filters, pitch = job.tile, job.groups * job.filters, job.outer_filters, job.pitch
     rows, out_width = job.out_space[0] * job.out_space[1], job.out_space[2]
-    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    begin, end = band * job.band, min((band + 1) * job.band, rows)
+    (n, begin, end), chunk = band_of(job, item), item // job.bands % job.chunks
     scratch = job.scratch + seat * job.scratch_size
     sums = scratch + job.sums_at
-    fill_band(job.window, job, n, begin, end, scratch)
+    job.fill_band(item, seat)
     count, pixels, image = (end - begin) * out_width, rows * out_width, n * filters * rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.width):
         panel, used = job.outer_weight + f // tile.width * job.outer_panel, min(tile.width, filters - f)
@@ -148,23 +163,31 @@ def tiled_separable(item, seat, job):
                 job.finish_row(out + k * pixels, count, image, place + k * pixels)
 
 
-@inlined
-def fill_band_last(window, job, n, begin, end, scratch):
-    """scratch[pixel][channel]: the depthwise result of rows begin..end, finished."""
-    channels, out_width = job.groups * job.filters, job.out_space[2]
+@compiled
+def fill_band_last(job, item, seat):
+    """scratch[pixel][channel]: the depthwise result of an item's rows, finished. The job's tile is the window."""
+    window, channels, out_width = job.tile, job.groups * job.filters, job.out_space[2]
+    if window.rows * window.vectors > SMALL_WINDOW:
+        align_stack()  # type: ignore[call-arg]
+    (n, begin, end), row = band_of(job, item), job.scratch + seat * job.scratch_size
     for line in range(begin, end):
-        row, place = scratch + (line - begin) * out_width * channels, line * out_width * channels
-        if window is None:
-            inner, image, w = inner_epilogue_of(job), job.x + n * job.x_image, job.weight
-            for j in range(out_width):
-                pixel = row + j * channels
-                start_pixel(pixel, channels, inner, 0, place + j * channels)
-                add_window_last(job, pixel, image, w, line, j)
-                finish_row(pixel, channels, inner, 0)
-        else:
-            walk_row(window, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
-            if job.inner_late:
-                job.finish_inner_row(row, out_width * channels, 0, place)
+        walk_row(window, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
+        if job.inner_late:
+            job.finish_inner_row(row, out_width * channels, 0, line * out_width * channels)
+        row += out_width * channels
+
+
+@compiled
+def sum_band_last(job, item, seat):
+    """As fill_band_last, of windows without code of their own."""
+    inner, channels, out_width = inner_epilogue_of(job), job.groups * job.filters, job.out_space[2]
+    (n, begin, end), pixel = band_of(job, item), job.scratch + seat * job.scratch_size
+    for line in range(begin, end):
+        for j in range(out_width):
+            start_pixel(pixel, channels, inner, 0, (line * out_width + j) * channels)
+            add_window_last(job, pixel, job.x + n * job.x_image, job.weight, line, j)
+            finish_row(pixel, channels, inner, 0)
+            pixel += channels
 
 
 @compiled
@@ -172,10 +195,9 @@ def tiled_separable_last(item, seat, job):
     """One band of rows of one image, a chunk of filters in lanes. Outer weights from packing.lane_panels."""
     tile, channels, filters = job.tile, job.groups * job.filters, job.outer_filters
     rows, out_width = job.out_space[0] * job.out_space[1], job.out_space[2]
-    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    begin, end = band * job.band, min((band + 1) * job.band, rows)
+    (n, begin, end), chunk = band_of(job, item), item // job.bands % job.chunks
     scratch = job.scratch + seat * job.scratch_size
-    fill_band_last(job.window, job, n, begin, end, scratch)
+    job.fill_band(item, seat)
     count, image, place = (end - begin) * out_width, n * filters * rows * out_width, begin * out_width * filters
     first_filter, last_filter = chunk * job.chunk, min((chunk + 1) * job.chunk, filters)
     for f in range(first_filter, last_filter, tile.width):

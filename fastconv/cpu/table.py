@@ -263,11 +263,6 @@ def _channels_spread_by_two(problem: Problem) -> str | None:
     return _spread_by_two(problem) or _channels_spread(problem)
 
 
-def _as_called(dtype: str) -> list[Any]:
-    """Tiles of separable layers: each with each window would be hundreds, so they are compiled when they are called."""
-    return []
-
-
 def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
     """Pack a separable layer's weights: the windows' as their kernels read them, the outer ones by another function."""
 
@@ -412,17 +407,17 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
         separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable_pixels, PIXELS, _unless(FIRST),
-        ("columns",), _as_called, cycles=lambda problem: divisions.separable_cycles(problem)[0],
+        ("columns",), tiles.separable_pixels, cycles=lambda problem: divisions.separable_cycles(problem)[0],
     ),
     Implementation(
         "tiled_separable", "tiled", ("separable",),
         separable.tiled_separable, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(FIRST),
-        ("columns",), _as_called, cycles=lambda problem: divisions.separable_cycles(problem)[1],
+        ("columns",), tiles.separable_filters, cycles=lambda problem: divisions.separable_cycles(problem)[1],
     ),
     Implementation(
         "tiled_separable_last", "tiled", ("separable",),
         separable.tiled_separable_last, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(LAST),
-        ("channels",), _as_called,
+        ("channels",), tiles.separable_filters,
     ),
     _direct("pointwise", FIRST, pointwise.direct_pointwise, divisions.by_filter),
     _direct("pointwise", LAST, pointwise.direct_pointwise_last, divisions.by_image, packing.filters_last),

@@ -126,6 +126,26 @@ def windows_of_channels(dtype: str) -> list[TileShape]:
     return [tile for tile in windows(dtype) if (tile.rows, tile.vectors) in WALKED_ALONG]
 
 
+# What blocks of MobileNet v1, v2 and v3 take of the tiles above, in float32: the others are compiled when they are called.
+SEPARABLE_PIXELS, SEPARABLE_FILTERS = ((8, 2),), ((14, 2), (10, 2), (14, 1))
+SEPARABLE_WINDOWS = ((3, 3), (5, 5))
+
+
+def separable_pixels(dtype: str) -> list[TileShape]:
+    """Tiles of tiled_separable_pixels to compile ahead."""
+    return [tile for tile in pixels_in_lanes(dtype) if dtype == "float32" and (tile.rows, tile.vectors) in SEPARABLE_PIXELS]
+
+
+def separable_filters(dtype: str) -> list[TileShape]:
+    """Those of tiled_separable and tiled_separable_last."""
+    return [tile for tile in filters_in_lanes(dtype) if dtype == "float32" and (tile.rows, tile.vectors) in SEPARABLE_FILTERS]
+
+
+def separable_windows(dtype: str) -> list[TileShape]:
+    """Windows of their depthwise part."""
+    return [tile for tile in windows(dtype) if dtype == "float32" and (tile.rows, tile.vectors) in SEPARABLE_WINDOWS]
+
+
 def pairs(dtype: str) -> list[TileShape]:
     """The window of winograd_depthwise_last."""
     return [TileShape(3, 3, machine.lanes(dtype), 1, dtype)]

@@ -30,13 +30,14 @@ TABLES = {
     "standard": ("tiled_standard", "tiled_standard_pixels", "multiply", "multiply_columns"),
     "pointwise": ("tiled_pointwise", "tiled_pointwise_pixels"),
     "depthwise": ("tiled_depthwise", "tiled_depthwise_two", "tiled_depthwise_last", "tiled_depthwise_lines"),
-    "separable": ("tiled_separable", "tiled_separable_pixels", "tiled_separable_last"),
+    "separable": ("tiled_separable", "tiled_separable_pixels", "tiled_separable_last", "fill_band", "fill_band_last"),
     "transposed": ("tiled_transposed",),
     GRADIENTS: ("tiled_weight_gradient", "tiled_depthwise_weight_gradient", "tiled_depthwise_weight_gradient_last"),
 }
 # What kernels call by address: it fills the scratch, or finishes rows.
 FILLING = {"fill_sheets": "sheets.fill_sheets", "lines_of_lanes": "winograd.lines_of_lanes"}
 PUTTING = {"put_rows": "standard.put_rows"}
+BANDS = ("fill_band", "sum_band")  # and what computes a separable layer's depthwise part
 SHARED = FILLING | PUTTING | {"finish_late": "rows.finish_late", "finish_inner_late": "rows.finish_inner_late"}
 # What packs weights: kernels of their own.
 PACKING = {"pack_numbers": "packing.pack_numbers", "pack_channels": "packing.pack_channels"}
@@ -48,7 +49,7 @@ FEATURES = (
 
 
 class Kernel(NamedTuple):
-    """One kernel of a library: the function `module.name`, for one dtype, tile, scheme, and window of a separable layer.
+    """One kernel of a library: the function `module.name`, for one dtype, tile and scheme.
 
     >>> Kernel("standard.tiled_standard", "float32", TileShape(14, 2, 16)).symbol
     'tiled_standard_float32_14x2'
@@ -57,7 +58,6 @@ class Kernel(NamedTuple):
     path: str
     dtype: str
     tile: TileShape | None = None
-    window: TileShape | None = None
     scheme: str = ""
 
     @property
@@ -70,7 +70,7 @@ class Kernel(NamedTuple):
         """What the linker knows it by."""
         if self.name in SHARED or self.name in PACKING:
             return f"{self.name}_{self.dtype}"
-        sizes = [f"{t.rows}x{t.vectors}" + (f"s{t.step}" if t.step > 1 else "") for t in (self.tile, self.window) if t]
+        sizes = [f"{t.rows}x{t.vectors}" + (f"s{t.step}" if t.step > 1 else "") for t in (self.tile,) if t]
         return "_".join([self.name, self.dtype, *([self.scheme] if self.scheme else []), *sizes])
 
     @property
@@ -82,7 +82,7 @@ class Kernel(NamedTuple):
     @property
     def types(self) -> tuple[Any, ...]:
         """Of its arguments."""
-        item, seat, own = job.arguments(self.dtype, self.tile, (SCHEMES | COLUMNS).get(self.scheme), self.window)
+        item, seat, own = job.arguments(self.dtype, self.tile, (SCHEMES | COLUMNS).get(self.scheme))
         row, image = PointerType(NUMBA_FLOATS[self.dtype]), PointerType(NUMBA_FLOATS[self.dtype], only_read=True)
         if self.name in FILLING:
             return own, row, image, item, item
@@ -92,13 +92,15 @@ class Kernel(NamedTuple):
             return own, row, image, row, *[item] * 7
         if self.name == "multiply_columns":
             return own, row, image, row, item
+        if self.name.startswith(BANDS):
+            return own, item, seat
         return (own, row, item, item, item) if self.name in SHARED else (item, seat, own)
 
     @property
     def row(self) -> str:
         """Of its table: rows, vectors, taps across and step of a window, the code."""
         assert self.tile is not None
-        window = self.window or (self.tile if self.name.startswith("tiled_depthwise") else None)
+        window = self.tile if self.name.startswith(("tiled_depthwise", "fill_band")) else None
         across = 0 if window is None else window.rows if self.name == "tiled_depthwise_weight_gradient_last" else window.vectors
         sizes = (self.tile.rows, self.tile.vectors, across, window.step if window else 0)
         return "{" + ", ".join(map(str, (*sizes, self.symbol))) + "}"
@@ -140,7 +142,10 @@ def _of(kind: str, dtype: str) -> Iterator[Kernel]:
         square = [window for window in tiles.windows(dtype) if window.rows in SEPARABLE_WINDOWS]
         for name, choice in (("", in_lanes), ("_pixels", in_pixels), ("_last", in_lanes)):
             tile = max(choice, key=lambda tile: (tile.rows * tile.vectors, tile.rows))
-            yield from (Kernel(f"separable.tiled_separable{name}", dtype, tile, window) for window in (None, *square))
+            yield Kernel(f"separable.tiled_separable{name}", dtype, tile)
+        for last in ("", "_last"):
+            yield Kernel(f"separable.sum_band{last}", dtype)
+            yield from (Kernel(f"separable.fill_band{last}", dtype, window) for window in square)
     else:
         yield from (Kernel(f"{kind}.tiled_{kind}", dtype, tile) for tile in in_lanes)
         if kind == "standard":
@@ -247,7 +252,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         if names[0][0] in symbols:
             lines.append(f"    [{kind.upper()}] = {{{', '.join('{' + ', '.join(pair) + '}' for pair in names)}}},")
     lines.append("};")
-    for name in ("direct_weight_gradient", "direct_bias_gradient"):
+    for name in ("direct_weight_gradient", "direct_bias_gradient", "sum_band", "sum_band_last"):
         codes = [f"{name}_{dtype}" if f"{name}_{dtype}" in symbols else "0" for dtype in DTYPES]
         lines.append(f"static kernel *const {name}[] = {{{', '.join(codes)}}};")
     for table in (table for tables in TABLES.values() for table in tables):

@@ -567,15 +567,6 @@ static void over_bands(
     layer->code = tile->code, layer->outer.unit = unit;
 }
 
-static const struct tile *cheapest_of_window(
-    const struct geometry *outer, const struct tile *tile, int64_t window, int64_t step, cost_function *cost)
-{
-    const struct tile *best = NULL;
-    for (; tile->rows; tile++)
-        if (tile->window == window && tile->step == step && (!best || cost(outer, tile) < cost(outer, best))) best = tile;
-    return best;
-}
-
 /* Strips all as long as the tile is tall. */
 static double strips_cost(const struct geometry *g, const struct tile *tile)
 {
@@ -587,11 +578,11 @@ static double strips_cost(const struct geometry *g, const struct tile *tile)
 static int tiled_separably(const struct geometry *g, const struct geometry *outer, fastconv_layer *layer)
 {
     const struct geometry flat = flattened(outer);
-    const struct tile *pixel = NULL, *in_lanes = g->last ? tiled_separable_last[g->dtype] : tiled_separable[g->dtype];
-    int has_code = (!g->last || g->filters == 1) && window_of(g, in_lanes);
-    int64_t window = has_code ? g->kernel[1] : 0, step = has_code ? g->stride[1] : 0;
-    in_lanes = cheapest_of_window(&flat, in_lanes, window, step, strips_cost);
-    if (!g->last) pixel = cheapest_of_window(&flat, tiled_separable_pixels[g->dtype], window, step, in_place_cost);
+    const struct tile *in_lanes = g->last ? tiled_separable_last[g->dtype] : tiled_separable[g->dtype], *pixel = NULL;
+    const struct tile *window = window_of(g, g->last ? fill_band_last[g->dtype] : fill_band[g->dtype]);
+    int has_code = window && (!g->last || g->filters == 1);
+    in_lanes = cheapest(&flat, in_lanes, INT64_MAX, strips_cost);
+    if (!g->last) pixel = cheapest(&flat, tiled_separable_pixels[g->dtype], INT64_MAX, in_place_cost);
     if (!in_lanes) return FASTCONV_NOT_EXPORTED;
     if (pixel && in_place_cost(&flat, pixel) <= strips_cost(&flat, in_lanes)) {
         over_bands(g, outer, layer, pixel, pixel->rows, width(g, pixel), 0);
@@ -602,6 +593,7 @@ static int tiled_separably(const struct geometry *g, const struct geometry *oute
     }
     layer->weights.order = !has_code ? (g->last ? TAPS_FIRST : AS_THEY_COME) : g->last ? CHANNEL_PANELS : ROW_PANELS;
     layer->weights.unit = has_code && g->last ? lanes(g) : 1;
+    layer->job[JOB_FILL_CODE] = (intptr_t)(has_code ? window->code : g->last ? sum_band_last[g->dtype] : sum_band[g->dtype]);
     return FASTCONV_OK;
 }
 
