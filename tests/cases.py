@@ -304,8 +304,9 @@ def chosen(problem, x):
 
 
 def is_exact(implementation):
-    """On whole numbers: the coefficients of F(2x2, 3x3) are binary fractions, those of the other schemes are not."""
-    return implementation.algorithm != "winograd" or implementation.name in ("winograd_2x2", "winograd_2x2_stride_2")
+    """On whole numbers: the coefficients of F(2x2, 3x3) and of phases are binary fractions, those of the other schemes are not."""
+    name = implementation.name
+    return implementation.algorithm != "winograd" or name in ("winograd_2x2", "winograd_2x2_stride_2") or "phases" in name
 
 
 def largest(problem, given):

@@ -53,6 +53,19 @@ def test_what_kernels_rely_on(name):
     assert [row[-1] for row in scheme.a] == [0] * (scheme.outputs - 1) + [1], name
 
 
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_identity_between_zeros(outputs):
+    """Of an enclosed scheme number s meets tap t in output s - t + 1; no coefficient of B' and A' but 1, 0 and -1."""
+    scheme = toom.Enclosed(outputs)
+    assert scheme.count == len(scheme.g) == len(scheme.b) == 2 * outputs - 1 and scheme.matrices == scheme.count
+    assert {abs(number) for row in scheme.a + scheme.b for number in row} <= {0, 1}
+    for i, row in enumerate(scheme.a):
+        for t in range(scheme.taps):
+            for s in range(scheme.numbers):
+                coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, scheme.g, scheme.b, strict=True))
+                assert coefficient == (s == i + t - 1), f"{outputs}: output {i}, tap {t}, number {s}"
+
+
 def test_any_distinct_points_will_do():
     scheme = toom.Scheme(3, 2, tuple(map(Fraction, ("0", "5/7", "-3"))))
     a, g, b = (np.array(matrix, object) for matrix in (scheme.a, scheme.g, scheme.b))

@@ -13,7 +13,7 @@ import numpy as np
 from cases import STEEPEST, arrays, call, computed, is_exact, largest, parse
 
 import fastconv as fc
-from fastconv.cpu import divisions, launch, machine, winograd
+from fastconv.cpu import divisions, launch, machine, phases, winograd
 from fastconv.cpu.launch import Bound, pack
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import BLOCK
@@ -30,6 +30,7 @@ PICKS = {
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
     **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
     **{f"{name}_fresh": ("winograd_tile", ((6, 2),)) for name in winograd.FRESH},
+    **{name: ("phases_tile", ((6, 2),)) for name in phases.SCHEMES},
     "winograd_groups": ("groups_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_6_3": ("columns_tile", ((4, 3),)),
@@ -48,7 +49,7 @@ def sizes(name, dtype):
 
 def tile_of(name, dtype, rows, vectors):
     lanes = machine.lanes(dtype)
-    return TileShape(rows, vectors, lanes, lanes if name in BY_LINES_OF_LANES else 1, dtype)
+    return TileShape(rows, vectors, lanes, lanes if name in (*BY_LINES_OF_LANES, *phases.SCHEMES) else 1, dtype)
 
 
 def asked(name, problem):
@@ -147,6 +148,9 @@ def problems(name, tile, count, seed=0):
         heights, widths = (1, 3, 4, 7, 13), (1, 2, 4, 5, 9, 15, 16, 17, 33)
         traits |= {"h": heights if taps < 5 else (5, 7, 13), "w": widths if taps < 5 else widths[3:]}  # bounds want whole windows
         traits |= {"o": ("", "o1", "o1x0")} if operation == "transposed" else {}
+    if name in phases.SCHEMES:
+        traits |= {"k": ("3",), "s": ("1",), "d": ("2", "3x2", "5", "4x6", "12x7"), "dimensions": (2,), "c": around(tile.lanes)}
+        traits |= {"h": range(3, 37), "w": range(3, 37)}
     if name == "winograd_groups":
         traits |= {"k": ("3",), "s": ("1",), "d": ("1",), "dimensions": (2,), "format": ("",), "g": around(tile.lanes)}
         traits |= {"c": (1, 2, 3, 5), "f": around(tile.rows), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
@@ -157,6 +161,8 @@ def problems(name, tile, count, seed=0):
         d = t["dimensions"]
         if columns:
             t["k"], t["s"] = t["window"]
+        if name in phases.SCHEMES:
+            t["p"] = t["d"]
         space = {1: "{w}", 2: "{h}x{w}", 3: "2x{h}x{w}"}[d].format_map(t)
         sizes = {letter: _per_dimension(t[letter], d) for letter in "kspd"}
         extra = "" if "x" in t["o"] and d != 2 else t["o"]

@@ -24,7 +24,7 @@ from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_pla
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.strips import Strip
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, Nested, Scheme, nested
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, PAIR_2, PAIR_3, Nested, Scheme, nested
 from fastconv.cpu.winograd import APART, lines_of_lanes, transform_panel
 from fastconv.cpu.winograd import multiply as winograd_products
 from fastconv.plan import Division
@@ -711,6 +711,8 @@ def separable_cycles(problem: SeparableProblem) -> tuple[float, float]:
     return in_place_cycles(alone, pointwise_tile(alone)), lanes_cycles(alone, lanes_tile(alone))
 
 
+# Share of L3 for the numbers of phases.py: the weights pass by.
+PHASES_SHARE = 0.5
 # Share of L2 for what winograd.py transforms of a panel at a time: F(4x4)'s sums are loaded and stored so much less often that
 # a 7x7 layer of 512 channels takes 1.46 ms in place of 1.81.
 PANEL_SHARE = 0.6
@@ -775,6 +777,68 @@ def winograd(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Di
         return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
 
     return divide
+
+
+def phases(scheme: Nested) -> Callable[[Problem, int], Division]:
+    """For winograd_phases: chunks of filters, for the transformed weights are many; bands of phases whose numbers fit L3."""
+    points, (rows, columns) = scheme.count, (scheme.down, scheme.across)
+
+    def divide(problem: Problem, threads: int) -> Division:
+        lanes, number = machine.lanes(problem.dtype), np.dtype(problem.dtype).itemsize
+        channels, filters, (apart, rate) = problem.channels // problem.groups, problem.filters // problem.groups, problem.dilation
+        padded, (tall, wide) = _ceil(channels, lanes) * lanes, _long(problem, scheme)
+        in_a_row = columns.long.count * wide + columns.short.count * (rate - wide)  # products, for each down the columns
+        most = int(machine.caches()["L3"] * PHASES_SHARE) // (rows.long.count * in_a_row * padded * number)
+        weights, others = _bytes(problem) * points // scheme.taps**2, max(1, problem.batch) * problem.groups
+        band, chunk = _spread_out(apart, filters, 2 * lanes, others, threads, max(1, min(apart, most)), weights)
+        tile = phases_tile(problem, scheme, band)
+        chunk = _ceil(chunk, tile.width) * tile.width
+        down = rows.long.count * min(band, tall) + rows.short.count * max(0, band - tall)  # of the first band, which has the most
+        products, pitch = down * in_a_row + tile.rows - 1, max(columns.outputs * rate, problem.space[-1], lanes)
+        columns_at = rows.outputs * pitch * lanes
+        values_at = columns_at + max(rows.long.count * pitch, rows.outputs * columns.long.count) * lanes
+        products_at = values_at + products * padded
+        sums_at = products_at + products * chunk
+        fields = {
+            "pitch": pitch, "rows_seen": rows.outputs, "columns_seen": columns.outputs * rate, "lane_channels": 1,
+            "long": (0, tall, wide), "before": (0, 0, 0), "blocks": padded // lanes, "tiles": products,
+            "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "sums_pitch": pitch,
+            "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + points * (padded + APART)),
+            "points": (1, rows.count, columns.count),
+        }  # fmt: skip
+        bands, chunks = _ceil(apart, band), _ceil(filters, chunk)
+        items, scratch = others * bands * chunks, sums_at + rows.outputs * pitch * tile.width
+        code = {"fill": lines_of_lanes, "multiply": winograd_products, "put": put_rows}
+        [outer] = tiles.one_vector(problem.dtype)
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
+
+    return divide
+
+
+def _long(problem: Problem, scheme: Nested) -> tuple[int, int]:
+    """Phases of rows, and of columns, that have as many pixels as the scheme's longer ones."""
+    return tuple(
+        size - (one.outputs - 1) * apart
+        for size, apart, one in zip(problem.out_space, problem.dilation, (scheme.down, scheme.across), strict=True)
+    )  # type: ignore[return-value]
+
+
+def phases_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
+    """The tile whose rows divide best the phases of each kind."""
+    return min(tiles.winograd_products(problem.dtype), key=lambda tile: _phases_products(problem, scheme, band, tile))
+
+
+def _phases_products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
+    """Of one image and group."""
+    (apart, rate), (tall, wide), strips = problem.dilation, _long(problem, scheme), 0
+    for begin in range(0, apart, band):
+        rows = min(band, apart - begin)
+        long = max(0, min(rows, tall - begin))
+        for products_i, down in ((scheme.down.long.count, long), (scheme.down.short.count, rows - long)):
+            for products_j, across in ((scheme.across.long.count, wide), (scheme.across.short.count, rate - wide)):
+                strips += products_i * products_j * _ceil(down * across, tile.rows)
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    return strips * _ceil(filters, tile.width) * _ceil(channels, tile.lanes) * tile.lanes * tiles.update_cycles(tile, 1)
 
 
 def winograd_groups(problem: Problem, threads: int) -> Division:
@@ -969,7 +1033,7 @@ TRANSFORMS = {
     nested(F2): (120.0, 90.0), Nested(F4, F2): (190.0, 140.0), nested(F4): (300.0, 220.0),
     nested(F2_3_2): (250.0, 150.0), nested(F4_3_2): (750.0, 350.0),
     nested(F2_5): (300.0, 150.0), nested(F4_5): (560.0, 330.0), nested(F4_5_2): (1100.0, 600.0),
-    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0),
+    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0), nested(PAIR_3): (300.0, 200.0), nested(PAIR_2): (60.0, 40.0),
 }  # fmt: skip
 GROUP_TRANSFORMS = (310.0, 230.0)  # with groups in lanes, whose planes lie further apart
 # To pack a vector of numbers; to transform one channel's taps of a vector of filters.
@@ -1035,8 +1099,27 @@ def winograd_cycles(scheme: Nested, fresh: bool = False) -> Callable[[Problem], 
             filters = panels * tile.vectors * blocks * tile.lanes * FRESH_TAPS[scheme]
             return products + division.items * (transforms + filters)
         weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
-        caches = machine.caches()
-        speed = STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
-        return max(products, division.items * weights / speed) + division.items * transforms
+        return max(products, division.items * weights / _stream(problem, weights)) + division.items * transforms
+
+    return cycles
+
+
+def _stream(problem: Problem, weights: int) -> float:
+    """Bytes of a group's weights that a core takes in while it multiplies a vector."""
+    caches = machine.caches()
+    return STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
+
+
+def phases_cycles(scheme: Nested) -> Callable[[Problem], float]:
+    """Of phases of few pixels: likewise."""
+
+    def cycles(problem: Problem) -> float:
+        division, (gather, scatter) = phases(scheme)(problem, 1), TRANSFORMS[scheme]
+        tile, images = division.tile, max(1, problem.batch) * problem.groups
+        panels, blocks = division.fields["panels"], _ceil(problem.channels // problem.groups, tile.lanes)
+        products = _phases_products(problem, scheme, division.band, tile)
+        weights = scheme.count * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
+        transforms = math.prod(problem.dilation) * (blocks * gather + panels * tile.vectors * scatter)
+        return images * (max(products, division.bands * weights / _stream(problem, weights)) + transforms)
 
     return cycles

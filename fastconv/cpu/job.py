@@ -102,6 +102,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row
     "beyond": (3, "three"),  # 1 if the last row of tiles reaches beyond the result; 1 if the last column does
+    "long": (3, "three"),  # of phases.py: phases of rows, and of columns, with one pixel more than the others
     "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase
     "plane": (1, "integer"),
     "columns_at": (1, "integer"),
@@ -277,9 +278,9 @@ def fill_band(job, item, seat):
 
 
 @method(JobType, "multiply")
-def multiply(job, v, u, m, added, matrix_rows, blocks, used, down, across, bottom):
-    """The products of a band of tiles and a panel of filters: winograd.py."""
-    return _call("multiply_code", job, v, u, m, added, matrix_rows, blocks, used, down, across, bottom)
+def multiply(job, v, u, m, added, blocks, begin, end, block):
+    """The products of tiles and a panel of filters at one point: winograd.py."""
+    return _call("multiply_code", job, v, u, m, added, blocks, begin, end, block)
 
 
 @method(JobType, "transform_panel")

@@ -162,7 +162,7 @@ class Bound:
         elif weights:  # of many small calls each has one
             weight, bias = id(weights[0][0]), 0 if weights[0][1] is None else id(weights[0][1])
         if self._alone:
-            scratch = packing.scratch(self._scratch)[1] if self._scratch else 0
+            _held, scratch = packing.scratch(self._scratch) if self._scratch else (None, 0)
             return self._run_alone(task, id(image), id(out), scratch, weight, bias)  # type: ignore[no-any-return]
         seats = threads.seats()
         _held, scratch = packing.scratch(seats * self._scratch)

@@ -23,6 +23,7 @@ from fastconv.cpu import (
     machine,
     packing,
     pairs,
+    phases,
     pointwise,
     separable,
     standard,
@@ -148,6 +149,24 @@ def _columns_suit(scheme: Scheme) -> Callable[[Problem], str | None]:
         return _unless(FIRST)(problem)
 
     return refuse
+
+
+def _phases_suit(scheme: Nested) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 2 or problem.kernel != (3, 3) or problem.stride != (1, 1):
+            return "computes 3x3 windows of stride 1 in planes"
+        if any(pads != (apart, apart) for pads, apart in zip(problem.pads, problem.dilation, strict=True)):
+            return f"has zeros of {problem.dilation} pixels on all sides, here are {problem.pads}"
+        for size, apart, one in zip(problem.space, problem.dilation, (scheme.down, scheme.across), strict=True):
+            if not (one.outputs - 1) * apart < size <= one.outputs * apart:
+                return f"has phases of {one.outputs} pixels and one fewer, here are {size} of rate {apart}"
+        return None
+
+    return refuse
+
+
+def _phases_error(scheme: Nested) -> Callable[[Problem], float]:
+    return lambda problem: phases.error_bound(scheme, problem.channels // problem.groups, problem.dtype)
 
 
 def _transformed_groups(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -352,6 +371,14 @@ IMPLEMENTATIONS = (
             divisions.winograd_cycles(winograd.SCHEMES[name], True), _winograd_error(winograd.SCHEMES[name]),
         )
         for name in winograd.FRESH
+    ),
+    *(
+        Implementation(
+            name, "winograd", ("atrous",),
+            phases.winograd_phases, _transformed(scheme), divisions.phases(scheme), FILTERS, _phases_suit(scheme), SHEETS,
+            tiles.one_vector, scheme, divisions.phases_cycles(scheme), _phases_error(scheme), divisions.winograd_packing(scheme),
+        )
+        for name, scheme in phases.SCHEMES.items()
     ),
     Implementation(
         "winograd_groups", "winograd", ("standard",),

@@ -147,11 +147,103 @@ class Scheme:
 
 
 @dataclass(frozen=True)
+class Enclosed(Scheme):
+    """Of three taps and at most three numbers between zeros, as many outputs: out[i] = w[0] d[i - 1] + w[1] d[i] + w[2] d[i + 1].
+
+    One number takes one product, and two take three for four (Karatsuba):
+
+        w1 (d0 + d1) + (w2 - w1) d1,  w1 (d0 + d1) + (w0 - w1) d0
+
+    Three take five for seven. Their correlation is circular modulo t^4 - 1, for behind them there is a zero, and it is known by
+    its values at 1 and -1 and by a product of (d0 - d2) + d1 t and w1 + (w0 - w2) t modulo t^2 + 1, which takes three. All
+    coefficients of B' and A' are 1 and -1, so that hardly any error is added.
+    """
+
+    taps: int = 3
+    points: tuple[Fraction, ...] = ()
+
+    @property
+    def numbers(self) -> int:
+        """All that there are."""
+        return self.outputs
+
+    @cached_property
+    def a(self) -> Matrix:
+        """A', outputs x products."""
+        return _fractions(ENCLOSED[self.outputs][0])
+
+    @cached_property
+    def g(self) -> Matrix:
+        """G, products x taps."""
+        return _fractions(ENCLOSED[self.outputs][1], 2 ** (self.outputs - 1))
+
+    @cached_property
+    def b(self) -> Matrix:
+        """B', products x numbers."""
+        return _fractions(ENCLOSED[self.outputs][2])
+
+
+# Outputs: A', G times 2^(outputs - 1), B'.
+ENCLOSED = {
+    1: ([[1]], [[0, 1, 0]], [[1]]),
+    2: ([[1, 1, 0], [1, 0, 1]], [[0, 2, 0], [0, -2, 2], [2, -2, 0]], [[1, 1], [0, 1], [1, 0]]),
+    3: (
+        [[1, 1, 1, 0, -1], [1, -1, 1, 1, 0], [1, 1, -1, 0, 1]],
+        [[1, 1, 1], [-1, 1, -1], [0, 2, 0], [2, -2, -2], [2, 2, -2]],
+        [[1, 1, 1], [1, -1, 1], [1, 1, -1], [1, 0, -1], [0, 1, 0]],
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two enclosed schemes of one dimension: for so many numbers, and for one fewer. Transformed weights hold both, one by one."""
+
+    outputs: int
+    stride: int = 1
+    transposed: bool = False
+
+    @cached_property
+    def _numba_type_(self) -> SchemeType:
+        return SchemeType(self)
+
+    @property
+    def long(self) -> Enclosed:
+        """Of so many numbers."""
+        return Enclosed(self.outputs)
+
+    @property
+    def short(self) -> Enclosed:
+        """Of one fewer."""
+        return Enclosed(self.outputs - 1)
+
+    @property
+    def taps(self) -> int:
+        """Of both."""
+        return self.long.taps
+
+    @property
+    def count(self) -> int:
+        """Products of both together."""
+        return self.long.count + self.short.count
+
+    @property
+    def matrices(self) -> int:
+        """As many."""
+        return self.count
+
+    @property
+    def g(self) -> Matrix:
+        """G of the one, and below it that of the other."""
+        return [*self.long.g, *self.short.g]
+
+
+@dataclass(frozen=True)
 class Nested:
     """A scheme in two dimensions: one down the columns of a plane, one along its rows, of the same windows and stride."""
 
-    down: Scheme
-    across: Scheme
+    down: Any  # a Scheme or a Pair of them
+    across: Any
 
     @cached_property
     def _numba_type_(self) -> NestedType:
@@ -183,9 +275,13 @@ class Nested:
         return self.down.matrices * self.across.matrices
 
 
-def nested(scheme: Scheme) -> Nested:
+def nested(scheme: Scheme | Pair) -> Nested:
     """The same scheme both ways."""
     return Nested(scheme, scheme)
+
+
+def _fractions(matrix: list[list[int]], divisor: int = 1) -> Matrix:
+    return [[Fraction(number, divisor) for number in row] for row in matrix]
 
 
 def _unit_matrix(size: int) -> Matrix:
@@ -230,6 +326,11 @@ F4_3_2 = Scheme(4, 3, _points("2/3", "3/2")[1:], stride=2)
 # Transposed, of stride 2: F(4, 2) for every other output of three taps, and both of four.
 F8_3_UP = Scheme(8, 3, _points("2/3", "3/2")[1:], 2, transposed=True)
 F8_4_UP = Scheme(8, 4, _points("2/3", "3/2")[1:], 2, transposed=True)
+
+
+# Atrous layers of large rates: phases of three and two numbers, of two and one.
+PAIR_3 = Pair(3)
+PAIR_2 = Pair(2)
 
 
 # Rounding errors that many of their standard deviations from nothing are met once in 4e13 numbers (Hoeffding: 2 exp(-k^2 / 2)).
@@ -302,7 +403,7 @@ def _unit(dtype: str) -> float:
 class SchemeType(types.Type):  # type: ignore[misc]
     """One type for each scheme."""
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Scheme | Pair) -> None:
         self.scheme = replace(scheme)  # a copy that does not hold this type in turn: the disk cache pickles types
         super().__init__(str(scheme))
 
@@ -334,6 +435,8 @@ for _name in ("outputs", "taps", "numbers", "stride", "advance", "count", "matri
         _name,
         lambda t, name=_name: (types.intp, lambda builder, value: ir.IntType(64)(getattr(t.scheme, name))),
     )
+for _name in ("long", "short"):
+    attribute(SchemeType, _name, lambda t, name=_name: (SchemeType(getattr(t.scheme, name)), lambda builder, value: value))
 
 
 def _combined(builder: Any, coefficients: list[Fraction], vectors: list[Any]) -> Any:

@@ -130,29 +130,37 @@ def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
 
 
 @compiled
-def multiply(job, v, u, m, added, matrix_rows, blocks, used, down, across, bottom):
-    """m[point][slot][filter] = sum over channels of v[point][slot][channel] * u[matrix of the point][channel][filter].
+def multiply(job, v, u, m, added, blocks, begin, end, block):
+    """At one point, m[slot][filter] = sum over channels of v[block of them][slot][channel] * u[channel][filter], for these slots.
 
-    Of `used` tiles, less those that do not need the point: see `slot`. Of u's blocks of channels the first. All schemes call it,
-    each with its number of points, so that there is machine code for each register tile, and not for each scheme's. `added` to m
-    if that holds the sums of other channels.
+    Kernels call it by its address, so that there is machine code for each register tile, and not for each scheme's. Blocks lie
+    `block` numbers apart. `added` to m if that holds the sums of other channels.
     """
-    tile, tiles, (_, points_i, points_j), (_, matrices_i, matrices_j) = job.tile, job.tiles, job.points, job.matrices
+    tile = job.tile
+    for t in range(begin, end, tile.rows):
+        acc, window, w, there = tile.zeros(), v + t * tile.lanes, u, m + t * tile.width
+        if added:
+            acc = tile.load_tile(there, tile.width)
+        for _ in range(blocks):
+            for c in range(tile.lanes):
+                acc = acc.rank1(window + c, w)
+                w += tile.width
+            window += block
+        acc.store(there, tile.width)
+
+
+@inlined
+def multiply_points(job, v, u, m, added, matrix, blocks, used, inside):
+    """m[point][slot][filter] at all points, of `used` tiles, less those that do not need the point: see `slot`.
+
+    The matrices of u lie `matrix` numbers apart.
+    """
+    (_, points_i, points_j), (_, matrices_i, matrices_j), size = job.points, job.matrices, job.tiles * job.tile.lanes
     for i in range(points_i):
         for j in range(points_j):
-            point, matrix = i * points_j + j, min(i, matrices_i - 1) * matrices_j + min(j, matrices_j - 1)
-            begin, end = slots_of(job, i, j, used, down, across, bottom)
-            for t in range(begin, end, tile.rows):
-                acc, window = tile.zeros(), v + (point * blocks * tiles + t) * tile.lanes
-                w, there = u + matrix * matrix_rows * tile.width, m + (point * tiles + t) * tile.width
-                if added:
-                    acc = tile.load_tile(there, tile.width)
-                for _ in range(blocks):
-                    for c in range(tile.lanes):
-                        acc = acc.rank1(window + c, w)
-                        w += tile.width
-                    window += tiles * tile.lanes
-                acc.store(there, tile.width)
+            begin, end = slots_of(job, i, j, used, inside[0], inside[1], inside[2])
+            k, w = i * points_j + j, u + (min(i, matrices_i - 1) * matrices_j + min(j, matrices_j - 1)) * matrix
+            job.multiply(v + k * blocks * size, w, m + k * job.tiles * job.unit, added, blocks, begin, end, size)
 
 
 @inlined
@@ -190,8 +198,7 @@ def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, down, inside):
         blocks, c, bias = min(job.together, depth - q), q * tile.lanes, job.bias + (g * job.filters + f)
         count, there = blocks * tile.lanes, v + q * scheme.down.count * scheme.across.count * job.tiles * tile.lanes
         job.transform_panel(panel, weights + c * channel, bias, job.filters - f, job.channels - c, count)
-        used, matrix_rows = down * job.across, count + APART
-        job.multiply(there, panel + job.unit, m, q, matrix_rows, blocks, used, inside[0], inside[1], inside[2])
+        multiply_points(job, there, panel + job.unit, m, q, (count + APART) * job.unit, blocks, down * job.across, inside)
 
 
 @compiled
@@ -239,8 +246,8 @@ def winograd(item, seat, job):
             multiply_fresh(tile, job, scheme, v, m, own, g, f, depth, down, inside)
         else:
             weights = packed + (1 + front * blocks * tile.lanes) * job.unit
-            matrix_rows = job.kernel[0] * blocks * tile.lanes + APART
-            job.multiply(v, weights, m, 0, matrix_rows, depth, down * job.across, inside[0], inside[1], inside[2])
+            matrix = (job.kernel[0] * blocks * tile.lanes + APART) * job.unit
+            multiply_points(job, v, weights, m, 0, matrix, depth, down * job.across, inside)
         for r in range(down):
             for k in range(0, job.unit, tile.lanes):
                 start = tile.load(own + k) if job.fresh else tile.load(packed + k)

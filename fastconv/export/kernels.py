@@ -89,7 +89,7 @@ class Kernel(NamedTuple):
         if self.name in PUTTING:
             return own, row, *[item] * 6
         if self.name == "multiply":
-            return own, row, image, row, *[item] * 7
+            return own, row, image, row, *[item] * 5
         if self.name == "multiply_columns":
             return own, row, image, row, item
         if self.name.startswith(BANDS):
