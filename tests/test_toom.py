@@ -15,7 +15,7 @@ from fastconv.cpu.toom import error_bound, worst_error
 
 SCHEMES = {
     name: getattr(toom, name)
-    for name in ("F2", "F4", "F6", "F2_5", "F4_5", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2", "F8_3_UP", "F8_4_UP")
+    for name in ("F2", "F4", "F6", "F2_5", "F4_5", "F4_2", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2", "F8_3_UP", "F8_4_UP")
 }
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
@@ -36,8 +36,8 @@ def test_identity(name):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_shapes(name):
     """As many products as the phases' polynomials have coefficients; no point is there twice."""
-    counts = {"F2": 4, "F4": 6, "F6": 8, "F2_5": 6, "F4_5": 8, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9, "F4_5_2": 11}
-    scheme, count = SCHEMES[name], (counts | {"F8_3_UP": 9, "F8_4_UP": 10})[name]
+    counts = {"F2": 4, "F4": 6, "F6": 8, "F2_5": 6, "F4_5": 8, "F4_2": 5, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9}
+    scheme, count = SCHEMES[name], (counts | {"F4_5_2": 11, "F8_3_UP": 9, "F8_4_UP": 10})[name]
     numbers = 5 if scheme.transposed else count
     assert (scheme.count, scheme.numbers) == (count, numbers) and len(set(scheme.points)) == len(scheme.points), name
     for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, numbers))):

@@ -13,7 +13,7 @@ import numpy as np
 from cases import STEEPEST, arrays, call, computed, is_exact, largest, parse
 
 import fastconv as fc
-from fastconv.cpu import divisions, launch, machine, phases, winograd
+from fastconv.cpu import divisions, launch, machine, phases, signals, winograd
 from fastconv.cpu.launch import Bound, pack
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import BLOCK
@@ -31,6 +31,8 @@ PICKS = {
     **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
     **{f"{name}_fresh": ("winograd_tile", ((6, 2),)) for name in winograd.FRESH},
     **{name: ("phases_tile", ((6, 2),)) for name in phases.SCHEMES},
+    "winograd_signal_6_3": ("signal_tile", ((6, 2),)),
+    "winograd_signal_4_3_stride_2": ("signal_tile", ((6, 2),)),
     "winograd_groups": ("groups_tile", ((4, 3), (8, 1))),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_6_3": ("columns_tile", ((4, 3),)),
@@ -49,7 +51,7 @@ def sizes(name, dtype):
 
 def tile_of(name, dtype, rows, vectors):
     lanes = machine.lanes(dtype)
-    return TileShape(rows, vectors, lanes, lanes if name in (*BY_LINES_OF_LANES, *phases.SCHEMES) else 1, dtype)
+    return TileShape(rows, vectors, lanes, lanes if name in (*BY_LINES_OF_LANES, *phases.SCHEMES, *signals.SCHEMES) else 1, dtype)
 
 
 def asked(name, problem):
@@ -151,6 +153,10 @@ def problems(name, tile, count, seed=0):
     if name in phases.SCHEMES:
         traits |= {"k": ("3",), "s": ("1",), "d": ("2", "3x2", "5", "4x6", "12x7"), "dimensions": (2,), "c": around(tile.lanes)}
         traits |= {"h": range(3, 37), "w": range(3, 37)}
+    if name in signals.SCHEMES:
+        along = signals.SCHEMES[name].across
+        traits |= {"k": (f"{along.taps}",), "s": (f"{along.stride}",), "d": ("1", "2", "7"), "dimensions": (1,)}
+        traits |= {"p": ("0", "1", "0:3", "9"), "w": (1, 3, 8, 17, 31, 65, 130), "c": around(tile.lanes)}
     if name == "winograd_groups":
         traits |= {"k": ("3",), "s": ("1",), "d": ("1",), "dimensions": (2,), "format": ("",), "g": around(tile.lanes)}
         traits |= {"c": (1, 2, 3, 5), "f": around(tile.rows), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import machine, strips, tiles
+from fastconv.cpu import machine, strips, tiles, toom
 from fastconv.cpu.columns import multiply as column_products
 from fastconv.cpu.grouped import multiply as group_products
 from fastconv.cpu.separable import fill_band, fill_band_last, sum_band, sum_band_last
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
+from fastconv.cpu.signals import line_of_lanes
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.strips import Strip
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, PAIR_2, PAIR_3, Nested, Scheme, nested
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, ONE, Nested, Scheme, nested
 from fastconv.cpu.winograd import APART, lines_of_lanes, transform_panel
 from fastconv.cpu.winograd import multiply as winograd_products
 from fastconv.plan import Division
@@ -815,6 +816,52 @@ def phases(scheme: Nested) -> Callable[[Problem, int], Division]:
     return divide
 
 
+def signal(scheme: Nested) -> Callable[[Problem, int], Division]:
+    """For winograd_signal: bands of runs of tiles whose points fit L2."""
+    along, points = scheme.across, scheme.count
+
+    def divide(problem: Problem, threads: int) -> Division:
+        lanes, [rate], [stride], [width] = machine.lanes(problem.dtype), problem.dilation, problem.stride, problem.out_space
+        channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+        padded, run = _ceil(channels, lanes) * lanes, along.outputs * rate
+        runs, room = _ceil(width, run), machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
+        weights, others = _bytes(problem) * scheme.matrices // along.taps, max(1, problem.batch) * problem.groups
+        most = max(1, min(runs, room // (points * padded * rate)))
+        band, chunk = _spread_out(runs, filters, 2 * lanes, others, threads, most, weights)
+        tile = signal_tile(problem, scheme, band)
+        chunk = _ceil(chunk, tile.width) * tile.width
+        count, columns_seen = band * rate + tile.rows - 1, (_numbers(along, band) - 1) * rate + (rate - 1) * stride + 1
+        values_at = (_ceil(columns_seen, lanes) + 1) * lanes * lanes
+        products_at = values_at + points * padded * count
+        sums_at = products_at + points * count * tile.width
+        fields = {
+            "columns_seen": columns_seen, "tiles": count, "blocks": padded // lanes,
+            "values_at": values_at, "products_at": products_at, "sums_at": sums_at,
+            "panels": _ceil(filters, tile.width), "panel": tile.width * (1 + scheme.matrices * (padded + APART)),
+        }  # fmt: skip
+        bands, chunks = _ceil(runs, band), _ceil(filters, chunk)
+        items, scratch = others * bands * chunks, sums_at + (band * run + lanes) * tile.width
+        code = {"fill": line_of_lanes, "multiply": winograd_products, "put": put_rows}
+        [outer] = tiles.one_vector(problem.dtype)
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
+
+    return divide
+
+
+def signal_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
+    """The tile whose rows divide best the tiles of a band."""
+    return min(tiles.winograd_products(problem.dtype), key=lambda tile: _signal_products(problem, scheme, band, tile))
+
+
+def _signal_products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
+    """Of one signal and group."""
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    [rate], runs = problem.dilation, _ceil(problem.out_space[0], scheme.across.outputs * problem.dilation[0])
+    strips = runs // band * _ceil(band * rate, tile.rows) + _ceil(runs % band * rate, tile.rows)
+    depth = _ceil(channels, tile.lanes) * tile.lanes
+    return scheme.count * strips * _ceil(filters, tile.width) * depth * tiles.update_cycles(tile, 1)
+
+
 def _long(problem: Problem, scheme: Nested) -> tuple[int, int]:
     """Phases of rows, and of columns, that have as many pixels as the scheme's longer ones."""
     return tuple(
@@ -1033,7 +1080,10 @@ TRANSFORMS = {
     nested(F2): (120.0, 90.0), Nested(F4, F2): (190.0, 140.0), nested(F4): (300.0, 220.0),
     nested(F2_3_2): (250.0, 150.0), nested(F4_3_2): (750.0, 350.0),
     nested(F2_5): (300.0, 150.0), nested(F4_5): (560.0, 330.0), nested(F4_5_2): (1100.0, 600.0),
-    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0), nested(PAIR_3): (300.0, 200.0), nested(PAIR_2): (60.0, 40.0),
+    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0),
+    nested(toom.PAIR_3): (300.0, 200.0), nested(toom.PAIR_2): (60.0, 40.0),
+    Nested(ONE, toom.F6): (90.0, 80.0), Nested(ONE, toom.F4_2): (55.0, 45.0),
+    Nested(ONE, F4_5): (80.0, 60.0), Nested(ONE, F4_3_2): (100.0, 60.0),
 }  # fmt: skip
 GROUP_TRANSFORMS = (310.0, 230.0)  # with groups in lanes, whose planes lie further apart
 # To pack a vector of numbers; to transform one channel's taps of a vector of filters.
@@ -1108,6 +1158,22 @@ def _stream(problem: Problem, weights: int) -> float:
     """Bytes of a group's weights that a core takes in while it multiplies a vector."""
     caches = machine.caches()
     return STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
+
+
+def signal_cycles(scheme: Nested) -> Callable[[Problem], float]:
+    """Of signals: likewise."""
+
+    def cycles(problem: Problem) -> float:
+        division, (gather, scatter) = signal(scheme)(problem, 1), TRANSFORMS[scheme]
+        tile, signals = division.tile, max(1, problem.batch) * problem.groups
+        panels, blocks = division.fields["panels"], _ceil(problem.channels // problem.groups, tile.lanes)
+        products = _signal_products(problem, scheme, division.band, tile)
+        weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
+        count = division.bands * division.band * problem.dilation[0]
+        transforms = count * (blocks * gather + panels * tile.vectors * scatter)
+        return signals * (max(products, division.bands * weights / _stream(problem, weights)) + transforms)
+
+    return cycles
 
 
 def phases_cycles(scheme: Nested) -> Callable[[Problem], float]:

@@ -26,6 +26,7 @@ from fastconv.cpu import (
     phases,
     pointwise,
     separable,
+    signals,
     standard,
     tiles,
     transposed,
@@ -167,6 +168,19 @@ def _phases_suit(scheme: Nested) -> Callable[[Problem], str | None]:
 
 def _phases_error(scheme: Nested) -> Callable[[Problem], float]:
     return lambda problem: phases.error_bound(scheme, problem.channels // problem.groups, problem.dtype)
+
+
+def _signal_suits(scheme: Nested) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 1 or problem.kernel != (scheme.across.taps,) or problem.stride != (scheme.across.stride,):
+            return f"computes signals with windows of {scheme.across.taps}, {scheme.across.stride} apart"
+        return "reads the whole signal, this one is cropped" if min(problem.pads[0]) < 0 else None
+
+    return refuse
+
+
+def _signal_error(scheme: Nested) -> Callable[[Problem], float]:
+    return lambda problem: signals.error_bound(scheme, problem.channels // problem.groups, problem.dtype)
 
 
 def _transformed_groups(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -379,6 +393,14 @@ IMPLEMENTATIONS = (
             tiles.one_vector, scheme, divisions.phases_cycles(scheme), _phases_error(scheme), divisions.winograd_packing(scheme),
         )
         for name, scheme in phases.SCHEMES.items()
+    ),
+    *(
+        Implementation(
+            name, "winograd", ("standard", "atrous"),
+            signals.winograd_signal, _transformed(scheme), divisions.signal(scheme), FILTERS, _signal_suits(scheme), SHEETS,
+            tiles.one_vector, scheme, divisions.signal_cycles(scheme), _signal_error(scheme), divisions.winograd_packing(scheme),
+        )
+        for name, scheme in signals.SCHEMES.items()
     ),
     Implementation(
         "winograd_groups", "winograd", ("standard",),

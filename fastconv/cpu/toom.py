@@ -315,6 +315,7 @@ F4 = Scheme(4, 3, _points("2/3", "3/2"))
 F6 = Scheme(6, 3, _points("1/2", "1", "2"))
 F2_5 = Scheme(2, 5, _points("2/3", "3/2"))
 F4_5 = Scheme(4, 5, _points("1/2", "1", "2"))
+F4_2 = Scheme(4, 2, _points("2/3", "3/2")[1:])
 F4_4 = Scheme(4, 4, (*_points("1/2", "1"), Fraction(2)))
 F7_4 = Scheme(7, 4, _points("1/2", "3/4", "4/3", "2"))
 # Of stride 2: F(4, 2) for the outer two taps and four plain products for the middle one, 9 for 12; by F(2, 2), 5 for 6. Of five
@@ -322,6 +323,8 @@ F7_4 = Scheme(7, 4, _points("1/2", "3/4", "4/3", "2"))
 F4_5_2 = Scheme(4, 5, (*_points("2/3", "3/2")[1:], Fraction(0)), stride=2)
 F2_3_2 = Scheme(2, 3, _points("1")[1:], stride=2)
 F4_3_2 = Scheme(4, 3, _points("2/3", "3/2")[1:], stride=2)
+
+ONE = Scheme(1, 1, ())  # of a dimension in which a window has one tap
 
 # Transposed, of stride 2: F(4, 2) for every other output of three taps, and both of four.
 F8_3_UP = Scheme(8, 3, _points("2/3", "3/2")[1:], 2, transposed=True)

@@ -298,8 +298,8 @@ def transform_panel(job, panel, weights, bias, filters, channels, count):
 def transform_filters(item, seat, job):
     """U = G w G' of a chunk of filters and a block of channels: each channel's taps lie in lanes, a filter each."""
     square, scheme, lanes, unit, depth = job.tile, job.scheme, job.tile.lanes, job.unit, job.kernel[0]
-    row, matrices, rows = scheme.down.taps, scheme.across.matrices, depth * job.filled + APART
-    taps = row * scheme.across.taps
+    row, matrices, rows = scheme.across.taps, scheme.across.matrices, depth * job.filled + APART
+    taps = row * scheme.down.taps
     g, f, begin, end, numbers, out = share_of(item, seat, job)
     columns = numbers + (depth * taps + lanes - 1) // lanes * lanes * lanes
     for c in range(begin, end):
