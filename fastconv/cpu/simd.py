@@ -355,14 +355,14 @@ def align_stack(typing):
 
 
 @intrinsic
-def power_of_two(typing, n):
-    """2^n in float32, for an int32 n from -126 to 127: its exponent, set."""
+def power_of_two(typing, rounded):
+    """2^n in float32 of n + 1.5 * 2^23, n from -127 (0) to 128 (infinity): its last bits, n, become an exponent."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        exponent = builder.shl(builder.add(args[0], NARROW(127)), NARROW(23))
-        return builder.bitcast(exponent, ir.FloatType())
+        last_bits = builder.shl(builder.bitcast(args[0], NARROW), NARROW(23))
+        return builder.bitcast(builder.add(last_bits, NARROW(127 << 23)), ir.FloatType())
 
-    return types.float32(types.int32), build
+    return types.float32(types.float32), build
 
 
 # Vectors --------------------------------------------------------------------------------------------------------------
