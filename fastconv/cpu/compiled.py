@@ -26,13 +26,52 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 from numba import njit
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-INTO_CALLERS = FLAGS | {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # nobody else calls these
 PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class _NoEnvironment:
+    """What a function that nobody calls from Python needs none of."""
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Nothing is looked up in it."""
+
+
+class _PartOfCallers(JITCodeLibrary):  # type: ignore[misc]
+    """A function that is linked into its callers alone: it is optimised there, and no machine code is made of it for itself.
+
+    Otherwise each function within a kernel is optimised and translated, and again within every one above it: to compile a tile of
+    tiled_standard took 1.75 s, which takes 1.3 now, and gives the same machine code.
+    """
+
+    codegen = _NoEnvironment()
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Called when it is compiled; 0 says that there is no such symbol."""
+        self._ensure_finalized()
+        return 0
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
+
+
+class _IntoCallers(CompilerBase):  # type: ignore[misc]
+    """Numba's own passes, whose result goes to a `_PartOfCallers`."""
+
+    def define_pipelines(self) -> list[Any]:
+        self.state.library = _PartOfCallers(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+
+INTO_CALLERS = FLAGS | {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _IntoCallers}
 
 
 def compiled(function: Callable[..., Any]) -> Any:

@@ -349,11 +349,10 @@ def blocks_tile(conv: Problem) -> TileShape:
 
 
 def transposed_pixels(problem: Problem, threads: int) -> Division:
-    """For tiled_transposed_pixels: chunks of panels of filters, bands of rows where they are few; half a vector if narrow."""
-    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
-    narrow = problem.space[-1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    """For tiled_transposed_pixels: chunks of panels of filters, bands of rows where they are few."""
+    filters = problem.filters // problem.groups
     height = min(filters, tiles.MOST_SPREAD)
-    tile = TileShape(height, problem.kernel[-1], lanes // 2 if narrow else lanes, 2, problem.dtype)
+    tile = TileShape(height, problem.kernel[-1], machine.lanes(problem.dtype), 2, problem.dtype)
     panels, rows, images = _ceil(filters, height), rows_in_a_plane(problem), max(1, problem.batch)
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
     chunk = _ceil(problem.groups * panels, min(problem.groups * panels, _ceil(wanted, images)))

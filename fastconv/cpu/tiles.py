@@ -176,12 +176,12 @@ def spreads_of_channels(dtype: str) -> list[TileShape]:
 
 
 def square_spreads(dtype: str) -> list[TileShape]:
-    """Every tile of tiled_depthwise_spread: rows of taps, taps across."""
-    return [replace(tile, rows=tile.vectors) for tile in spreads(dtype) if tile.rows == 1]
+    """Every tile of tiled_depthwise_spread: rows of taps, taps across; for narrow planes also of half the lanes."""
+    lanes = machine.lanes(dtype)
+    widths = [lanes, lanes // 2] if lanes >= LEAST_TO_HALVE else [lanes]
+    return [TileShape(taps, taps, width, 2, dtype) for taps in SPREADS for width in widths]
 
 
 def spreads(dtype: str) -> list[TileShape]:
     """Every tile of tiled_transposed_pixels."""
-    lanes = machine.lanes(dtype)
-    widths, heights = [lanes, lanes // 2] if lanes >= LEAST_TO_HALVE else [lanes], range(1, MOST_SPREAD + 1)
-    return [TileShape(rows, taps, width, 2, dtype) for taps in SPREADS for width in widths for rows in heights]
+    return [TileShape(rows, taps, machine.lanes(dtype), 2, dtype) for taps in SPREADS for rows in range(1, MOST_SPREAD + 1)]
