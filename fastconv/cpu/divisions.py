@@ -1016,7 +1016,8 @@ def _updates(problem: Problem, tile: TileShape) -> float:
 def _from_afar(problem: Problem) -> float:
     """How much longer filters in lanes take for numbers that L2 does not hold, beside updates that hide most of it."""
     channels, number, caches = problem.channels // problem.groups, np.dtype(problem.dtype).itemsize, machine.caches()
-    if 4 * _bytes(problem) > caches["L3"]:  # they come once for each band: 33 x 33 x 1024 of rate 12, whose bands are a row
+    # They come once for each band: 33 x 33 x 1024 of rate 12, whose bands are a row. A small image has but one.
+    if 4 * _bytes(problem) > caches["L3"] and channels * math.prod(problem.space) > scratch_numbers(problem.dtype):
         return 1.2
     # A 1x1 layer's panel of so many channels, and the line that a strip takes of each, do not stay in L2 side by side, and a
     # large image comes from beyond it for every panel: 33 x 33 x 2048.
