@@ -74,8 +74,9 @@ def _pixels_suit(problem: Problem) -> str | None:
 
 
 def _few_by_few(problem: Problem) -> str | None:
-    """Of strides above 2, sheets are copied number by number, which takes longer than a direct kernel of few taps."""
-    if problem.algorithm == "auto" and problem.stride[-1] > 2:
+    """Of strides above 2, sheets are copied number by number, which takes longer than a direct kernel of few taps and filters."""
+    few = problem.filters // problem.groups < machine.lanes(problem.dtype) // 2
+    if problem.algorithm == "auto" and problem.stride[-1] > 2 and few:
         return f"copies an image of stride {problem.stride[-1]} number by number"
     return None
 
