@@ -19,12 +19,14 @@ from fastconv.plan import choose
 from fastconv.problem import DTYPES, Problem
 
 SHARE = 8  # variants that a process compiles in one go
-# Filters in lanes, in half of them, pixels in lanes, and Winograd's form, which reads the image in its own way.
+# Filters in lanes, in half of them, pixels in lanes, and Winograd's forms, which read the image in their own ways.
 SHARED = (
     "conv2d,n1c16i8f32k3,tiled",
     "conv2d,n1c16i8f16k3g2,tiled,channels_last",
     "conv2d,n1c3i99f8k3,tiled",
     "conv2d,n1c16i9f32k3p1,winograd",
+    "conv2d,n1c1024i7f1024k3p1g32,winograd",
+    "conv2d,n1c64i28f64k3p1g32,winograd,channels_last",
 )
 
 
@@ -93,7 +95,7 @@ def _compile_shared(dtype: str) -> None:
     """What all tiled kernels call, and what packs their weights: a layer of each form asks for it."""
     for line in SHARED:
         problem = Problem.parse(f"{line},{dtype}")
-        choice = choose(problem, IMPLEMENTATIONS, 1, "columns")
+        choice = choose(problem, IMPLEMENTATIONS, 1)
         launch.pack(choice, [np.ones(problem.weight_shape, dtype)], [None])
         launch.shared_code(problem, choice.division, {"late": True, "inner_late": True})
     products = tiles.winograd_products(dtype) + tiles.narrow_winograd_products(dtype)

@@ -52,7 +52,7 @@ def many_problems():
         last, dtype = rng.choice(["", ",channels_last"]), rng.choice(["float32", "float64"])
         pad, width = kernel // 2, int(rng.integers(kernel, 70))
         lines.append(f"{operation},n1c{channels}i{size + kernel}x{width}f{filters}k{kernel}s{stride}p{pad}g{groups},{dtype}{last}")
-    lines.append("conv2d,n1c40i9f40k3p1g40,channels_last,winograd")
+    lines += ["conv2d,n1c40i9f40k3p1g40,channels_last,winograd", "conv2d,n1c80i9f80k3p1g40,channels_last"]
     lines += [f"transposed2d,n1c40i9f40k{kernel}s2p1g40,channels_last" for kernel in tiles.SPREADS]
     return list({cases.bare(cases.parse(line)): None for line in lines})
 

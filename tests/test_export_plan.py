@@ -35,7 +35,10 @@ WEIGHTS = [  # of one part, and not of half the lanes: C has neither
     "conv1d,n2c5i400f7k9s2p4,float64", "transposed2d,n1c6i9x8f9k3s3x2o1x0,float64",
 ]  # fmt: skip
 # Forms that C does not have: where they are faster it computes by the next best.
-ABSENT = {"winograd_4x2", "winograd_groups", *phases.SCHEMES, *signals.SCHEMES, "tiled_transposed_blocks"}
+ABSENT = {
+    "winograd_4x2", "winograd_groups", "winograd_groups_last", *phases.SCHEMES, *signals.SCHEMES, "tiled_transposed_blocks",
+    "tiled_transposed_blocks_pixels",
+}  # fmt: skip
 IN_C = tuple(i for i in IMPLEMENTATIONS if i.name not in ABSENT and not i.name.endswith("_fresh"))
 # Addresses, and what a call sets.
 LEFT_OUT = {

@@ -45,7 +45,7 @@ def test_whole_numbers(dtype, size):
 
 # Blocks -----------------------------------------------------------------------------------------------------------------
 
-BLOCKS = "tiled_transposed_blocks"
+BLOCKS, OF_PIXELS = "tiled_transposed_blocks", "tiled_transposed_blocks_pixels"
 SHUFFLED = [
     "transposed2d,n2c21i7x9f5k16s8p4,bias,relu",
     "transposed2d,n1c3i4x9f3k5x3s3x5p1o1,bias,residual,silu",  # fewer taps than a stride, segments that two panels share
@@ -55,31 +55,34 @@ SHUFFLED = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_blocks_of_whole_numbers(dtype):
-    tile = tiled.tile_of(BLOCKS, dtype, *tiled.PICKS[BLOCKS][1][0])
-    for line in tiled.problems(BLOCKS, tile, 80 if dtype == "float32" else 20):
-        tiled.check(BLOCKS, line, tile, threads=3)
+@pytest.mark.parametrize(("name", "dtype", "count"), [(BLOCKS, "float32", 60), (BLOCKS, "float64", 20), (OF_PIXELS, "float32", 60)])
+def test_blocks_of_whole_numbers(name, dtype, count):
+    tile = tiled.tile_of(name, dtype, *tiled.PICKS[name][1][0])
+    for line in tiled.problems(name, tile, count):
+        tiled.check(name, line, tile, threads=3)
 
 
-@pytest.mark.parametrize("last", ["", ",channels_last"])
+@pytest.mark.parametrize(("name", "last"), [(BLOCKS, ""), (BLOCKS, ",channels_last"), (OF_PIXELS, "")])
 @pytest.mark.parametrize("line", SHUFFLED)
-def test_blocks(line, last):
+def test_blocks(line, name, last):
     problem, bits = cases.parse(f"{line}{last},tiled"), set()
-    if last and problem.groups > 1:
-        pytest.skip("a pixel's groups are not put together")
+    if reason := tiled.BY_NAME[name].refuse(problem):
+        pytest.skip(reason)
     given = cases.arrays(problem, np.random.default_rng(0))
     want = cases.call(fc.reference, problem, given)
     for threads in (1, 4):
-        got = tiled.result(tiled.chosen(BLOCKS, problem, threads=threads), given)
+        got = tiled.result(tiled.chosen(name, problem, threads=threads), given)
         np.testing.assert_allclose(got, want, rtol=1e-5 * cases.rounded(problem), atol=1e-5 * cases.rounded(problem))
         bits.add(got.tobytes())
     assert len(bits) == 1
 
 
-@pytest.mark.parametrize(("text", "suits"), [("c21i34f21k16s8p4", True), ("c192i14f3k16s16", True), ("c128i28f64k4s4", False)])
-def test_large_strides_are_computed_in_blocks(text, suits):
-    assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == (BLOCKS if suits else NAME)
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("c21i34f21k16s8p4", BLOCKS), ("c192i14f3k16s16", BLOCKS), ("c128i28f64k4s4", NAME), ("c56i64f1k9s3p3", OF_PIXELS)],
+)
+def test_large_strides_are_computed_in_blocks(text, name):
+    assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
 
 
 @pytest.mark.parametrize("line", DESIGNED)
@@ -192,7 +195,7 @@ def test_pixels_and_channels_in_lanes(text):
 
 def test_few_filters_and_depthwise_layers_have_pixels_in_lanes():
     for text, name in (("c32i32f3k3s2p1", "tiled_transposed_pixels"), ("c32i32f64k5s2p1", "tiled_transposed"),
-                       ("c32i32f32k3s2p1g32", "tiled_depthwise_spread"), ("c32i32f3k3s3p1", BLOCKS)):  # fmt: skip
+                       ("c32i32f32k3s2p1g32", "tiled_depthwise_spread"), ("c32i32f3k3s3p1", OF_PIXELS)):  # fmt: skip
         assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
 
 

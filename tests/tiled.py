@@ -34,12 +34,14 @@ PICKS = {
     "winograd_signal_6_3": ("signal_tile", ((6, 2),)),
     "winograd_signal_4_3_stride_2": ("signal_tile", ((6, 2),)),
     "winograd_groups": ("groups_tile", ((4, 3), (8, 1))),
+    "winograd_groups_last": ("groups_tile", ((8, 1),)),
     "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
     "winograd_columns_6_3": ("columns_tile", ((4, 3),)),
     "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
     "tiled_transposed": ("transposed_tile", ((6, 2), (2, 1))),
     "tiled_transposed_blocks": ("blocks_tile", ((6, 2),)),
+    "tiled_transposed_blocks_pixels": ("pixel_blocks_tile", ((4, 3),)),
 }
 BY_LINES_OF_LANES = (*winograd.SCHEMES, *(f"{name}_fresh" for name in winograd.FRESH))
 
@@ -142,8 +144,9 @@ def problems(name, tile, count, seed=0):
         traits |= {"window": windows, "dimensions": (2,), "h": heights, "d": ("1", "1", "1x2", "1x3"), "c": (1, 2, 3, 5)}
     if operation == "transposed":
         traits |= {"s": ("2", "1x2", "2x1", "3", "2x3", "4"), "o": ("", "o1", "o1x0", "o2x1"), "w": widths[:6], "h": (1, 2, 5)}
-    if name == "tiled_transposed_blocks":
-        traits |= {"s": ("2", "3x8", "5", "2x17"), "c": (1, 2, 17), "f": (1, 3, 5), "d": ("1",), "dimensions": (1, 2, 2)}
+    if name.startswith("tiled_transposed_blocks"):
+        traits |= {"s": ("2", "3x8", "5", "2x17"), "c": (1, 2, 17), "f": (1, 3, 5), "d": ("1",)}
+        traits |= {"dimensions": (2,) if pixels else (1, 2, 2)}
     if name in BY_LINES_OF_LANES:
         taps, stride = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride
         traits |= {"k": (f"{taps}", f"2x{taps}x{taps}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
@@ -157,9 +160,11 @@ def problems(name, tile, count, seed=0):
         along = signals.SCHEMES[name].across
         traits |= {"k": (f"{along.taps}",), "s": (f"{along.stride}",), "d": ("1", "2", "7"), "dimensions": (1,)}
         traits |= {"p": ("0", "1", "0:3", "9"), "w": (1, 3, 8, 17, 31, 65, 130), "c": around(tile.lanes)}
-    if name == "winograd_groups":
+    if name.startswith("winograd_groups"):
         traits |= {"k": ("3",), "s": ("1",), "d": ("1",), "dimensions": (2,), "format": ("",), "g": around(tile.lanes)}
         traits |= {"c": (1, 2, 3, 5), "f": around(tile.rows), "h": (1, 3, 4, 7, 13), "w": (1, 2, 4, 5, 9, 15, 16, 17, 33)}
+    if name == "winograd_groups_last":  # squares of quarters, halves and all of the lanes
+        traits |= {"c": (1, 3, 4, 8, 16, 18), "f": (3, 4, 8, 16), "format": ("channels_last",), "w": (1, 4, 5, 9, 17)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
     while len(lines) < count:

@@ -253,6 +253,7 @@ SURVEY_LAYERS: dict[str, AnyProblem] = _table("""
     odd_23_g3            conv2d,n1c33i23f51k3p1g3,bias,relu
     last_56_128_s2       conv2d,n1c128i56f128k3s2p1,bias,relu,channels_last
     last_28_256_g32      conv2d,n1c256i28f256k3p1g32,bias,relu,channels_last
+    last_56_128_g32      conv2d,n1c128i56f128k3p1g32,bias,relu,channels_last
     last_28_512_1x1_s2   conv2d,n1c256i28f512k1s2,bias,channels_last
     last_224_3_64        conv2d,n1c3i224f64k7s2p3,bias,relu,channels_last
     last_up_28_256       transposed2d,n1c256i28f128k2s2,bias,channels_last

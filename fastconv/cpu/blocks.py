@@ -14,10 +14,17 @@ time, here is one product with stride * stride times as many filters, whose resu
         block                           moved from the sums in L1, as a part of a vector
 
 Where channels come last, a segment holds all filters of its phases q, which are neighbours there as well.
+
+One filter of stride 3 has nine phases, which leave most of 32 lanes empty. `tiled_transposed_blocks_pixels`, for few filters, has
+blocks in the lanes:
+
+    panel of filters and phases     its rows, which divide the usual numbers of phases
+      strip of blocks                 across the ends of rows: standard.py
+    phase                           its sums become every stride-th number of every stride-th row of the result
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.standard import sum_rows
+from fastconv.cpu.standard import sum_plane, sum_rows
 
 
 @compiled
@@ -74,3 +81,39 @@ def put_line(tile, job, sums, image, place, q, count):
             job.finish_row(row + (at + begin), end - begin, image, place + at + begin)
     if job.late and count == segment:
         job.finish_row(row, width, image, place)
+
+
+@compiled
+def tiled_transposed_blocks_pixels(item, seat, job):
+    """One band of rows of blocks of one image and group, all filters and phases. Weights from packing.block_row_panels."""
+    tile, channels, (filters, height, width) = job.tile, job.channels, job.result
+    band, g, n = item % job.bands, item // job.bands % job.groups, item // (job.bands * job.groups)
+    sheets, line = job.scratch + seat * job.scratch_size, band * job.band
+    sums, rows = sheets + job.sums_at, min(job.band, job.out_space[1] - line)
+    job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), 0, line)
+    numbers, image = (rows - 1) * job.pitch + job.out_space[2], n * job.groups * filters * height * width
+    for f in range(0, job.filters, tile.rows):
+        panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
+        sum_plane(tile, job, sheets, panel, numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
+        for k in range(min(tile.rows, job.filters - f)):
+            put_phase(job, sums + k * job.sums_pitch, image, g, f + k, line, rows)
+    if job.late:
+        begin, end = max(0, line * job.spread[1] - job.crop[1]), min(height, (line + rows) * job.spread[1] - job.crop[1])
+        for f in range(g * filters, (g + 1) * filters):
+            place = (f * height + begin) * width
+            job.finish_row(job.out + (image + place), (end - begin) * width, image, place)
+
+
+@inlined
+def put_phase(job, sums, image, g, phase, line, rows):
+    """Sums of a phase of a filter of group g, of so many rows of blocks from `line` on, to where they belong in the result."""
+    (filters, height, width), (_, stride_i, stride_j), (_, crop_i, crop_j) = job.result, job.spread, job.crop
+    f, p, q = g * filters + phase // (stride_i * stride_j), phase // stride_j % stride_i, phase % stride_j
+    begin = (max(0, crop_j - q) + stride_j - 1) // stride_j  # columns of blocks that the result has
+    end = min(job.out_space[2], (width + crop_j - q + stride_j - 1) // stride_j)
+    for i in range(rows):
+        row = (line + i) * stride_i + p - crop_i
+        if 0 <= row < height:
+            out, here = job.out + (image + (f * height + row) * width + q - crop_j), sums + i * job.pitch
+            for j in range(begin, end):
+                out[j * stride_j] = here[j]

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastconv.cpu import machine, strips, tiles, toom
 from fastconv.cpu.columns import multiply as column_products
+from fastconv.cpu.grouped import lines_of_groups, put_pixels, put_planes
 from fastconv.cpu.grouped import multiply as group_products
 from fastconv.cpu.separable import fill_band, fill_band_last, sum_band, sum_band_last
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
@@ -270,14 +271,15 @@ def _groups_beside(problem: Problem, tile: TileShape) -> int:
     return max((n for n in range(1, sharing + 1) if problem.groups % n == 0), default=1) - 1
 
 
-def pixels_in_lanes(problem: Problem, threads: int) -> Division:
-    """For tiled_standard_pixels: bands of rows whose sheets and sums fit a seat's scratch."""
-    filters = problem.filters // problem.groups
-    rows, tile = rows_in_a_plane(problem), pixel_tile(problem)
+def pixels_in_lanes(problem: Problem, threads: int, tile: TileShape | None = None) -> Division:
+    """For tiled_standard_pixels: bands of rows whose sheets and sums fit a seat's scratch. With a given tile, in one chunk."""
+    filters, chunked = problem.filters // problem.groups, tile is None
+    rows, tile = rows_in_a_plane(problem), tile or pixel_tile(problem)
     pitch = Sheets.of(problem, 1).pitch
     most = _largest_band(problem, scratch_numbers(problem.dtype) - tile.rows * tile.width, tile.rows * pitch)
     others = max(1, problem.batch) * problem.groups * planes(problem)
-    band, chunk = _spread_out(rows, filters, tile.rows, others, threads, most, _bytes(problem))
+    band, chunk = _spread_out(rows, filters if chunked else tile.rows, tile.rows, others, threads, most, _bytes(problem))
+    chunk = chunk if chunked else filters
     flat = _ceil(band * pitch, tile.width) * tile.width
     sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
     return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, slack=tile.width)
@@ -330,22 +332,42 @@ def transposed(problem: Problem, threads: int) -> Division:
 
 def transposed_blocks(problem: Problem, threads: int) -> Division:
     """For tiled_transposed_blocks: as the ordinary layer that it is, and where its sums belong."""
-    conv, last = problem.in_blocks(), problem.data_format == "channels_last"
+    conv = problem.in_blocks()
     division = filters_in_lanes(conv, threads, blocks_tile(conv))
-    (_, stride, across), (_, height, width) = three(problem.stride), three(problem.out_space)
-    _, crop_i, crop_j = three([before % s for (before, _), s in zip(problem.pads, problem.stride, strict=True)], 0)
-    side_by_side, filters = (problem.filters, 1) if last else (1, problem.filters // problem.groups)
-    fields = dict(division.fields) | conv.geometry(conv.space) | {
-        "spread": (1, stride, across * side_by_side), "crop": (0, crop_i, crop_j * side_by_side),
-        "result": (filters, height, width * side_by_side),
-    }  # fmt: skip
-    return replace(division, fields=fields, put=None)
+    return replace(division, fields=dict(division.fields) | _placed(problem, conv), put=None)
 
 
 def blocks_tile(conv: Problem) -> TileShape:
     """The tile whose strips of blocks, and panels, waste least; strips end where a row does."""
     fitting = [tile for tile in tiles.blocks_in_lanes(conv.dtype) if tile.short.rows <= conv.out_space[-1]]
     return min(fitting, key=lambda tile: (_updates(conv, tile), tile.rows))
+
+
+def transposed_blocks_pixels(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_blocks_pixels: likewise; an item has all filters of its rows, which it finishes."""
+    conv = problem.in_blocks()
+    division = pixels_in_lanes(conv, threads, pixel_blocks_tile(conv))
+    return replace(division, fields=dict(division.fields) | _placed(problem, conv))
+
+
+def pixel_blocks_tile(conv: Problem) -> TileShape:
+    """The tile that wastes least over planes of blocks."""
+    return min(tiles.pixels_of_blocks(conv.dtype), key=lambda tile: pixels_cycles(conv, tile))
+
+
+def _placed(problem: Problem, conv: Problem) -> dict[str, Any]:
+    """What a kernel of blocks is told: the convolution's geometry, and where its sums belong."""
+    last, (_, stride, across), (_, height, width) = (
+        problem.data_format == "channels_last",
+        three(problem.stride),
+        three(problem.out_space),
+    )
+    _, crop_i, crop_j = three([before % s for (before, _), s in zip(problem.pads, problem.stride, strict=True)], 0)
+    side_by_side, filters = (problem.filters, 1) if last else (1, problem.filters // problem.groups)
+    return conv.geometry(conv.space) | {
+        "spread": (1, stride, across * side_by_side), "crop": (0, crop_i, crop_j * side_by_side),
+        "result": (filters, height, width * side_by_side),
+    }  # fmt: skip
 
 
 def transposed_pixels(problem: Problem, threads: int) -> Division:
@@ -899,7 +921,9 @@ def winograd_groups(problem: Problem, threads: int) -> Division:
     tiles_at_once = _ceil(band * across, tile.vectors) * tile.vectors | 1  # odd, so that points do not share sets of a cache
     columns_seen, rows_seen = _numbers(scheme, across), _numbers(scheme, band)
     pitch = max(columns_seen, problem.pads[-1][0] + max(problem.space[-1], lanes), max(width, lanes))
-    columns_at = rows_seen * pitch * lanes
+    last = problem.data_format == "channels_last"
+    together = max(n for n in range(1, lanes + 1) if channels % n == 0) if last else 1
+    columns_at = together * rows_seen * pitch * lanes
     values_at = columns_at + points * pitch * lanes
     products_at = values_at + points**2 * channels * tiles_at_once * lanes
     sums_at = products_at + points**2 * unit * tiles_at_once * lanes
@@ -909,9 +933,11 @@ def winograd_groups(problem: Problem, threads: int) -> Division:
         "beyond": (*_beyond(problem, nested(scheme)), 0), "blocks": blocks, "lane_channels": channels, "filled": filled,
         "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "sums_pitch": width,
         "panel": lanes * (1 + points**2 * (filled + APART)), "points": (1, points, points), "matrices": (1, points, points),
+        "together": together,
     }  # fmt: skip
-    bands, scratch = _ceil(down, band), sums_at + (outputs * pitch + filters) * lanes
-    items, code = problem.batch * blocks * bands, {"fill": lines_of_lanes, "multiply": group_products}
+    bands, scratch = _ceil(down, band), sums_at + (together * outputs * pitch + filters) * lanes
+    fill, put = (lines_of_groups, put_pixels) if last else (lines_of_lanes, put_planes)
+    items, code = problem.batch * blocks * bands, {"fill": fill, "multiply": group_products, "put": put}
     [outer] = tiles.one_vector(problem.dtype)
     return Division(items, bands, band, 1, unit, scratch, tile, unit, fields=fields, outer=outer, **code)
 
@@ -994,6 +1020,7 @@ def _products_cycles(problem: Problem, scheme: Nested, band: int, tile: TileShap
 # A sum takes as long as so many products more: it is begun, and put. Of 8 channels of groups 1.3 times as long as its products.
 SHORT = 2.5
 COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
+SCATTER = 1.5  # for a number: to load and store it by itself
 SHUFFLE = 13.0  # to move a vector, or a part of one, to where no other one lies near
 
 
@@ -1063,6 +1090,12 @@ def blocks_cycles(problem: Problem) -> float:
     conv, numbers = problem.in_blocks(), math.prod(problem.out_shape)
     segment = problem.stride[-1] * (problem.filters if problem.data_format == "channels_last" else 1)
     return _updates(conv, blocks_tile(conv)) + SHUFFLE * numbers * _ceil(segment, machine.lanes(problem.dtype)) / segment
+
+
+def pixel_blocks_cycles(problem: Problem) -> float:
+    """Of tiled_transposed_blocks_pixels: the products, and each number moved by itself."""
+    conv = problem.in_blocks()
+    return pixels_cycles(conv, pixel_blocks_tile(conv)) + SCATTER * math.prod(problem.out_shape)
 
 
 def blocks_packing(problem: Problem) -> float:

@@ -9,6 +9,9 @@ multiplies vectors by vectors, without a broadcast. An item is a band of rows of
     gather     x -> v[point][channel][tile][lane]          winograd.py's, the lanes a group apart
     multiply   v, u -> m[point][filter][tile][lane]        tile.rows filters by tile.vectors tiles in registers, over all channels
     scatter    m -> out                                    winograd.py's, a filter at a time
+
+Where channels come last, those of a group are neighbours: a square of groups and channels of each pixel is transposed, in
+registers no wider than a group, and one of groups and filters when a pixel's results are put.
 """
 
 from __future__ import annotations
@@ -61,13 +64,84 @@ def starts_of(tile, job, g, starts):
 
 
 @inlined
-def put_rows(tile, job, sums, place, image_at, lanes, rows):
-    """Rows of one filter of so many groups: where they begin in an image, and where that begins."""
-    step, count = job.filters * job.out_space[1] * job.out_space[2], rows * job.out_space[2]
-    turn_sums(job.square, sums, tile.lanes, job.out + (image_at + place), step, lanes, count)
+def turn_groups(square, x, x_step, out, out_step, rows, columns, lanes):
+    """out[column * out_step + row] = x[row * x_step + column] of `lanes` rows, zeros from row `rows` on: squares side by side."""
+    for row in range(0, lanes, square.lanes):
+        if rows - row >= square.lanes and columns == square.lanes:
+            square.load_tile(x + row * x_step, x_step).transpose().store(out + row, out_step)
+        else:
+            block = square.load_tile(x + row * x_step, x_step, rows - row, columns).transpose()
+            block.store(out + row, out_step, columns, square.lanes)
+
+
+@inlined
+def lines_in_squares(square, job, lines, image, first, count):
+    """As below."""
+    lanes, (_, height, width), (_, step, pixel) = job.square.lanes, job.space, job.x_steps
+    before, zero, size = job.before[2], job.square.splat(0), job.rows_seen * job.pitch * job.square.lanes
+    for k in range(job.rows_seen):
+        i, line = first + k, lines + k * job.pitch * lanes
+        end = before + width if 0 <= i and i < height else before
+        for c in range(0, job.together * size, size):
+            for column in range(before):
+                zero.store(line + (c + column * lanes))
+            for column in range(end, job.columns_seen):
+                zero.store(line + (c + column * lanes))
+        for column in range(before, end):
+            x = image + (i * step + (column - before) * pixel)
+            turn_groups(square, x, job.lane_channels, line + column * lanes, size, count, job.together, lanes)
+
+
+@compiled
+def lines_of_groups(job, lines, image, first, count):
+    """winograd.lines_of_lanes of job.together channels, which are neighbours in memory: lines[channel][k][column][lane]."""
+    if job.together <= job.quarter.lanes:
+        lines_in_squares(job.quarter, job, lines, image, first, count)
+    elif job.together <= job.half.lanes:
+        lines_in_squares(job.half, job, lines, image, first, count)
+    else:
+        lines_in_squares(job.square, job, lines, image, first, count)
+
+
+@compiled
+def put_planes(job, sums, step, n, first, width, pixel, count):
+    """out[n, first + g * filters, pixel...] = sums[pixel * lanes + g] of so many pixels, and of the groups in the lanes."""
+    pixels, lanes = job.out_space[1] * job.out_space[2], min(job.square.lanes, job.groups - first // job.filters)
+    image, place, apart = n * job.groups * job.filters * pixels, first * pixels + pixel, job.filters * pixels
+    turn_sums(job.square, sums, job.square.lanes, job.out + (image + place), apart, lanes, count)
     if job.late:
-        for lane in range(lanes):
-            job.finish_row(job.out + (image_at + place + lane * step), count, image_at, place + lane * step)
+        for g in range(lanes):
+            job.finish_row(job.out + (image + place + g * apart), count, image, place + g * apart)
+
+
+@inlined
+def put_squares(square, job, sums, step, n, first, width, pixel, count):
+    """As below."""
+    lanes, apart, every = job.square.lanes, job.filters, job.groups * job.filters
+    groups, image = min(lanes, job.groups - first // apart), n * job.out_space[1] * job.out_space[2] * every
+    for k in range(count):
+        place = (pixel + k) * every + first
+        here, out = sums + k * lanes, job.out + (image + place)
+        for g in range(0, groups, square.lanes):
+            if groups - g >= square.lanes and width == square.lanes:
+                square.load_tile(here + g, step).transpose().store(out + g * apart, apart)
+            else:
+                block = square.load_tile(here + g, step, width, square.lanes).transpose()
+                block.store(out + g * apart, apart, groups - g, width)
+        if job.late:
+            for g in range(groups):
+                job.finish_row(out + g * apart, width, image, place + g * apart)
+
+
+@compiled
+def put_pixels(job, sums, step, n, first, width, pixel, count):
+    """out[n, pixel, first + g * filters + f] = sums[f * step + pixel * lanes + g] of `width` filters: as they lie channels last."""
+    if job.together <= job.quarter.lanes:
+        put_squares(job.quarter, job, sums, step, n, first, width, pixel, count)
+    elif job.together <= job.half.lanes:
+        put_squares(job.half, job, sums, step, n, first, width, pixel, count)
+    else:
+        put_squares(job.square, job, sums, step, n, first, width, pixel, count)
 
 
 @compiled
@@ -76,30 +150,32 @@ def winograd_groups(item, seat, job):
     tile, scheme, (_, height, width) = job.tile, job.scheme, job.out_space
     band, block, n = item % job.bands, item // job.bands % job.blocks, item // (job.bands * job.blocks)
     lines, g, begin = job.scratch + seat * job.scratch_size, block * tile.lanes, band * job.band
-    columns, v, m = lines + job.columns_at, lines + job.values_at, lines + job.products_at
-    sums, starts = lines + job.sums_at, lines + (job.sums_at + scheme.down.outputs * job.pitch * tile.lanes)
-    left = (height + scheme.down.outputs - 1) // scheme.down.outputs - begin
+    columns, v, m, sums = lines + job.columns_at, lines + job.values_at, lines + job.products_at, lines + job.sums_at
+    outputs, row, pitch = scheme.down.outputs, job.tiles * tile.lanes, job.pitch * tile.lanes
+    left = (height + outputs - 1) // outputs - begin
     down = min(job.band, left)
     bottom, across = job.beyond[0] if down == left else 0, job.across - job.beyond[1]
     inside = down - bottom, across, bottom * across  # as in `winograd`
-    row, first = job.tiles * tile.lanes, begin * scheme.down.advance - job.before[1]
-    starts_of(tile, job, g, starts)
     for c in range(job.channels):
-        image = job.x + (n * job.x_image + (g * job.channels + c) * job.x_channel)
-        job.fill_lines(lines, image, first, job.groups - g)
+        line = lines + c % job.together * job.rows_seen * pitch
+        if c % job.together == 0:
+            image = job.x + (n * job.x_image + (g * job.channels + c) * job.x_channel)
+            job.fill_lines(lines, image, begin * scheme.down.advance - job.before[1], job.groups - g)
         for r in range(down):
-            line = lines + r * scheme.down.advance * job.pitch * tile.lanes
-            gather(tile, job, scheme, line, columns, v + c * row, job.channels * row, r, inside)
+            there = v + c * row
+            gather(tile, job, scheme, line + r * scheme.down.advance * pitch, columns, there, job.channels * row, r, inside)
     job.multiply_groups(v, job.weight + (block * job.panel + tile.lanes), m, down * job.across, inside[0], inside[1], inside[2])
-    image_at, lanes = n * job.groups * job.filters * height * width, min(tile.lanes, job.groups - g)
-    for f in range(job.filters):
-        start = tile.load(starts + f * tile.lanes)
-        for r in range(down):
-            i = (begin + r) * scheme.down.outputs
-            scatter(tile, job, scheme, m + f * row, tile.lanes, job.unit * row, start, columns, sums, r, inside)
-            put_rows(
-                tile, job, sums, ((g * job.filters + f) * height + i) * width, image_at, lanes, min(scheme.down.outputs, height - i)
-            )
+    starts, size = sums + job.together * outputs * pitch, outputs * pitch
+    starts_of(tile, job, g, starts)
+    for r in range(down):
+        i = (begin + r) * outputs
+        for first in range(0, job.filters, job.together):
+            filters = min(job.together, job.filters - first)
+            for k in range(filters):
+                products, start = m + (first + k) * row, tile.load(starts + (first + k) * tile.lanes)
+                scatter(tile, job, scheme, products, tile.lanes, job.unit * row, start, columns, sums + k * size, r, inside)
+            pixels = min(outputs, height - i) * width
+            job.put_rows(sums, size, n, g * job.filters + first, filters, i * width, pixels)
 
 
 def transformed_groups(weight: Array, unit: int, lanes: int) -> Array:

@@ -7,7 +7,7 @@ code and C. `FIELDS` is the layout; in compiled code `job.stride` is three int64
 Geometry is always three-dimensional: a plane has depth 1, a line height 1 too. Steps are distances in numbers between
 neighbours in memory, by which any strided view is read where it lies. The register tile of a tiled kernel is in the job's
 type, as `job.tile`, and so are `job.short`, one row shorter, `job.few`, of half the rows, `job.square`, the tile that it
-transposes with, and `job.scheme` (toom.py): each has machine code of its own.
+transposes with, `job.half` and `job.quarter` of that, and `job.scheme` (toom.py): each has machine code of its own.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "order": (1, "integer"),  # so many channels are packed tap after tap
     "fresh": (1, "integer"),  # of winograd.py: 1 if the kernel itself transforms the weights, from where they lie, to `panel_at`
     "weight_steps": (3, "three"),  # there, from group to group, filter to filter, channel to channel
-    "together": (1, "integer"),  # blocks of channels at a time
+    "together": (1, "integer"),  # blocks of channels at a time; of grouped.py, channels, and filters
     "span": (1, "integer"),  # lines that a window spans
     "panel_at": (1, "integer"),
     "table": (1, "integers"),  # see sheets.py
@@ -243,6 +243,8 @@ _shape("tile", lambda tile: tile)
 _shape("short", lambda tile: tile.short)
 _shape("few", lambda tile: tile.few)
 _shape("square", lambda tile: tile.square)
+_shape("half", lambda tile: tile.square.half)
+_shape("quarter", lambda tile: tile.square.half.half)
 
 
 # A tiled kernel has machine code for each tile; what it shares with all others it calls by address: inlined, copying sheets

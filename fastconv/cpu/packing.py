@@ -186,7 +186,17 @@ def lane_panels(weight: Array, bias: Array | None, width: int) -> Array:
 
 
 def block_panels(weight: Array, bias: Array | None, width: int, strides: tuple[int, ...], last: bool) -> Array:
-    """As lane_panels, of the filters of `Problem.in_blocks`: phases of a filter; where channels come `last`, filters of a phase.
+    """As lane_panels, of what `in_blocks` gives."""
+    return lane_panels(*in_blocks(weight, bias, strides, last), width)
+
+
+def block_row_panels(weight: Array, bias: Array | None, rows: int, strides: tuple[int, ...]) -> Array:
+    """As row_panels, of what `in_blocks` gives."""
+    return row_panels(*in_blocks(weight, bias, strides, last=False), rows)
+
+
+def in_blocks(weight: Array, bias: Array | None, strides: tuple[int, ...], last: bool) -> tuple[Array, Array | None]:
+    """Filters of `Problem.in_blocks`, phases of a filter; where channels come `last`, filters of a phase. And their biases.
 
     Tap a of phase p is tap p + a * stride of the weight; taps run backwards: a convolution looks ahead, a transposed one back.
     """
@@ -202,7 +212,7 @@ def block_panels(weight: Array, bias: Array | None, width: int, strides: tuple[i
     phases = math.prod(strides)
     if bias is not None and bias.ndim == 1:
         bias = np.tile(bias, phases) if last else np.repeat(bias, phases)
-    return lane_panels(backwards.reshape(groups, phases * filters, channels, *taps), bias, width)
+    return backwards.reshape(groups, phases * filters, channels, *taps), bias
 
 
 def row_panels(weight: Array, bias: Array | None, rows: int) -> Array:

@@ -41,6 +41,7 @@ LLVM_FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 NUMBA_FLOATS = {"float32": types.float32, "float64": types.float64}
 BYTES = {"float32": 4, "float64": 8}
 LINE_BYTES = 64
+LEAST_LANES = 4
 CONTRACT = ("contract", "nsz")  # a * b + c may become one fma; never assumes away NaN or infinity
 
 
@@ -69,6 +70,12 @@ class TileShape:
     def square(self) -> TileShape:
         """As many rows as lanes, one vector a row: what can be transposed."""
         return TileShape(self.lanes, 1, self.lanes, 1, self.dtype)
+
+    @cached_property
+    def half(self) -> TileShape:
+        """Of a square: half as large, but of no fewer lanes than the narrowest vectors have."""
+        lanes = max(self.lanes // 2, min(self.lanes, LEAST_LANES))
+        return replace(self, rows=lanes, lanes=lanes)
 
     @cached_property
     def row(self) -> TileShape:

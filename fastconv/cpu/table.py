@@ -188,12 +188,15 @@ def _transformed_groups(problem: Problem, unit: int, weights: list[Any], biases:
     return [grouped.transformed_groups(weights[0], unit, machine.lanes(problem.dtype))]
 
 
-def _groups_suit(problem: Problem) -> str | None:
-    if problem.dimensions != 2 or problem.dilation != (1, 1):
-        return "computes planes without dilation"
-    if problem.algorithm == "auto" and problem.groups < machine.lanes(problem.dtype) // 2:
-        return f"has a group in each lane, here are {problem.groups}"
-    return _unless(FIRST)(problem) or _winograd_suits(grouped.SCHEME)(problem)
+def _groups_suit(data_format: str) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 2 or problem.dilation != (1, 1):
+            return "computes planes without dilation"
+        if problem.algorithm == "auto" and problem.groups < machine.lanes(problem.dtype) // 2:
+            return f"has a group in each lane, here are {problem.groups}"
+        return _unless(data_format)(problem) or _winograd_suits(grouped.SCHEME)(problem)
+
+    return refuse
 
 
 def _columns_slide(problem: Problem) -> str | None:
@@ -337,6 +340,16 @@ def _in_blocks(problem: Problem, unit: int, weights: list[Any], biases: list[Any
     return [packing.block_panels(weights[0], biases[0], unit, problem.stride, problem.data_format == LAST)]
 
 
+def _pixel_blocks_suit(problem: Problem) -> str | None:
+    if problem.dimensions != 2 or any(d != 1 for d in problem.dilation):
+        return "computes planes without dilation"
+    return _unless(FIRST)(problem)
+
+
+def _in_block_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.block_row_panels(weights[0], biases[0], unit, problem.stride)]
+
+
 def _in_spreads(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.spread_panels(weights[0], biases[0], unit)]
 
@@ -403,11 +416,16 @@ IMPLEMENTATIONS = (
         )
         for name, scheme in signals.SCHEMES.items()
     ),
-    Implementation(
-        "winograd_groups", "winograd", ("standard",),
-        grouped.winograd_groups, _transformed_groups, divisions.winograd_groups, "groups", _groups_suit,
-        ("columns",), tiles.one_vector, grouped.SCHEME, divisions.groups_cycles, _winograd_error(grouped.SCHEME),
-        divisions.groups_packing,
+    *(
+        Implementation(
+            name, "winograd", ("standard",),
+            grouped.winograd_groups, _transformed_groups, divisions.winograd_groups, "groups", _groups_suit(data_format),
+            reads, tiles.one_vector, grouped.SCHEME, divisions.groups_cycles, _winograd_error(grouped.SCHEME),
+            divisions.groups_packing,
+        )
+        for name, data_format, reads in (
+            ("winograd_groups", FIRST, ("columns",)), ("winograd_groups_last", LAST, ("channels",)),
+        )
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
@@ -503,6 +521,11 @@ IMPLEMENTATIONS = (
         "tiled_transposed_blocks", "tiled", ("transposed",),
         blocks.tiled_transposed_blocks, _in_blocks, divisions.transposed_blocks, "pixels of a block", _blocks_suit, SHEETS,
         tiles.blocks_in_lanes, cycles=divisions.blocks_cycles, packing=divisions.blocks_packing,
+    ),
+    Implementation(
+        "tiled_transposed_blocks_pixels", "tiled", ("transposed",),
+        blocks.tiled_transposed_blocks_pixels, _in_block_rows, divisions.transposed_blocks_pixels, "blocks of pixels",
+        _pixel_blocks_suit, SHEETS, tiles.pixels_of_blocks, cycles=divisions.pixel_blocks_cycles, packing=divisions.blocks_packing,
     ),
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),

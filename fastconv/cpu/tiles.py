@@ -86,6 +86,15 @@ def blocks_in_lanes(dtype: str) -> list[TileShape]:
     return [tile for tile in filters_in_lanes(dtype) if tile.vectors == 2 and tile.rows in BLOCKS]
 
 
+# Blocks in lanes, phases in rows: (rows, vectors). Nine rows are the phases of stride 3; four divide those of 2 and 4.
+BLOCKS_OF_PIXELS = {32: ((9, 3), (4, 6)), 16: ((9, 1), (4, 3))}  # 9x3 and 4x6 are 31 registers
+
+
+def pixels_of_blocks(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_transposed_blocks_pixels."""
+    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in BLOCKS_OF_PIXELS[machine.registers()]]
+
+
 def winograd_products(dtype: str) -> list[TileShape]:
     """Every tile of Winograd's products, with a step of a block of channels."""
     table, lanes = WINOGRAD_PRODUCTS[machine.registers()], machine.lanes(dtype)
