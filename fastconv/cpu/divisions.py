@@ -922,7 +922,7 @@ def winograd_groups(problem: Problem, threads: int) -> Division:
     columns_seen, rows_seen = _numbers(scheme, across), _numbers(scheme, band)
     pitch = max(columns_seen, problem.pads[-1][0] + max(problem.space[-1], lanes), max(width, lanes))
     last = problem.data_format == "channels_last"
-    together = max(n for n in range(1, lanes + 1) if channels % n == 0) if last else 1
+    together = _evenly(channels, lanes, 1) if last else 1
     columns_at = together * rows_seen * pitch * lanes
     values_at = columns_at + points * pitch * lanes
     products_at = values_at + points**2 * channels * tiles_at_once * lanes

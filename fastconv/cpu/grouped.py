@@ -118,7 +118,7 @@ def put_planes(job, sums, step, n, first, width, pixel, count):
 def put_squares(square, job, sums, step, n, first, width, pixel, count):
     """As below."""
     lanes, apart, every = job.square.lanes, job.filters, job.groups * job.filters
-    groups, image = min(lanes, job.groups - first // apart), n * job.out_space[1] * job.out_space[2] * every
+    groups, f, image = min(lanes, job.groups - first // apart), first % apart, n * job.out_space[1] * job.out_space[2] * every
     for k in range(count):
         place = (pixel + k) * every + first
         here, out = sums + k * lanes, job.out + (image + place)
@@ -128,9 +128,8 @@ def put_squares(square, job, sums, step, n, first, width, pixel, count):
             else:
                 block = square.load_tile(here + g, step, width, square.lanes).transpose()
                 block.store(out + g * apart, apart, groups - g, width)
-        if job.late:
-            for g in range(groups):
-                job.finish_row(out + g * apart, width, image, place + g * apart)
+        if job.late and f + width == apart:  # the groups' last filters: all of theirs lie side by side
+            job.finish_row(job.out + (image + place - f), groups * apart, image, place - f)
 
 
 @compiled
@@ -157,9 +156,10 @@ def winograd_groups(item, seat, job):
     bottom, across = job.beyond[0] if down == left else 0, job.across - job.beyond[1]
     inside = down - bottom, across, bottom * across  # as in `winograd`
     for c in range(job.channels):
-        line = lines + c % job.together * job.rows_seen * pitch
+        together = min(c - c % job.together, job.channels - job.together)  # the first of them: the last ones overlap others
+        line = lines + (c - together) * job.rows_seen * pitch
         if c % job.together == 0:
-            image = job.x + (n * job.x_image + (g * job.channels + c) * job.x_channel)
+            image = job.x + (n * job.x_image + (g * job.channels + together) * job.x_channel)
             job.fill_lines(lines, image, begin * scheme.down.advance - job.before[1], job.groups - g)
         for r in range(down):
             there = v + c * row
