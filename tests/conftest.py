@@ -24,6 +24,7 @@ FEW = {
     "FILTERS_IN_LANES": {2: (6,), 1: (2,)},
     "PIXELS_IN_LANES": ((4, 3), (8, 1)),
     "NUMBERS_IN_ROWS": ((6, 2), (9, 1)),
+    "DOTS": ((3, 4),),
     "WINOGRAD_PRODUCTS": {2: (6,)},
 }
 EVERY = {name: getattr(tiles, name) for name in FEW}

@@ -118,10 +118,7 @@ def weight_sums(problem: Problem, threads: int) -> Division:
     filters, channels, out_width = problem.filters // problem.groups, problem.channels // problem.groups, problem.out_space[-1]
     rows, room = rows_in_a_plane(problem), scratch_numbers(problem.dtype)
     pixels = PIXELS_OF_ONE_TAP if taps(problem) == 1 else PIXELS
-    band = _ceil(rows, _ceil(rows, max(1, min(rows, pixels // out_width))))
-    units = max(1, problem.batch) * planes(problem) * _ceil(rows, band)
-    parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
-    parts = 1 << (parts.bit_length() - 1)  # a power of two: seven parts would leave one of two threads idle for a seventh
+    band, parts = _bands_and_parts(problem, pixels)
     sheets = Sheets.of(problem, band)
 
     def shares(tile: TileShape, wanted: int) -> tuple[int, int, float]:
@@ -133,20 +130,15 @@ def weight_sums(problem: Problem, threads: int) -> Division:
         most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
         least = min(channels, _ceil(wanted, parts * problem.groups * _ceil(every, panels)))
         blocks = {_evenly(channels, most, count) for count in range(1, channels + 1) if count >= least}
-        return min(((panels, block, cycles(tile, block)) for block in blocks), key=lambda share: (share[2], -share[1]))
-
-    def cycles(tile: TileShape, block: int) -> float:
-        """Of a pixel: updates, which read as many places as they broadcast, and the gradient turned anew for each block."""
-        update = tiles.update_cycles(tile, tile.vectors) + tile.rows / 8
-        updates = _ceil(block * taps(problem), tile.rows) * update * (tile.lanes / machine.lanes(problem.dtype))
-        return _ceil(channels, block) * _ceil(filters, tile.width) * (updates + TURN * tile.vectors)
+        each = ((panels, block, _weight_cycles(problem, tile, block)) for block in blocks)
+        return min(each, key=lambda share: (share[2], -share[1]))
 
     tile = min(tiles.numbers_in_rows(problem.dtype), key=lambda tile: shares(tile, 1)[-1])
     panels, block, _ = shares(tile, 2 * threads if threads > 1 else 1)
     chunk, numbers = panels * tile.width, _ceil(block * taps(problem), tile.rows) * tile.rows
     bands, chunks, blocks = _ceil(rows, band), _ceil(filters, chunk), _ceil(channels, block)
     places = [c * sheets.sheet + tap for c in range(block) for tap in sheets.table[: taps(problem)]]
-    places += [0] * (numbers - len(places))
+    places += [0] * (numbers + tile.rows - len(places))  # the last block may begin within a tile
     grads_at = _ceil(block * sheets.sheet + LINE, LINE) * LINE
     sums_at = grads_at + chunk * band * out_width
     fields = asdict(sheets) | {
@@ -155,6 +147,33 @@ def weight_sums(problem: Problem, threads: int) -> Division:
     }  # fmt: skip
     scratch, items = sums_at + chunk * numbers + tile.lanes * tile.width, parts * problem.groups * chunks * blocks
     return Division(items, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
+
+
+def _bands_and_parts(problem: Problem, pixels: int) -> tuple[int, int]:
+    """Rows of a band of so many pixels, and parts of all images' bands."""
+    rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
+    band = _ceil(rows, _ceil(rows, max(1, min(rows, pixels // out_width))))
+    units = max(1, problem.batch) * planes(problem) * _ceil(rows, band)
+    parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
+    return band, 1 << (parts.bit_length() - 1)  # a power of two: seven would leave one of two threads idle for a seventh
+
+
+def weight_cycles(problem: Problem) -> float:
+    """Of tiled_weight_gradient."""
+    division, exchanged = weight_sums(problem, 1), _turns_less(problem)
+    problem = problem.exchanged() if exchanged else problem
+    tile, fields = division.tile, division.fields
+    assert tile is not None
+    pixels = problem.batch * problem.groups * math.prod(problem.out_space)
+    return pixels * _weight_cycles(problem, tile, fields["channels"]) + division.chunks * _fill_cycles(problem)
+
+
+def _weight_cycles(problem: Problem, tile: TileShape, block: int) -> float:
+    """Of a pixel: updates, which read as many places as they broadcast, and the gradient turned anew for each block of channels."""
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    update = tiles.update_cycles(tile, tile.vectors) + tile.rows / 8
+    updates = _ceil(block * taps(problem), tile.rows) * update * (tile.lanes / machine.lanes(problem.dtype))
+    return _ceil(channels, block) * _ceil(filters, tile.width) * (updates + TURN * tile.vectors)
 
 
 def _turns_less(problem: Problem) -> bool:
@@ -166,6 +185,69 @@ def _turns_less(problem: Problem) -> bool:
     if taps(problem) > 1 or any(s != 1 for s in problem.stride) or any(map(any, problem.pads)):
         return False
     return problem.channels * (TURN * pixels + COPY * problem.filters) < problem.filters * TURN * (pixels + problem.channels)
+
+
+# Pixels of a band of tiled_weight_gradient_pixels: loading and storing a tile's sums, in L2, is a thirtieth of its updates. 512, of
+# which four filters' part of the gradient and the sheets would stay in L1, took 4 % longer.
+DOT_PIXELS = 1024
+OFF_A_LINE = 0.25  # of a multiply-add, for a load of an image's numbers, most of which cross a cache line
+
+
+def dot_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_weight_gradient_pixels: bands and parts as of weight_sums, chunks of filters whose sums fit half a scratch."""
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    band, parts = _bands_and_parts(problem, DOT_PIXELS)
+    tile, sheets = dots_tile(problem), Sheets.of(problem, band)
+    sums = _ceil(channels * taps(problem), tile.rows) * tile.rows * tile.width  # of a panel of filters
+    panels, wanted = _ceil(filters, tile.vectors), 2 * threads if threads > 1 else 1
+    most = max(1, scratch_numbers(problem.dtype) // 2 // sums)
+    chunk = tile.vectors * _evenly(panels, most, _ceil(wanted, parts * problem.groups))
+    bands, chunks = _ceil(rows_in_a_plane(problem), band), _ceil(filters, chunk)
+    places = [c * sheets.sheet + tap for c in range(channels) for tap in sheets.table[: taps(problem)]]
+    places += [0] * (-len(places) % tile.rows)
+    sums_at = _ceil(channels * sheets.sheet + tile.lanes, LINE) * LINE
+    fields = asdict(sheets) | {
+        "table": (*sheets.table, *places), "places": len(sheets.table), "filters": filters, "parts": parts, "sums_at": sums_at,
+    }  # fmt: skip
+    scratch = sums_at + chunk // tile.vectors * sums
+    return Division(parts * problem.groups * chunks, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
+
+
+def dots_tile(problem: Problem) -> TileShape:
+    """The tile that wastes least, of those with no more filters than a group has."""
+    fitting = [tile for tile in tiles.dots(problem.dtype) if tile.vectors <= problem.filters // problem.groups]
+    return min(fitting, key=lambda tile: _dots_cycles(problem, tile))
+
+
+def dots_cycles(problem: Problem) -> float:
+    """Of tiled_weight_gradient_pixels."""
+    return _dots_cycles(problem, dots_tile(problem))
+
+
+def _dots_cycles(problem: Problem, tile: TileShape) -> float:
+    """Each update a vector for each product; sums are loaded and stored once a band, and their lanes added up once a part."""
+    filters, numbers = problem.filters // problem.groups, problem.channels // problem.groups * taps(problem)
+    band, parts = _bands_and_parts(problem, DOT_PIXELS)
+    panels, rows = _ceil(filters, tile.vectors), problem.batch * planes(problem) * rows_in_a_plane(problem)
+    sums = problem.groups * _ceil(numbers, tile.rows) * panels * tile.rows * tile.vectors
+    chunks = _ceil(sums * tile.lanes, problem.groups * scratch_numbers(problem.dtype) // 2)
+    whole, over = divmod(problem.out_space[-1], tile.lanes)
+    vectors = whole + (1.5 if over else 0)  # a mask is made, and all loads have one
+    update = 1 + OFF_A_LINE / tile.vectors
+    products = sums * (rows * vectors * update + 2 * COPY * rows / band + TURN * parts)  # sums lie in L2
+    return products + chunks * _fill_cycles(problem)
+
+
+def _fill_cycles(problem: Problem) -> float:
+    """Of sheets, all of them once: twice a copy, for most of their rows begin off a cache line."""
+    return (
+        2
+        * COPY
+        * problem.batch
+        * problem.channels
+        * math.prod(problem.space[:-1])
+        * _ceil(problem.space[-1], machine.lanes(problem.dtype))
+    )
 
 
 def window_sums(problem: Problem, threads: int) -> Division:

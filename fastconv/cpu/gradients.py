@@ -25,6 +25,14 @@ filter meets lies at a constant distance. An item owns a chunk of filters and a 
 
 Where filters and channels are few, the images fall into parts, each with a result of its own; they are added up in order.
 
+For few channels that transposition takes half as long as the product. `tiled_weight_gradient_pixels` has pixels in lanes, of
+the image and of the gradient, which is read where it lies; the sums, a vector each, stay in L2, and are added up at the end:
+
+    band of rows, image by image      its sheets
+      filters                           tile.vectors of them; their part of the gradient stays in L1
+        numbers of a filter (c, a, b)     tile.rows of them
+          pixels of the band                rows * vectors multiply-adds for rows + vectors loads
+
 Of a depthwise layer there is nothing to multiply with. `tiled_depthwise_weight_gradient` walks as tiled_depthwise does: a tile
 of tile.rows lines of taps holds a vector of sums for each tap, until all of a channel's columns of vectors are walked down:
 
@@ -44,6 +52,7 @@ from numba import types
 import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.atomics import INT, WORD, intrinsic
 from fastconv.cpu.compiled import compiled, inlined, reassociating
+from fastconv.cpu.depthwise import within
 from fastconv.cpu.rows import inside
 from fastconv.cpu.standard import turn_sums
 
@@ -154,14 +163,8 @@ def turn_gradient(tile, square, job, grad, filters, rows, out):
 
 
 @inlined
-def add_pixels(tile, sums, fresh, sheets, places, grads, rows, count, pitch):
-    """sums[k][f] += sum over rows of `count` pixels of what number k of a filter sees * the gradient, of one tile.
-
-    Fresh sums begin with 0: a pass that cleared them took a twentieth of the time at 7x7.
-    """
-    acc = tile.zeros()
-    if not fresh:
-        acc = tile.load_tile(sums, tile.width)
+def add_pixels(tile, acc, sheets, places, grads, rows, count, pitch):
+    """acc[k][f] + sum over rows of `count` pixels of what number k of a filter sees * the gradient, of one tile."""
     for _ in range(rows):
         for j in range(0, count - 1, 2):
             acc = acc.rank2_at(sheets + j, places, grads)
@@ -170,20 +173,25 @@ def add_pixels(tile, sums, fresh, sheets, places, grads, rows, count, pitch):
             acc = acc.rank1_at(sheets + (count - 1), places, grads)
             grads += tile.width
         sheets += pitch
-    acc.store(sums, tile.width)
+    return acc
 
 
 @compiled
 def tiled_weight_gradient(item, seat, job):
-    """One chunk of a group's filters, in lanes, one block of its channels, one part of the images."""
+    """One chunk of a group's filters, in lanes, one block of its channels, one part of the images.
+
+    A last block overlaps its neighbour: only their sheets. Fresh sums begin with 0: a pass that cleared them took a twentieth of
+    the time at 7x7. Complete ones of an exchanged layer lie as the result does, and go there at once: copying took a fifth.
+    """
     tile, (_, out_height, out_width), taps = job.tile, job.out_space, job.kernel[0] * job.kernel[1] * job.kernel[2]
     chunk, block = item % job.chunks, item // job.chunks % job.blocks
     g, part = item // (job.chunks * job.blocks) % job.groups, item // (job.chunks * job.blocks * job.groups)
-    first = chunk * job.chunk
+    first, every = chunk * job.chunk, job.all_channels * taps
     filters, c = min(job.chunk, job.filters - first), min(block * job.channels, job.all_channels - job.channels)
-    sheets = job.scratch + seat * job.scratch_size
-    grads, sums, places = sheets + job.grads_at, sheets + job.sums_at, job.table + job.places
-    numbers = (job.channels * taps + tile.rows - 1) // tile.rows * tile.rows
+    sheets, theirs = job.scratch + seat * job.scratch_size, (block * job.channels - c) * taps
+    grads, sums, places = sheets + job.grads_at, sheets + job.sums_at, job.table + (job.places + theirs)
+    count = job.channels * taps - theirs
+    room, out = (count + tile.rows - 1) // tile.rows * tile.rows, job.out + (part * job.groups + g) * job.filters * every
     images = job.batch * job.out_space[0] * job.bands
     begin, end = images * part // job.parts, images * (part + 1) // job.parts
     for unit in range(begin, end):
@@ -193,37 +201,81 @@ def tiled_weight_gradient(item, seat, job):
         grad = job.grad + (n * job.grad_image + (g * job.filters + first) * job.grad_channel)
         grad = grad + (plane * job.grad_steps[0] + line * job.grad_steps[1])
         turn_gradient(tile, job.square, job, grad, filters, rows, grads)
-        runs, count = (1, rows * out_width) if job.pitch == out_width else (rows, out_width)
+        runs, pixels = (1, rows * out_width) if job.pitch == out_width else (rows, out_width)
         for f in range(0, filters, tile.width):
-            for k in range(0, numbers, tile.rows):
-                panel = sums + (f * numbers + k * tile.width)
-                here = grads + f * rows * out_width
-                add_pixels(tile, panel, unit == begin, sheets, places + k, here, runs, count, job.pitch)
-    put_sums(tile, job, sums, job.out + part * job.groups * job.filters * job.all_channels * taps, g, first, filters, block, c)
+            for k in range(0, count, tile.rows):
+                panel, acc = sums + (f * room + k * tile.width), tile.zeros()
+                if unit > begin:
+                    acc = tile.load_tile(panel, tile.width)
+                acc = add_pixels(tile, acc, sheets, places + k, grads + f * rows * out_width, runs, pixels, job.pitch)
+                if unit < end - 1 or not job.exchanged:
+                    acc.store(panel, tile.width)
+                else:
+                    there = out + ((block * job.channels * taps + k) * job.filters + first + f)
+                    put_tile(tile, acc, there, job.filters, count - k, filters - f)
+    if not job.exchanged:
+        for f in range(0, filters, tile.width):
+            there = out + ((first + f) * every + block * job.channels * taps)
+            turn_sums(job.square, sums + f * room, tile.width, there, every, min(tile.width, filters - f), count)
 
 
 @inlined
-def put_sums(tile, job, sums, out, g, first, filters, block, c):
-    """Numbers from channel c on of the filters from `first` on, to out[g][filter][number], or exchanged out[g][number][filter].
+def put_tile(tile, acc, out, step, rows, columns):
+    """Store a tile, of which there are so many rows and columns."""
+    if rows >= tile.rows and columns >= tile.width:
+        acc.store(out, step)
+    else:
+        acc.store(out, step, rows, columns)
 
-    A last block overlaps its neighbour, and leaves to it what is its own.
-    """
-    taps = job.kernel[0] * job.kernel[1] * job.kernel[2]
-    ours, every = (block * job.channels - c) * taps, job.all_channels * taps
-    numbers, count = (job.channels * taps + tile.rows - 1) // tile.rows * tile.rows, job.channels * taps - ours
-    out = out + g * job.filters * every
-    for f in range(0, filters, tile.width):
-        panel, width = sums + (f * numbers + ours * tile.width), min(tile.width, filters - f)
-        if job.exchanged:
-            for k in range(count):
-                row = out + ((c * taps + ours + k) * job.filters + first + f)
-                for lane in range(0, width, tile.lanes):
-                    if width - lane >= tile.lanes:
-                        tile.load(panel + (k * tile.width + lane)).store(row + lane)
-                    else:
-                        tile.load(panel + (k * tile.width + lane)).store(row + lane, width - lane)
-        else:
-            turn_sums(job.square, panel, tile.width, out + ((first + f) * every + c * taps + ours), every, width, count)
+
+@inlined
+def add_dots(tile, sums, fresh, sheets, places, job, grads, rows):
+    """sums[k][f] += over rows of the result what number k of a filter sees * the gradient, lane by lane, of one tile."""
+    width, down = job.out_space[2], job.grad_steps[1]
+    whole = width - width % tile.lanes
+    acc = tile.zeros()
+    if not fresh:
+        acc = tile.load_tile(sums, tile.width)
+    for _ in range(rows):
+        for j in range(0, whole, tile.lanes):
+            acc = acc.dots_at(sheets + j, places, grads + j, job.grad_channel)
+        if whole < width:
+            acc = acc.dots_at(sheets + whole, places, grads + whole, job.grad_channel, width - whole)
+        sheets += job.pitch
+        grads += down
+    acc.store(sums, tile.width)
+
+
+@compiled
+def tiled_weight_gradient_pixels(item, seat, job):
+    """One chunk of a group's filters, one part of the images: pixels in lanes."""
+    tile, (_, out_height, _), taps = job.tile, job.out_space, job.kernel[0] * job.kernel[1] * job.kernel[2]
+    chunk, g, part = item % job.chunks, item // job.chunks % job.groups, item // (job.chunks * job.groups)
+    first, last = chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters)
+    sheets, places, numbers = job.scratch + seat * job.scratch_size, job.table + job.places, job.channels * taps
+    sums, room = sheets + job.sums_at, (numbers + tile.rows - 1) // tile.rows * tile.rows * tile.width
+    images = job.batch * job.out_space[0] * job.bands
+    begin, end = images * part // job.parts, images * (part + 1) // job.parts
+    for unit in range(begin, end):
+        line, plane, n = unit % job.bands * job.band, unit // job.bands % job.out_space[0], unit // (job.bands * job.out_space[0])
+        job.fill_sheets(sheets, job.x + (n * job.x_image + g * job.channels * job.x_channel), plane, line)
+        grad = job.grad + (n * job.grad_image + plane * job.grad_steps[0] + line * job.grad_steps[1])
+        panel = sums
+        for f in range(first, last, tile.vectors):
+            here = grad + (g * job.filters + min(f, job.filters - tile.vectors)) * job.grad_channel  # the last ones overlap
+            for k in range(0, numbers, tile.rows):
+                to = panel + k * tile.width
+                add_dots(tile, to, unit == begin, sheets, places + k, job, here, min(job.band, out_height - line))
+            panel += room
+    out = job.out + (part * job.groups + g) * job.filters * numbers
+    for f in range(first, last, tile.vectors):
+        theirs = max(0, f + tile.vectors - job.filters)  # filters that the last ones have in common with those before
+        for k in range(0, numbers, tile.rows):
+            tile.load_tile(sums + k * tile.width, tile.width).totals(sheets)
+            for row in range(min(tile.rows, numbers - k)):
+                for vector in range(theirs, tile.vectors):
+                    out[(f - theirs + vector) * numbers + k + row] = sheets[row * tile.vectors + vector]
+        sums += room
 
 
 # Tiled, depthwise -----------------------------------------------------------------------------------------------------
@@ -241,9 +293,9 @@ def walk_down(acc, tile, job, image, edges, line, grad, count, inner, width):
             if tile.step == 2:
                 newest = newest.as_windows()
         above = above.next(newest)
-        if 0 <= line < height:
+        if within(line, height):
             acc = acc.gather(above, tile.windows(image + line * step, job.dilation[2], edges), 0)
-        if tile.step == 2 and 0 <= line + 1 < height:
+        if tile.step == 2 and within(line + 1, height):
             acc = acc.gather(above, tile.windows(image + (line + 1) * step, job.dilation[2], edges), 1)
         grad += down * apart
         line += apart * tile.step
@@ -255,19 +307,21 @@ def tiled_depthwise_weight_gradient(item, seat, job):
     """One chunk of channels, one part of the images: columns in lanes."""
     tile, filters, (_, taps_a, taps_b), (_, out_height, out_width) = job.tile, job.groups * job.filters, job.kernel, job.out_space
     chunk, part, phases, apart = item % job.chunks, item // job.chunks, job.dilation[1], job.dilation[2]
+    before, width_in = job.before[2], job.space[2]
+    first = tile.edges(-before, apart, width_in)  # of all filters, and often all that there are
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
         for top in range(0, taps_a, tile.rows):
             a = min(top, taps_a - tile.rows)  # the last lines of taps overlap their neighbours
             acc = tile.zeros()
             for n in range(job.batch * part // job.parts, job.batch * (part + 1) // job.parts):
                 for j in range(0, out_width, tile.lanes):
-                    u, width = j * tile.step - job.before[2], out_width - j
+                    u, width = j * tile.step - before, out_width - j
                     image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
                     grad = job.grad + (n * job.grad_image + f * job.grad_channel + j)
-                    inner = (
-                        u >= 0 and u + (tile.lanes - 1) * tile.step + (taps_b - 1) * apart < job.space[2] and width >= tile.lanes
-                    )
-                    edges = tile.edges(u, apart, job.space[2])
+                    inner = u >= 0 and u + (tile.lanes - 1) * tile.step + (taps_b - 1) * apart < width_in and width >= tile.lanes
+                    edges = first
+                    if j > 0:
+                        edges = tile.edges(u, apart, width_in)
                     for i in range(min(phases, out_height)):
                         line, count = i * tile.step + a * phases - job.before[1], (out_height - i + phases - 1) // phases
                         here = grad + i * job.grad_steps[1]

@@ -27,6 +27,7 @@ Packed = tuple[Array, Array | None]  # a weight in a kernel's order, and its bia
 X, GRAD, OUT, RESIDUAL, SCRATCH = (job.PLACES[name] for name in ("x", "grad", "out", "residual", "scratch"))
 # Each weight with its bias; a separable layer has two of each.
 WEIGHT = ((job.PLACES["weight"], job.PLACES["bias"]),)
+ABOVE = ((GRAD, job.PLACES["bias"]),)  # a gradient of weights has the result's gradient in their place
 BOTH_WEIGHTS = ((job.PLACES["weight"], job.PLACES["inner_bias"]), (job.PLACES["outer_weight"], job.PLACES["bias"]))
 
 
@@ -112,7 +113,7 @@ class Bound:
         size = math.prod(first.weight_shape if first.operation == "weights" else problem.out_shape) * x.itemsize
         self._words = np.concatenate([job.fill(values), (self._code, self._items, *_reach(image), size)])
         self._task = _at(self._words)
-        self._run_alone, self._set_arrays = quick(run_alone, *[types.int64] * 6), quick(set_arrays, *[types.int64] * 5)
+        self._run_alone, self._set_arrays = quick(run_alone, *[types.int64] * 7), quick(set_arrays, *[types.int64] * 5)
         self._set_weights = quick(set_weights, *[types.int64] * 5)
 
     def with_weights(self, weights: list[Packed]) -> Bound:
@@ -163,7 +164,7 @@ class Bound:
             weight, bias = id(weights[0][0]), 0 if weights[0][1] is None else id(weights[0][1])
         if self._alone:
             _held, scratch = packing.scratch(self._scratch) if self._scratch else (None, 0)
-            return self._run_alone(task, id(image), id(out), scratch, weight, bias)  # type: ignore[no-any-return]
+            return self._run_alone(task, id(image), id(out), scratch, self._places[0][0], weight, bias)  # type: ignore[no-any-return]
         seats = threads.seats()
         _held, scratch = packing.scratch(seats * self._scratch)
         if not self._set_arrays(task, task, id(image), id(out), scratch):
@@ -186,11 +187,11 @@ CODE, ITEMS, FIRST, END, SIZE = (job.WORD_BYTES * (job.WORDS + place) for place 
 
 
 @compiled
-def run_alone(told, x, out, scratch, weight, bias):
+def run_alone(told, x, out, scratch, place, weight, bias):
     """Run all items of a copy of a job in this thread; False, with nothing done, if x and `out` may share memory."""
     own = job.own_copy(told)
     if weight:
-        set_weights(own, WEIGHT[0][0], WEIGHT[0][1], weight, bias)
+        set_weights(own, place, WEIGHT[0][1], weight, bias)
     if not set_arrays(told, own, x, out, scratch):
         return False
     for item in range(load(told + ITEMS)):
@@ -249,7 +250,9 @@ class BoundWeightGradient(Bound):
         if self.exchanged:
             choice, x, grad = choice._replace(problem=choice.problem.exchanged()), grad, x
         super().__init__(choice, x, False)
-        image, channel, steps = _steps(self._prepared_gradient(grad), self._problem.data_format)
+        above = self._prepared_gradient(grad)
+        self._grad_as_it_lies, self._places = _at(above) == _at(grad), ABOVE
+        image, channel, steps = _steps(above, self._problem.data_format)
         first = job.PLACES["grad_image"]
         self._words[first : first + 5] = [image, channel, *steps]  # neighbours among the job's fields
         self.parts = choice.division.fields.get("parts", 1)  # results of their own, to be added up
@@ -258,13 +261,9 @@ class BoundWeightGradient(Bound):
         """Compute it into `out`."""
         if self.exchanged:
             x, grad = grad, x
-        image, above = self._prepared(x), self._prepared_gradient(grad)  # names of their own: they must outlive the call
+        above = grad if self._grad_as_it_lies and grad.flags.aligned else self._prepared_gradient(grad)
         results = out if self.parts == 1 else packing.recycled_empty((self.parts, *out.shape), out.dtype)
-        bound = copy.copy(self)
-        bound._words = self._words.copy()
-        bound._task = _at(bound._words)
-        bound._words[GRAD] = packing.address_of(above)
-        bound.compute(image, None, results)
+        self.compute(x, None, results, ((above, None),))
         if self.parts > 1:
             gradients.add_parts(_at(results), self.parts, out.size, out.itemsize, _at(out))
             packing.recycle(results)

@@ -647,6 +647,29 @@ def rank1_at(tile, a, places, b):
     return tile(a, places, b), build
 
 
+@method(TileType, "dots_at")
+def dots_at(tile, a, places, b, step, count=None):
+    """tile[r, v] + a[places[r] : + lanes] * b[v * step : + lanes], lane by lane, for int64 places; with count, of so many lanes."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, a: Any, places: Any, b: Any, step: Any, *count: Any) -> Any:
+        mask = _between(builder, s.lanes, INDEX(0), *count) if count else None
+
+        def numbers(there: Any) -> Any:
+            return load_vector(builder, there, s) if mask is None else _load_masked(builder, there, mask, s)
+
+        left = [numbers(at(builder, a, builder.load(at(builder, places, row)))) for row in range(s.rows)]
+        for vector in range(s.vectors):
+            right = numbers(at(builder, b, builder.mul(step, INDEX(vector))))
+            for row in range(s.rows):
+                place = row * s.vectors + vector
+                total = _fma(builder, left[row], right, builder.extract_value(acc, place), s)
+                acc = builder.insert_value(acc, total, place)
+        return acc
+
+    return tile(a, places, b, types.intp, *([] if count is None else [types.intp])), build
+
+
 @method(TileType, "clip")
 def clip_tile(tile, low, high):
     """Every number at least low and at most high; NaN stays NaN."""

@@ -260,6 +260,16 @@ def _windows_gathered(data_format: str) -> Callable[[Problem], str | None]:
     return refuse
 
 
+def _dots_suit(problem: Problem) -> str | None:
+    filters, numbers = problem.filters // problem.groups, problem.channels // problem.groups * math.prod(problem.kernel)
+    tile = min(tiles.dots(problem.dtype), key=lambda tile: tile.vectors)
+    if filters < tile.vectors:
+        return f"has a vector for each of {tile.vectors} filters, here are {filters} in a group"
+    if numbers * tile.width > divisions.scratch_numbers(problem.dtype) // 2:
+        return f"keeps all sums of {tile.vectors} filters in L2, here are {numbers} numbers in a filter"
+    return _unless(FIRST)(problem)
+
+
 def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [packing.channel_panels(weights[0], biases[0], unit)]
 
@@ -545,8 +555,14 @@ IMPLEMENTATIONS = (
         _windows_gathered(LAST), ("channels",), divisions.tiles_of_windows_last,
     ),
     Implementation(
+        "tiled_weight_gradient_pixels", "tiled", ("weights",),
+        gradients.tiled_weight_gradient_pixels, None, divisions.dot_sums, PIXELS, _dots_suit, ("columns",), tiles.dots,
+        cycles=divisions.dots_cycles,
+    ),
+    Implementation(
         "tiled_weight_gradient", "tiled", ("weights",),
         gradients.tiled_weight_gradient, None, divisions.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,
+        cycles=divisions.weight_cycles,
     ),
     Implementation(
         "direct_weight_gradient", "direct", ("weights",),

@@ -74,7 +74,7 @@ static int over_blocks(const struct geometry *g, fastconv_layer *layer)
     struct shares s = shares_of(g, tile, band, sheets.sheet, g->parts > 1 ? 2 * g->parts : 1);
     int64_t numbers = ceiling(s.block * taps(g), tile->rows) * tile->rows, chunk = s.panels * width(g, tile);
     int64_t chunks = ceiling(g->filters, chunk), blocks = ceiling(g->channels, s.block);
-    layer->table = calloc(taps(g) + g->kernel[1] + g->kernel[2] + numbers, sizeof *layer->table);
+    layer->table = calloc(taps(g) + g->kernel[1] + g->kernel[2] + numbers + tile->rows, sizeof *layer->table);
     int64_t places = layer->table ? fill_table(g, &sheets, phases, phases_j, layer->table) : 0;
     free(phases);
     if (!layer->table) return FASTCONV_NO_MEMORY;
