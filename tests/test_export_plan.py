@@ -37,7 +37,7 @@ WEIGHTS = [  # of one part, and not of half the lanes: C has neither
 # Forms that C does not have: where they are faster it computes by the next best.
 ABSENT = {
     "winograd_4x2", "winograd_groups", "winograd_groups_last", *phases.SCHEMES, *signals.SCHEMES, "tiled_transposed_blocks",
-    "tiled_transposed_blocks_pixels", "tiled_weight_gradient_pixels",
+    "tiled_transposed_blocks_pixels", "tiled_weight_gradient_pixels", "strassen_pointwise",
 }  # fmt: skip
 IN_C = tuple(i for i in IMPLEMENTATIONS if i.name not in ABSENT and not i.name.endswith("_fresh"))
 # Addresses, and what a call sets.

@@ -28,6 +28,7 @@ PICKS = {
     "tiled_standard_pixels": ("pixel_tile", ((4, 3), (8, 1))),
     "tiled_pointwise": ("lanes_tile", ((6, 2), (2, 1))),
     "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
+    "strassen_pointwise": ("pairs_tile", ((6, 2),)),
     **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
     **{f"{name}_fresh": ("winograd_tile", ((6, 2),)) for name in winograd.FRESH},
     **{name: ("phases_tile", ((6, 2),)) for name in phases.SCHEMES},
@@ -167,6 +168,9 @@ def problems(name, tile, count, seed=0):
         traits |= {"c": (1, 3, 4, 8, 16, 18), "f": (3, 4, 8, 16), "format": ("channels_last",), "w": (1, 4, 5, 9, 17)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
+    if name == "strassen_pointwise":  # even numbers of both, and pixels for strips of the largest tile
+        traits |= {"c": (2, tile.lanes, 34), "f": tuple(2 * f for f in around(tile.lanes, tile.width) if f >= tile.lanes)}
+        traits |= {"w": (9, 13, 31, 47), "h": (3, 5, 9), "format": ("",)}
     while len(lines) < count:
         t = drawn(rng, traits)
         d = t["dimensions"]

@@ -96,6 +96,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "grads_at": (1, "integer"),
     "places": (1, "integer"),  # where they begin in the table
     "exchanged": (1, "integer"),  # 1 if image and gradient stand for each other
+    "head": (1, "integer"),  # of strassen.py: rows of a panel before its first sum
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "columns_seen": (1, "integer"),
     "lane_channels": (1, "integer"),  # from one lane to the next

@@ -427,6 +427,24 @@ def at_least(v, low):
     return v(NUMBA_FLOATS[v.dtype]), build
 
 
+@method(VectorType, "magnitude")
+def magnitude(v):
+    """Every number without its sign."""
+    return v(), lambda builder, value: _called(builder, f"llvm.fabs.{_suffix(v)}", value.type, [value])
+
+
+@method(VectorType, "power")
+def power(v):
+    """The power of two at or below each number: of a positive one its exponent, alone."""
+
+    def build(builder: Any, value: Any) -> Any:
+        bits, exponent = (32, 0xFF << 23) if v.dtype == "float32" else (64, 0x7FF << 52)
+        words = ir.VectorType(ir.IntType(bits), v.lanes)
+        return builder.bitcast(builder.and_(builder.bitcast(value, words), words([exponent] * v.lanes)), value.type)
+
+    return v(), build
+
+
 @method(VectorType, "evens")
 def evens(v, w):
     """Lanes 0, 2, 4, ... of v, then of w."""
@@ -471,6 +489,7 @@ def _arithmetic(function: Any, instruction: str) -> None:
 _arithmetic(operator.add, "fadd")
 _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
+_arithmetic(operator.truediv, "fdiv")
 
 
 # Tiles ----------------------------------------------------------------------------------------------------------------
@@ -668,6 +687,55 @@ def dots_at(tile, a, places, b, step, count=None):
         return acc
 
     return tile(a, places, b, types.intp, *([] if count is None else [types.intp])), build
+
+
+@method(TileType, "plus_tile")
+def plus_tile(tile, p, step):
+    """tile[r, :] + p[r * step : r * step + width]."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, p: Any, step: Any) -> Any:
+        def register(row: int, vector: int) -> Any:
+            number = load_vector(builder, _register_at(builder, s, p, step, row, vector), s)
+            return builder.fadd(builder.extract_value(acc, row * s.vectors + vector), number, flags=CONTRACT)
+
+        return _tile_of(builder, s, register)
+
+    return tile(p, types.intp), build
+
+
+@method(TileType, "times_rows")
+def times_rows(tile, p):
+    """tile[r, :] * p[r]."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, p: Any) -> Any:
+        factors = [splat_number(builder, builder.load(at(builder, p, row)), s.lanes) for row in range(s.rows)]
+
+        def register(row: int, vector: int) -> Any:
+            return builder.fmul(builder.extract_value(acc, row * s.vectors + vector), factors[row], flags=CONTRACT)
+
+        return _tile_of(builder, s, register)
+
+    return tile(p), build
+
+
+@method(TileType, "scaled")
+def scaled_tile(tile, rows, columns, start):
+    """start[0:width] + tile[r, :] * (rows[r] * columns[0:width])."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, rows: Any, columns: Any, start: Any) -> Any:
+        across, begin = ([load_vector(builder, at(builder, p, v * s.lanes), s) for v in range(s.vectors)] for p in (columns, start))
+
+        def register(row: int, vector: int) -> Any:
+            factor = splat_number(builder, builder.load(at(builder, rows, row)), s.lanes)
+            factor = builder.fmul(factor, across[vector], flags=CONTRACT)
+            return _fma(builder, builder.extract_value(acc, row * s.vectors + vector), factor, begin[vector], s)
+
+        return _tile_of(builder, s, register)
+
+    return tile(rows, columns, start), build
 
 
 @method(TileType, "clip")

@@ -28,6 +28,7 @@ from fastconv.cpu import (
     separable,
     signals,
     standard,
+    strassen,
     tiles,
     transposed,
     winograd,
@@ -96,6 +97,25 @@ def _pixels_in_place_suit(problem: Problem) -> str | None:
         return refusal
     if divisions.pointwise_tile(problem).width > problem.space[0]:
         return f"{problem.space[0]} pixels do not fill a tile"
+    return _unless(FIRST)(problem)
+
+
+def _in_pairs(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [strassen.combined_filters(weights[0], biases[0], unit)]
+
+
+def _pairs_suit(problem: Problem) -> str | None:
+    return _in_place(problem) or _pairs_of(problem)
+
+
+def _pairs_of(problem: Problem) -> str | None:
+    if problem.channels % 2 or problem.filters % 2:
+        return f"halves channels and filters, here are {problem.channels} and {problem.filters}"
+    if problem.filters // 2 < machine.lanes(problem.dtype):
+        return f"half of {problem.filters} filters fill no vector"
+    least = min(tile.short.rows for tile in tiles.pairs_in_rows(problem.dtype))
+    if problem.out_space[-1] < 2 * least:
+        return f"halves strips of {2 * least} pixels, here are {problem.out_space[-1]}"
     return _unless(FIRST)(problem)
 
 
@@ -436,6 +456,12 @@ IMPLEMENTATIONS = (
         for name, data_format, reads in (
             ("winograd_groups", FIRST, ("columns",)), ("winograd_groups_last", LAST, ("channels",)),
         )
+    ),
+    Implementation(
+        "strassen_pointwise", "winograd", ("pointwise",),
+        strassen.strassen_pointwise, _in_pairs, divisions.pairs_of_pixels, FILTERS, _pairs_suit,
+        ("columns",), tiles.pairs_in_rows, cycles=divisions.strassen_cycles, error=strassen.error_bound,
+        packing=divisions.strassen_packing,
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),

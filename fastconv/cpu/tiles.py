@@ -105,6 +105,15 @@ def pixels_of_blocks(dtype: str) -> list[TileShape]:
     return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in BLOCKS_OF_PIXELS[machine.registers()]]
 
 
+# Of pairs of pixels: 98 of 14x14 are seven strips of 14, 25 of 7x7 13 and 12; each takes seconds to compile.
+PAIRS_IN_ROWS = {32: (14, 13), 16: (6,)}
+
+
+def pairs_in_rows(dtype: str) -> list[TileShape]:
+    """Every tile of strassen_pointwise."""
+    return [TileShape(rows, 2, machine.lanes(dtype), 1, dtype) for rows in PAIRS_IN_ROWS[machine.registers()]]
+
+
 def winograd_products(dtype: str) -> list[TileShape]:
     """Every tile of Winograd's products, with a step of a block of channels."""
     table, lanes = WINOGRAD_PRODUCTS[machine.registers()], machine.lanes(dtype)
