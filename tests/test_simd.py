@@ -315,3 +315,31 @@ def test_inputs_are_only_read():
 
     with pytest.raises(TypingError, match="an input is only read"):
         address(write, *job.arguments("float32"))
+
+
+@njit
+def brought_to_size(shape, a, rows, columns, out):
+    """Its methods in turn: a tile plus itself, by rows; by rows and columns, from a start; vectors over one another."""
+    step, left, there = shape.width, pointer(a), pointer(out)
+    tile = shape.load_tile(left, step)
+    tile.plus_tile(left, step).times_rows(pointer(rows)).store(there, step)
+    tile.scaled(pointer(rows), pointer(columns), left).store(there + shape.rows * step, step)
+    there += 2 * shape.rows * step
+    ratio = shape.load(left) / shape.load(pointer(columns))
+    ratio.store(there)
+    (1.0 / ratio).magnitude().store(there + shape.lanes)
+    ratio.magnitude().power().store(there + 2 * shape.lanes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sizes_and_factors(dtype):
+    shape, random = TileShape(3, 1, 4, 1, dtype), np.random.default_rng(0)
+    a, rows, columns = (random.integers(1, 9, size).astype(dtype) for size in ((3, 4), 3, 4))
+    a[0] *= [-1, 1, -1, 1]
+    out = np.full((9, 4), np.nan, dtype)
+    brought_to_size(shape, a, rows, columns, out)
+    np.testing.assert_array_equal(out[:3], 2 * a * rows[:, None])
+    np.testing.assert_array_equal(out[3:6], a[0] + a * np.outer(rows, columns))
+    ratio = a[0] / columns
+    np.testing.assert_array_equal(out[6:8], [ratio, np.abs(1 / ratio)])
+    np.testing.assert_array_equal(out[8], 2 ** np.floor(np.log2(np.abs(ratio))))

@@ -4,12 +4,14 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
 
     Pointer     where a run of numbers lies      pointer(array), p + n, p[i], p[i] = v, p.prefetch(n); no bounds, no wraparound, no
                                                  reference counts: whoever calls the kernel keeps the array alive
-    Vector      `lanes` numbers, one register    shape.load(p), .load(p, lo, hi), .splat(v); + - * among them and with numbers,
-                                                 v.plus(a, b), v.clip(low, high), v.evens(w), v.odds(w), v.store(p), v.store(p, n)
+    Vector      `lanes` numbers, one register    shape.load(p), .load(p, lo, hi), .splat(v); + - * / among them and with numbers,
+                                                 v.plus(a, b), v.clip(low, high), v.magnitude(), v.power(), v.evens(w), v.odds(w),
+                                                 v.store(p), v.store(p, n)
     Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
                                                  t.rank1(a, b), .rank1_but_first(a, b), .rank1_but_last(a, b),
                                                  .rank1_apart(a, step, b), .rank1_at(a, places, b), .rank2_at(a, places, b),
                                                  .lane_by_lane(a, step, b),
+                                                 t.plus_tile(p, step), .times_rows(p), .scaled(rows, columns, start),
                                                  t.clip(low, high), t.transpose(),
                                                  t.store(p, step[, rows, columns])
 
