@@ -213,10 +213,10 @@ def pack_pairs(item, seat, job):
     sizes, panel, f = job.grad, job.out + item * job.panel, item * job.unit
     one = job.scratch + (seat * job.scratch_size + lanes * lanes)
     two, ratios, rows, matrix = one + job.channels * lanes, panel + HEAD * unit, panel + job.head * unit, channels * unit
-    for c in range(0, channels, lanes):
+    for c in range(0, (job.head - HEAD) * unit, lanes):  # and ones up to the end of a row
         left = channels - c
         factor = to_the_size(tile, tile.load(sizes + c, 0, left), tile.load(sizes + (channels + c), 0, left))
-        (1.0 / factor).store(ratios + c, left)
+        (1.0 / factor).store(ratios + c)
     for k in range(0, unit, lanes):
         for g, numbers in ((0, one), (1, two)):
             first, left = g * half + f + k, half - f - k
