@@ -146,13 +146,17 @@ def simplified(problem: AnyProblem) -> AnyProblem:
 
     Tiny problems are left to them too. A transposed convolution of stride 1 is an ordinary one with its weight mirrored, and
     a pointwise layer of stride 1 does not know where a row of pixels ends; for the gradient of its weights rows are as long as
-    divides them, up to MOST_PIXELS.
+    divides them, up to MOST_PIXELS. Nor does a volume whose windows have depth alone: it is a plane of long rows.
     """
     if problem.algorithm == "auto" and problem.operations < TINY:
         return problem.directly()
     if isinstance(problem, Problem) and problem.operation == "transposed" and problem.algorithm != "direct":
         if all(s == 1 for s in problem.stride):
             problem = problem.mirrored()
+    if isinstance(problem, Problem) and problem.algorithm != "direct" and _sees_depth_alone(problem):
+        (deep, *plane), kernel, stride = problem.space, (problem.kernel[0], 1), (problem.stride[0], 1)
+        pads, rate, space = (problem.pads[0], (0, 0)), (problem.dilation[0], 1), (deep, math.prod(plane))
+        return replace(problem, space=space, kernel=kernel, stride=stride, pads=pads, dilation=rate)
     if not isinstance(problem, Problem) or any(n != 1 for n in (*problem.stride, *problem.kernel)) or any(map(any, problem.pads)):
         return problem
     if problem.kind == "weights" and problem.algorithm != "direct":
@@ -165,6 +169,11 @@ def simplified(problem: AnyProblem) -> AnyProblem:
         one = (1,)
         return replace(problem, space=(math.prod(problem.space),), kernel=one, stride=one, pads=((0, 0),), dilation=one)
     return problem
+
+
+def _sees_depth_alone(problem: Problem) -> bool:
+    others = zip(problem.kernel[1:], problem.stride[1:], problem.pads[1:], strict=True)
+    return problem.dimensions == 3 and problem.kind in ("standard", "atrous") and all(each == (1, 1, (0, 0)) for each in others)
 
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes

@@ -12,7 +12,7 @@ from test_export import WINOGRAD
 
 from conftest import EVERY
 from fastconv import grad
-from fastconv.cpu import job, launch, phases, signals, tiles
+from fastconv.cpu import job, launch, phases, signals, tiles, winograd
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.export import EXPORTED, kernels
 from fastconv.export.build import SOURCES
@@ -36,7 +36,8 @@ WEIGHTS = [  # of one part, and not of half the lanes: C has neither
 ]  # fmt: skip
 # Forms that C does not have: where they are faster it computes by the next best.
 ABSENT = {
-    "winograd_4x2", "winograd_groups", "winograd_groups_last", *phases.SCHEMES, *signals.SCHEMES, "tiled_transposed_blocks",
+    *(name for name, scheme in winograd.SCHEMES.items() if scheme.down != scheme.across),
+    "winograd_groups", "winograd_groups_last", *phases.SCHEMES, *signals.SCHEMES, "tiled_transposed_blocks",
     "tiled_transposed_blocks_pixels", "tiled_weight_gradient_pixels", "strassen_pointwise",
 }  # fmt: skip
 IN_C = tuple(i for i in IMPLEMENTATIONS if i.name not in ABSENT and not i.name.endswith("_fresh"))

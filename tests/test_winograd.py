@@ -22,7 +22,7 @@ def test_transformed_filters(name, dtype):
     """[group][panel][bias, then matrix, channel][filter], zeros where there is no channel or filter."""
     rng, lanes = np.random.default_rng(0), machine.lanes(dtype)
     groups, filters, channels, width = 2, 2 * lanes + 1, lanes + 1, 2 * lanes
-    weight = rng.standard_normal((groups * filters, channels, SCHEMES[name].taps, SCHEMES[name].taps)).astype(dtype)
+    weight = rng.standard_normal((groups * filters, channels, *SCHEMES[name].window)).astype(dtype)
     bias = rng.standard_normal(groups * filters).astype(dtype)
     g, h = (np.array(s.g[: s.matrices], float) for s in (SCHEMES[name].down, SCHEMES[name].across))
     exact = np.einsum("pt,qs,fcts->fcpq", g, h, weight.astype(np.float64))
@@ -103,7 +103,10 @@ def exact(problem, given):
         spread[:, :, ::stride, ::stride] = x
         x, weight, stride, pad = spread, weight.swapaxes(0, 1)[:, :, ::-1, ::-1], 1, size - 1 - pad
     x = np.pad(x, ((0, 0), (0, 0), (pad, pad + stride), (pad, pad + stride)))
-    down, across = ([slice(a * step, a * step + (n - 1) * stride + 1, stride) for a in range(size)] for n in (h, w))
+    down, across = (
+        [slice(a * step, a * step + (n - 1) * stride + 1, stride) for a in range(taps)]
+        for n, taps in zip(problem.out_space, problem.kernel, strict=True)
+    )
     windows = np.stack([x[:, :, rows, columns] for rows in down for columns in across], 2).reshape(problem.batch, -1, h * w)
     return (weight.reshape(problem.filters, -1) @ windows).reshape(problem.out_shape)
 
@@ -116,7 +119,8 @@ def computed(name, problem, given):
 def written(name, geometry):
     """A line of the operation, the windows and the stride of a scheme."""
     scheme = SCHEMES[name]
-    return f"{'transposed' if scheme.transposed else 'conv'}2d,{geometry.format(f'k{scheme.taps}s{scheme.stride}')}"
+    rows, columns = scheme.window
+    return f"{'transposed' if scheme.transposed else 'conv'}2d,{geometry.format(f'k{rows}x{columns}s{scheme.stride}')}"
 
 
 DRAWS = {  # image, weights: without a common trend
@@ -187,6 +191,9 @@ def test_the_plan_refuses_what_breaks_the_promise(name, monkeypatch):
 
 WINOGRADS = """
 conv2d,n1c64i56x56f64k3p1
+conv2d,n1c384i8f384k3x1p1x0
+conv2d,n1c384i8f384k1x3p0x1
+conv3d,n1c144i8x28x28f64k3x1x1p1x0x0
 conv2d,n1c256i28x28f256k3p2d2
 conv2d,n1c128i56x56f128k3s2p1
 conv2d,n1c32i28x28f96k5p2

@@ -149,8 +149,8 @@ def problems(name, tile, count, seed=0):
         traits |= {"s": ("2", "3x8", "5", "2x17"), "c": (1, 2, 17), "f": (1, 3, 5), "d": ("1",)}
         traits |= {"dimensions": (2,) if pixels else (1, 2, 2)}
     if name in BY_LINES_OF_LANES:
-        taps, stride = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride
-        traits |= {"k": (f"{taps}", f"2x{taps}x{taps}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
+        taps, stride, window = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride, "{}x{}".format(*BY_NAME[name].scheme.window)
+        traits |= {"k": (window, f"2x{window}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
         heights, widths = (1, 3, 4, 7, 13), (1, 2, 4, 5, 9, 15, 16, 17, 33)
         traits |= {"h": heights if taps < 5 else (5, 7, 13), "w": widths if taps < 5 else widths[3:]}  # bounds want whole windows
         traits |= {"o": ("", "o1", "o1x0")} if operation == "transposed" else {}

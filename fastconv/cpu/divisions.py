@@ -892,7 +892,7 @@ def winograd(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Di
         most = max(1, min(down, room // (points * padded * across)))
         others = max(1, problem.batch) * problem.groups * planes(problem) * apart_i
         # Each band has its panels transformed anew: filters are cut first, as where they would be streamed anew.
-        weights = machine.caches()["L3"] if fresh else _bytes(problem) * matrices // scheme.taps**2
+        weights = machine.caches()["L3"] if fresh else _bytes(problem) * matrices // math.prod(scheme.window)
         band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, weights)
         beyond = _beyond(problem, scheme)
         tile = winograd_tile(problem, scheme, band)
@@ -905,6 +905,7 @@ def winograd(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Di
             (columns.overlap if scheme.transposed else problem.pads[-1][0]) + max(problem.space[-1], lanes),
             columns.outputs * apart_j * _ceil(_ceil(width, apart_j), columns.outputs),
             width - problem.out_space[-1] + max(problem.out_space[-1], lanes),  # sums are read from the crop on
+            width + int((apart_i, apart_j) != (1, 1)),  # no row of a phase is followed by its next one in the result
         )
         rows_seen = _numbers(rows, band)
         columns_at = rows_seen * pitch * lanes
@@ -947,7 +948,7 @@ def phases(scheme: Nested) -> Callable[[Problem, int], Division]:
         padded, (tall, wide) = _ceil(channels, lanes) * lanes, _long(problem, scheme)
         in_a_row = columns.long.count * wide + columns.short.count * (rate - wide)  # products, for each down the columns
         most = int(machine.caches()["L3"] * PHASES_SHARE) // (rows.long.count * in_a_row * padded * number)
-        weights, others = _bytes(problem) * points // scheme.taps**2, max(1, problem.batch) * problem.groups
+        weights, others = _bytes(problem) * points // math.prod(scheme.window), max(1, problem.batch) * problem.groups
         band, chunk = _spread_out(apart, filters, 2 * lanes, others, threads, max(1, min(apart, most)), weights)
         tile = phases_tile(problem, scheme, band)
         chunk = _ceil(chunk, tile.width) * tile.width
@@ -1277,6 +1278,7 @@ TRANSFORMS = {
     nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0),
     nested(toom.PAIR_3): (300.0, 200.0), nested(toom.PAIR_2): (60.0, 40.0),
     Nested(ONE, toom.F6): (90.0, 80.0), Nested(ONE, toom.F4_2): (55.0, 45.0),
+    Nested(F4, ONE): (60.0, 45.0), Nested(ONE, F4): (60.0, 45.0),
     Nested(ONE, F4_5): (80.0, 60.0), Nested(ONE, F4_3_2): (100.0, 60.0),
 }  # fmt: skip
 GROUP_TRANSFORMS = (310.0, 230.0)  # with groups in lanes, whose planes lie further apart

@@ -54,6 +54,8 @@ def _in_order(choice: Choice, weights: list[Array], biases: list[Array | None]) 
         by_group = [packing.exchanged(weights[0], problem.groups)]
     else:
         by_group = [packing.by_group(weights[0], problem.groups)]
+    if isinstance(problem, Problem) and by_group[0].ndim > problem.dimensions + 3 > 4:  # a volume's, computed as a plane
+        by_group = [weight.reshape(*weight.shape[:3], *problem.kernel) for weight in by_group]
     pack = implementation.pack
     return by_group if pack is None else pack(problem, division.unit, by_group, biases)
 

@@ -144,8 +144,9 @@ def _columns_error(scheme: Scheme) -> Callable[[Problem], float]:
 
 def _winograd_suits(scheme: Nested) -> Callable[[Problem], str | None]:
     def refuse(problem: Problem) -> str | None:
-        if problem.kernel[-2:] != (scheme.taps, scheme.taps) or problem.stride[-2:] != (scheme.stride, scheme.stride):
-            return f"computes {scheme.taps}x{scheme.taps} windows of stride {scheme.stride} in a plane"
+        if problem.kernel[-2:] != scheme.window or problem.stride[-2:] != (scheme.stride, scheme.stride):
+            rows, columns = scheme.window
+            return f"computes {rows}x{columns} windows of stride {scheme.stride} in a plane"
         if scheme.transposed and (problem.dimensions != 2 or problem.dilation != (1, 1)):
             return "computes planes without dilation"
         if min(min(pad) for pad in problem.pads) < 0:

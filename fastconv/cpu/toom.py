@@ -240,7 +240,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Nested:
-    """A scheme in two dimensions: one down the columns of a plane, one along its rows, of the same windows and stride."""
+    """A scheme in two dimensions: one down the columns of a plane, one along its rows, of the same stride."""
 
     down: Any  # a Scheme or a Pair of them
     across: Any
@@ -250,9 +250,14 @@ class Nested:
         return NestedType(self)
 
     @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of taps."""
+        return self.down.taps, self.across.taps
+
+    @property
     def taps(self) -> int:
-        """Of a window, each way."""
-        return self.down.taps
+        """The more of these."""
+        return max(self.window)
 
     @property
     def stride(self) -> int:
