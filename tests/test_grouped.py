@@ -76,11 +76,16 @@ def test_transformed_groups(dtype):
 
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("layer", ["c256i28f256k3p1g32", "c1024i7f1024k3p1g32"])
-def test_the_plan_takes_it(name, layer):
+def test_the_plan_takes_it(every_tile, name, layer):
     """For the layers of ResNeXt with 8 and 32 channels a group; never with the highest precision."""
     line, reads = f"conv2d,n1{layer},bias,relu{BOTH[name]}", tiled.BY_NAME[name].reads[0]
     assert choose(cases.parse(line), IMPLEMENTATIONS, 1, reads).implementation.name == name
     assert choose(cases.parse(line + ",highest"), IMPLEMENTATIONS, 1, reads).implementation.algorithm == "tiled"
+
+
+def test_the_plan_leaves_wide_groups_to_filters_in_lanes(every_tile):
+    """16 channels fill a vector, and the weights of a point half of L1."""
+    assert choose(cases.parse("conv2d,n1c256i28f256k3p1g16"), IMPLEMENTATIONS, 1, "columns").implementation.name == "winograd_4x4"
 
 
 REFUSED = [

@@ -1323,13 +1323,16 @@ def groups_packing(problem: Problem) -> float:
 
 
 def groups_cycles(problem: Problem) -> float:
-    """Of groups in lanes: products, those that no output needs included, and the transforms."""
+    """Of groups in lanes: products of whole register tiles, those that no output needs included, and the transforms."""
     band, (gather, scatter) = _groups_band(problem, 1), GROUP_TRANSFORMS
     tile, channels, filters = groups_tile(problem, band), problem.channels // problem.groups, problem.filters // problem.groups
-    count = _ceil(problem.out_space[0], F4.outputs) * _ceil(problem.out_space[1], F4.outputs)
-    products = F4.count**2 * (channels + SHORT) * _ceil(filters, tile.rows) * tile.rows
+    down, across = (_ceil(size, F4.outputs) for size in problem.out_space)
+    strips = down // band * _ceil(band * across, tile.vectors) + _ceil(down % band * across, tile.vectors)
+    weights = channels * filters * tile.lanes * np.dtype(problem.dtype).itemsize  # of a point, which L1 may hold beside the numbers
+    streamed = 1 + (tile.rows if 2 * weights >= machine.caches()["L1d"] else 0)
+    products = F4.count**2 * (channels + SHORT) * _ceil(filters, tile.rows) * strips * tiles.update_cycles(tile, streamed)
     blocks = problem.batch * _ceil(problem.groups, tile.lanes)
-    return blocks * count * (products + channels * gather + filters * scatter)
+    return blocks * (products + down * across * (channels * gather + filters * scatter))
 
 
 def winograd_cycles(scheme: Nested, fresh: bool = False) -> Callable[[Problem], float]:
