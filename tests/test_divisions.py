@@ -35,7 +35,7 @@ def items_are_apart(name, line, choice, given, rng):
     return whole
 
 
-@pytest.mark.parametrize("name", tiled.PICKS)
+@pytest.mark.parametrize("name", tiled.OWN)
 def test_items_are_apart(name):
     """For any number of threads and any caches, which divide the work otherwise and change no bit."""
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
@@ -76,7 +76,7 @@ def test_every_choice_is_legal_and_whole(text):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
-@pytest.mark.parametrize("name", tiled.PICKS)
+@pytest.mark.parametrize("name", tiled.OWN)
 def test_sizes(name, threads):
     """Bands and chunks cover rows and filters, none is empty, a chunk is whole panels, scratch keeps to its share of L2."""
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])

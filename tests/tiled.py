@@ -44,6 +44,8 @@ PICKS = {
     "tiled_transposed_blocks": ("blocks_tile", ((6, 2),)),
     "tiled_transposed_blocks_pixels": ("pixel_blocks_tile", ((4, 3),)),
 }
+# All but those that share another's loops and have only a scheme of their own: what every kernel must keep to is tried with these.
+OWN = [name for name in PICKS if name not in ("winograd_1x4", "winograd_phases_2", "winograd_signal_4_3_stride_2")]
 BY_LINES_OF_LANES = (*winograd.SCHEMES, *(f"{name}_fresh" for name in winograd.FRESH))
 
 
