@@ -38,12 +38,13 @@ def table() -> str:
     rows = [heads]
     for kernel, scheme in winograd.SCHEMES.items():
         outputs, products = scheme.down.outputs * scheme.across.outputs, scheme.count
-        taps = scheme.taps**2 * outputs // (scheme.stride**2 if scheme.transposed else 1)
+        (high, wide), areas = scheme.window, scheme.stride**2 if scheme.transposed else 1
+        taps = high * wide * outputs // areas
         bounds = [winograd.error_bound(scheme, channels, "float32") for channels in (64, 512)]
         stride = f"{scheme.stride}, transposed" if scheme.transposed else str(scheme.stride)
         rows.append(
             (
-                f"``{kernel}``", f"{scheme.taps}x{scheme.taps}", stride, f"{scheme.down.outputs}x{scheme.across.outputs}",
+                f"``{kernel}``", f"{high}x{wide}", stride, f"{scheme.down.outputs}x{scheme.across.outputs}",
                 str(products), str(taps), f"{taps / products:.2f} x", *(f"{bound:.1e}" for bound in bounds),
             )
         )  # fmt: skip
