@@ -1,7 +1,11 @@
 """Orders of weights against explicit indexing, borders against np.pad, alignment, and what needs a copy."""
 
+import weakref
+
+import cases
 import numpy as np
 import pytest
+import tiled
 
 from fastconv.cpu import launch, machine, packing
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -177,3 +181,20 @@ def test_nothing_else_is_recycled():
     for array in (None, theirs, np.zeros(100_000, "f4")):
         packing.recycle(array)
     assert not np.shares_memory(packing.recycled_empty((100_000,), "f4"), theirs)
+
+
+def test_scratch_is_held_while_a_kernel_runs(monkeypatch):
+    """What is too large to be kept between calls belongs to nobody but the call."""
+    problem, rooms, held = cases.parse("conv2d,n1c2i6x9f3k3p1"), [], []
+    given = cases.arrays(problem, np.random.default_rng(0))
+    call = tiled.bound(tiled.chosen("tiled_standard_pixels", problem), given)
+
+    def scratch(size):
+        array = np.empty(size, np.uint8)
+        rooms.append(weakref.ref(array))
+        return array, array.ctypes.data
+
+    monkeypatch.setattr(packing, "scratch", scratch)
+    monkeypatch.setattr(call, "_run_alone", lambda *words: held.append(rooms[-1]() is not None) or True)
+    call.compute(given["x"], None, np.empty(problem.out_shape, problem.dtype))
+    assert held == [True]

@@ -193,7 +193,7 @@ def scatter(tile, job, scheme, m, width, apart, start, columns, sums, r, inside)
 
 @inlined
 def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, down, inside):
-    """As multiply, of a panel of filters that is transformed job.together blocks of channels at a time, and used at once."""
+    """As multiply_points, of a panel that is transformed job.together blocks of channels at a time, and used at once."""
     group, filter, channel = job.weight_steps
     weights = job.weight + (g * group + f * filter)
     for q in range(0, depth, job.together):
