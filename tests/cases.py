@@ -336,12 +336,8 @@ def error(problem, given, *others):
     choices = [choice for x in (given["x"], *others) if not is_exact((choice := chosen(problem, x)).implementation)]
     if not choices:
         return np.zeros(1)
-    task = choices[0].problem
-    weight = given["weight"]
-    if choices[0].mirrored:
-        weight = packing.mirrored(weight, task.groups).reshape(task.weight_shape)
-    share = max(choice.implementation.error(task) for choice in choices)
-    return share * largest(task, {"x": given["x"], "weight": weight}).astype(np.float64)
+    share = max(choice.implementation.error(choice.problem) for choice in choices)
+    return share * largest(problem, given).astype(np.float64)
 
 
 def same_result(problem, given, got, want, *others):
