@@ -18,7 +18,7 @@ from fastconv.cpu.threads import default_threads
 from fastconv.plan import choose
 from fastconv.problem import DTYPES, Problem
 
-SHARE = 8  # variants that a process compiles in one go
+SHARE = 3  # variants that a process compiles in one go: few, so that both end at one time
 # Filters in lanes, in half of them, pixels in lanes, and Winograd's forms, which read the image in their own ways.
 SHARED = (
     "conv2d,n1c16i8f32k3,tiled",

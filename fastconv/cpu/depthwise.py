@@ -220,8 +220,9 @@ def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart
     Taps of a window are `taps_apart`, lines of a walk `apart`, rows of the result so many too: both constants where they are 1,
     because LLVM then needs one pointer, not one for each tap (14 x 14 gained a fifth). Vectors are stored whole as long as `room`
     numbers are left: what they write past a row's end belongs to the next, which is written next. `high` may be None: a clip takes
-    3 % of a 3x3 walk, and relu is half of one. Of large windows the last lines are unrolled, without the windows that would
-    begin there and never end, 4 % of 5x5 on 14 x 14; of small ones that takes registers from the walk.
+    3 % of a 3x3 walk, and relu is half of one; of larger windows it takes too little to compile them again. Of those the last lines
+    are unrolled, without the windows that would begin there and never end, 4 % of 5x5 on 14 x 14; of small ones that takes
+    registers from the walk.
     """
     pitch, unfinished, sums = apart * job.out_space[2], (tile.rows - 1) // tile.step, tile.sums(start)
     lines = count + unfinished
@@ -292,7 +293,7 @@ def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip):
                 walk(tile, weights, start, job, image, edges, line, count, apart, phases, here, room, clip[0], clip[1])
             elif inner and tile.step == 2:
                 walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], clip[1])
-            elif inner and clip[1] == np.inf:
+            elif inner and clip[1] == np.inf and tile.rows * tile.vectors <= SMALL_WINDOW:
                 walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], None)
             else:
                 walk(tile, weights, start, job, image, edges, line, count, 1, 1, here, room, clip[0], clip[1])
@@ -304,7 +305,7 @@ def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
     lanes, half, out_width = tile.lanes, tile.half, job.out_space[2]
     for column in range(0, out_width, lanes):
         left = out_width - column
-        if left <= half.lanes and out_width > lanes:
+        if tile.halves and left <= half.lanes and out_width > lanes:
             walk_column(half, job, n, first, last, begin, end, out_width - half.lanes, out, plane, clip)
         else:
             j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour

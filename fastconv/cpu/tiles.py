@@ -24,6 +24,8 @@ FILTERS_IN_LANES = {
     # 6x2 is 15 registers, 4x3 16.
     16: {2: (6, 4, 2), 1: (8, 4, 2), 3: (4, 2)},
 }
+# Rows and vectors of tiles that float64, which is rarer, does without: four rows cut what they would, and each is compiled.
+FEWER = {32: ((12, 2), (6, 2), (8, 1), (7, 3), (5, 3), (4, 4)), 16: ()}
 BETWEEN = (10, 12)  # rows that transposed layers do without: their phases are cut as well of fewer, and each takes 2.5 s to compile
 # The same for Winograd's products, which have rows enough to choose from. 4x4 is for the sixteen tiles of 14x14 and 7x7
 # planes, of which the last points need twelve and nine.
@@ -68,8 +70,9 @@ def dots(dtype: str) -> list[TileShape]:
 
 def filters_in_lanes(dtype: str) -> list[TileShape]:
     """Every tile with filters in lanes."""
-    table = FILTERS_IN_LANES[machine.registers()]
-    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for vectors, sizes in table.items() for rows in sizes]
+    table, without = FILTERS_IN_LANES[machine.registers()], FEWER[machine.registers()] if dtype == "float64" else ()
+    sizes = [(rows, vectors) for vectors, every in table.items() for rows in every if (rows, vectors) not in without]
+    return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in sizes]
 
 
 def few_filters_in_lanes(dtype: str) -> list[TileShape]:

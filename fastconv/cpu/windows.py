@@ -564,6 +564,11 @@ attribute(
 )
 
 
+# Whether a plane's last columns take half a vector where they fit: rows of 28 and 20 numbers of float64 alone would gain by
+# it, an eighth, and each half takes as long to compile as the whole.
+attribute(TileShapeType, "halves", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.dtype == "float32"))))
+
+
 @method(TileType, "beside")
 def beside(tile, other):
     """The tile whose registers hold the lanes of this one's, then those of the other's."""
