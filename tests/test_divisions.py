@@ -90,6 +90,12 @@ def test_sizes(name, threads):
         assert d.band >= 1 and d.tile == tile, line
 
 
+@pytest.mark.parametrize("text", ["transposed2d,n1c128i14f64k3s2p1o1", "conv2d,n1c16i14f48k5p2"])
+def test_a_wide_tile_leaves_work_for_every_thread(text, every_tile):
+    division = choose(cases.parse(text), IMPLEMENTATIONS, 2).division
+    assert division.items >= 2
+
+
 ROWS_IN_STRIPS = {
     "tiled_standard": "conv2d,n1c16i3x{}f33k3p1", "tiled_pointwise": "conv2d,n2c16i1x{}f33k1",
     "tiled_transposed_blocks": "transposed2d,n1c16i5x{}f3k3s3x1p1",

@@ -895,7 +895,7 @@ def winograd(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Di
         weights = machine.caches()["L3"] if fresh else _bytes(problem) * matrices // math.prod(scheme.window)
         band, chunk = _spread_out(down, filters, 2 * lanes, others, threads, most, weights)
         beyond = _beyond(problem, scheme)
-        tile = winograd_tile(problem, scheme, band)
+        tile = winograd_tile(problem, scheme, band, chunk)
         chunk = _ceil(chunk, tile.width) * tile.width
         tiles_at_once = band * across + tile.rows - 1
         numbers = _numbers(columns, _ceil(_ceil(width, apart_j), columns.outputs))
@@ -1129,9 +1129,10 @@ def _tiles_across(problem: Problem, scheme: Scheme) -> int:
 NARROW = (nested(F2), nested(F4))
 
 
-def winograd_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
-    """The tile whose rows divide best the tiles of a band that need a point."""
-    every, filters = tiles.winograd_products(problem.dtype), problem.filters // problem.groups
+def winograd_tile(problem: Problem, scheme: Nested, band: int, chunk: int) -> TileShape:
+    """Of the tiles no wider than a chunk of filters the one whose rows divide best the tiles of a band that need a point."""
+    filters, most = problem.filters // problem.groups, max(chunk, 2 * machine.lanes(problem.dtype))
+    every = [tile for tile in tiles.winograd_products(problem.dtype) if tile.width <= most]
     if scheme in NARROW and filters <= machine.lanes(problem.dtype):
         every = every + tiles.narrow_winograd_products(problem.dtype)
     return min(every, key=lambda tile: _products_cycles(problem, scheme, band, tile))

@@ -25,7 +25,7 @@ FILTERS_IN_LANES = {
     16: {2: (6, 4, 2), 1: (8, 4, 2), 3: (4, 2)},
 }
 # Rows and vectors of tiles that float64, which is rarer, does without: four rows cut what they would, and each is compiled.
-FEWER = {32: ((12, 2), (6, 2), (8, 1), (7, 3), (5, 3), (4, 4)), 16: ()}
+FEWER = {32: ((12, 2), (8, 2), (8, 1), (7, 3), (5, 3), (4, 4)), 16: ()}
 BETWEEN = (10, 12)  # rows that transposed layers do without: their phases are cut as well of fewer, and each takes 2.5 s to compile
 # The same for Winograd's products, which have rows enough to choose from. 4x4 is for the sixteen tiles of 14x14 and 7x7
 # planes, of which the last points need twelve and nine.

@@ -69,8 +69,10 @@ static struct bands bands_of(const struct geometry *g, const struct scheme *s)
     int64_t most = at_least(1, at_most(b.down, room / (points * b.padded * b.across)));
     int64_t weights = weight_bytes(g) * s->matrices * s->matrices / (s->taps * s->taps);
     spread_out(g, b.down, 2 * lanes(g), others, most, weights, &b.band, &b.chunk);
-    for (const struct tile *tile = multiply[g->dtype]; tile->rows; tile++)
-        if (!b.tile || products_cost(g, s, &b, tile) < products_cost(g, s, &b, b.tile)) b.tile = tile;
+    for (const struct tile *tile = multiply[g->dtype]; tile->rows; tile++) {
+        int fits = width(g, tile) <= at_least(b.chunk, 2 * lanes(g));
+        if (fits && (!b.tile || products_cost(g, s, &b, tile) < products_cost(g, s, &b, b.tile))) b.tile = tile;
+    }
     if (b.tile) b.chunk = ceiling(b.chunk, width(g, b.tile)) * width(g, b.tile);
     return b;
 }
