@@ -170,7 +170,9 @@ def conv2d(
     Notes
     -----
     Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), draws what the arguments mean. NaN and
-    infinity in x propagate as the formula says; a tap in the zero padding is never multiplied by the direct kernels.
+    infinity in x propagate as the formula says; Winograd's and Strassen's forms, which precision "highest" does without, may
+    spread them to pixels that are computed together. A tap in the zero padding is never multiplied by the direct kernels; the
+    others may make NaN of it and an infinite weight.
 
     Examples
     --------
