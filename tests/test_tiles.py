@@ -30,7 +30,7 @@ def test_tiles_fit_the_registers(vector, dtype, monkeypatch):
 def test_few_sums_wait_for_their_latency():
     from fastconv.cpu.simd import TileShape
 
-    assert tiles.update_cycles(TileShape(1, 1, 8), 0) == tiles.SUMS_IN_FLIGHT
+    assert tiles.update_cycles(TileShape(1, 1, 8), 0) == tiles.SUMS_IN_FLIGHT[machine.registers()]
     assert tiles.update_cycles(TileShape(6, 2, 8), 0) == 12
     assert tiles.update_cycles(TileShape(6, 2, 8), 2) == 13
     assert tiles.update_cycles(TileShape(14, 1, 8), 0) == 15, "a load each"

@@ -49,7 +49,7 @@ def vectors_of_columns() -> None:
     figure, ax = axes(9, 3)
     for y, width in enumerate(widths):
         asked: list[tuple[int, int]] = []
-        tile = SimpleNamespace(lanes=lanes, half=SimpleNamespace(lanes=lanes // 2))
+        tile = SimpleNamespace(lanes=lanes, halves=True, half=SimpleNamespace(lanes=lanes // 2))
         job = SimpleNamespace(out_space=(1, width, width))
         with mock.patch.object(
             depthwise, "walk_column", lambda tile, job, n, f, g, begin, end, j, *_, to=asked: to.append((j, tile.lanes))

@@ -13,7 +13,7 @@ from fastconv.cpu import machine
 from fastconv.cpu.simd import TileShape
 
 # A multiply-add takes 4 cycles, and a core starts at most two a cycle.
-SUMS_IN_FLIGHT = 8
+SUMS_IN_FLIGHT = {32: 8, 16: 10}  # by registers; with vectors of eight 4x2 sums just hide it, and 4x3 were a tenth faster
 
 # Filters in lanes, pixels in rows: (vectors, rows). Each tile is machine code of its own, compiled in a second, for strips of so
 # many pixels and of one less: strips.py makes up a row of the result of the two, so every other number of rows will do. Two
@@ -136,7 +136,7 @@ def pixels_in_lanes(dtype: str) -> list[TileShape]:
 
 def update_cycles(tile: TileShape, streamed: int) -> float:
     """Multiply-adds of one rank-1 update, or what it takes if that is more: a load for each; `streamed` vectors come from L2."""
-    return max(tile.rows * tile.vectors, tile.rows + tile.vectors, SUMS_IN_FLIGHT) + streamed / 2
+    return max(tile.rows * tile.vectors, tile.rows + tile.vectors, SUMS_IN_FLIGHT[machine.registers()]) + streamed / 2
 
 
 # Windows that slide down a plane, with code of their own: those of the networks. 25 weights and 5 sums still fit 32 registers;

@@ -194,7 +194,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
     numbers = {
         "LANES": machine.lanes(), "L1": caches["L1d"], "L2": caches["L2"], "BLOCK": packing.BLOCK, "LINE": sheets.LINE,
         "RUN": divisions.RUN, "ITEM_OPERATIONS": divisions.ITEM_OPERATIONS, "ITEMS_A_PART": divisions.ITEMS_A_THREAD,
-        "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT, "COPY": divisions.COPY, "TURN": divisions.TURN,
+        "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT[machine.registers()], "COPY": divisions.COPY, "TURN": divisions.TURN,
         "DEPTHWISE_UPDATES": divisions.DEPTHWISE_UPDATES, "FROM_L2": divisions.STREAM[0], "FROM_L3": divisions.STREAM[1],
         "FROM_MEMORY": divisions.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
         "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": divisions.PIXELS, "PIXELS_OF_ONE_TAP": divisions.PIXELS_OF_ONE_TAP,
