@@ -1364,14 +1364,9 @@ def signal_cycles(scheme: Nested) -> Callable[[Problem], float]:
     """Of signals: likewise."""
 
     def cycles(problem: Problem) -> float:
-        division, (gather, scatter) = signal(scheme)(problem, 1), TRANSFORMS[scheme]
-        tile, signals = division.tile, max(1, problem.batch) * problem.groups
-        panels, blocks = division.fields["panels"], _ceil(problem.channels // problem.groups, tile.lanes)
-        products = _signal_products(problem, scheme, division.band, tile)
-        weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
-        count = division.bands * division.band * problem.dilation[0]
-        transforms = count * (blocks * gather + panels * tile.vectors * scatter)
-        return signals * (max(products, division.bands * weights / _stream(problem, weights)) + transforms)
+        division = signal(scheme)(problem, 1)
+        products = _signal_products(problem, scheme, division.band, division.tile)
+        return _each_image(problem, scheme, division, products, division.bands * division.band * problem.dilation[0])
 
     return cycles
 
@@ -1380,12 +1375,18 @@ def phases_cycles(scheme: Nested) -> Callable[[Problem], float]:
     """Of phases of few pixels: likewise."""
 
     def cycles(problem: Problem) -> float:
-        division, (gather, scatter) = phases(scheme)(problem, 1), TRANSFORMS[scheme]
-        tile, images = division.tile, max(1, problem.batch) * problem.groups
-        panels, blocks = division.fields["panels"], _ceil(problem.channels // problem.groups, tile.lanes)
-        products = _phases_products(problem, scheme, division.band, tile)
-        weights = scheme.count * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
-        transforms = math.prod(problem.dilation) * (blocks * gather + panels * tile.vectors * scatter)
-        return images * (max(products, division.bands * weights / _stream(problem, weights)) + transforms)
+        division = phases(scheme)(problem, 1)
+        products = _phases_products(problem, scheme, division.band, division.tile)
+        return _each_image(problem, scheme, division, products, math.prod(problem.dilation))
 
     return cycles
+
+
+def _each_image(problem: Problem, scheme: Nested, division: Division, products: float, count: int) -> float:
+    """Of all images and groups: the products of each, or the stream of weights past its bands, and transforms of `count` tiles."""
+    tile, panels, (gather, scatter) = division.tile, division.fields["panels"], TRANSFORMS[scheme]
+    blocks = _ceil(problem.channels // problem.groups, tile.lanes)
+    weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
+    streamed = division.bands * weights / _stream(problem, weights)
+    transforms = count * (blocks * gather + panels * tile.vectors * scatter)
+    return max(1, problem.batch) * problem.groups * (max(products, streamed) + transforms)

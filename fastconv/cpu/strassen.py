@@ -318,7 +318,7 @@ def error_bound(problem: Problem) -> float:
         sum(depth * float(depth * (total**2).sum() + ROUNDINGS * (product**2).sum()) for product, total in products_of(result))
         for result in RESULTS
     )
-    return toom.CONFIDENCE * _unit(problem.dtype) / math.sqrt(3) * math.sqrt(squares) / (problem.channels * 2 / math.pi)
+    return toom.CONFIDENCE * toom.unit(problem.dtype) / math.sqrt(3) * math.sqrt(squares) / (problem.channels * 2 / math.pi)
 
 
 def worst_error(channels: int, dtype: str) -> float:
@@ -326,10 +326,5 @@ def worst_error(channels: int, dtype: str) -> float:
 
     No kernel of sums of halves can keep to less (Higham 2002, chapter 23): what meets in a sum shares its rounding errors.
     """
-    n = (4 * channels // 2 + ROUNDINGS) * _unit(dtype)
+    n = (4 * channels // 2 + ROUNDINGS) * toom.unit(dtype)
     return max(sum(float(abs(product).sum()) for product, _ in products_of(result)) for result in RESULTS) * n / (1 - n)
-
-
-def _unit(dtype: str) -> float:
-    """The unit roundoff."""
-    return float(np.finfo(dtype).eps) / 2

@@ -13,7 +13,7 @@ from fastconv.cpu import machine
 from fastconv.cpu.simd import TileShape
 
 # A multiply-add takes 4 cycles, and a core starts at most two a cycle.
-SUMS_IN_FLIGHT = {32: 8, 16: 10}  # by registers; with vectors of eight 4x2 sums just hide it, and 4x3 were a tenth faster
+SUMS_IN_FLIGHT = {32: 8, 16: 10}  # by registers; with vectors of eight 4x2 sums just hide it, and 4x3 was a tenth faster
 
 # Filters in lanes, pixels in rows: (vectors, rows). Each tile is machine code of its own, compiled in a second, for strips of so
 # many pixels and of one less: strips.py makes up a row of the result of the two, so every other number of rows will do. Two

@@ -365,7 +365,7 @@ def error_bound(schemes: Sequence[Scheme], depth: int, terms: int, dtype: str) -
     """
     spread = math.prod(map(amplification, schemes))
     errors = math.sqrt(spread * depth * ((depth + 1) / 2 + len(schemes) * ROUNDINGS[dtype] + 1))
-    return CONFIDENCE * _unit(dtype) / math.sqrt(3) * errors / (terms * 2 / math.pi)
+    return CONFIDENCE * unit(dtype) / math.sqrt(3) * errors / (terms * 2 / math.pi)
 
 
 def amplification(scheme: Scheme) -> float:
@@ -381,7 +381,7 @@ def worst_error(schemes: Sequence[Scheme], depth: int, dtype: str) -> float:
     make the output at s * stride + t. Of a place's terms the largest coefficient counts for all, and all places for as much as
     the largest value.
     """
-    n = (len(schemes) * ROUNDINGS[dtype] + 1 + depth) * _unit(dtype)
+    n = (len(schemes) * ROUNDINGS[dtype] + 1 + depth) * unit(dtype)
     return math.prod(_worst_spread(scheme) for scheme in schemes) * n / (1 - n)
 
 
@@ -400,7 +400,7 @@ def _terms(scheme: Scheme, power: int) -> Any:
     return np.einsum("ip,pt,ps->its", a, g, b)
 
 
-def _unit(dtype: str) -> float:
+def unit(dtype: str) -> float:
     """The unit roundoff."""
     return float(np.finfo(dtype).eps) / 2
 
