@@ -215,6 +215,6 @@ def test_views_of_depthwise_layers(view):
 def test_lines_at_once_fit_the_registers():
     for kernel in tiles.WINDOWS:
         for stride in (1, 2):
-            lines = divisions.lines_at_once(*kernel, stride)
+            lines = divisions.gradients.lines_at_once(*kernel, stride)
             assert 1 <= lines <= kernel[0]
             assert lines == 1 or lines * kernel[1] + lines + kernel[1] < machine.registers()

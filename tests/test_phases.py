@@ -41,7 +41,7 @@ def test_threads_and_bands_do_not_change_a_bit(name, monkeypatch):
         problem, bits = cases.parse(f"conv2d,{line}"), set()
         given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
         for threads, share in ((1, 0.5), (2, 0.5), (3, 0.001), (1, 0.0)):
-            monkeypatch.setattr("fastconv.cpu.divisions.PHASES_SHARE", share)
+            monkeypatch.setattr("fastconv.cpu.divisions.phases.PHASES_SHARE", share)
             with fc.num_threads(min(threads, fc.get_num_threads())):
                 bits.add(tiled.result(tiled.chosen(name, problem, None, threads), given).tobytes())
         assert len(bits) == 1, line

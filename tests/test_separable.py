@@ -83,7 +83,7 @@ def test_same_bits_for_any_number_of_threads(first, filters, every):
 @pytest.mark.parametrize("kernel", ["tiled_separable", "tiled_separable_pixels"])
 def test_either_kernel_computes_any_form(kernel, monkeypatch):
     """Whichever the machine would choose."""
-    monkeypatch.setattr(divisions, "separable_cycles", lambda problem: (1, 2) if kernel.endswith("pixels") else (2, 1))
+    monkeypatch.setattr(divisions.separable, "cycles", lambda problem: (1, 2) if kernel.endswith("pixels") else (2, 1))
     choose.cache_clear()
     for first, filters in FORMS[1:4]:
         text = separable(first, filters, ",bias,relu", ",bias,residual")

@@ -9,7 +9,7 @@ import tiled
 from cases import arrays, call, parse, same_bits
 
 import fastconv as fc
-from fastconv.cpu import divisions
+from fastconv.cpu import machine
 
 NAMES = ["tiled_standard", "tiled_standard_pixels"]
 TILES = [(name, dtype, size) for name in NAMES for dtype in ("float32", "float64") for size in tiled.sizes(name, dtype)]
@@ -47,7 +47,7 @@ def test_whole_numbers(name, dtype, size):
 def test_small_caches_and_many_threads(name):
     """Bands of a few rows, chunks of a few filters: their seams are exact, too."""
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    with patch.object(divisions.machine, "caches", lambda: {"L1d": 4096, "L2": 16384, "L3": 65536}):
+    with patch.object(machine, "caches", lambda: {"L1d": 4096, "L2": 16384, "L3": 65536}):
         for line in tiled.problems(name, tile, 100, seed=4):
             tiled.check(name, line, tile, threads=8)
 

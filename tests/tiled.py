@@ -13,7 +13,7 @@ import numpy as np
 from cases import STEEPEST, arrays, call, computed, is_exact, largest, parse
 
 import fastconv as fc
-from fastconv.cpu import divisions, launch, machine, phases, signals, winograd
+from fastconv.cpu import launch, machine, phases, signals, winograd
 from fastconv.cpu.launch import Bound, pack
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import BLOCK
@@ -22,27 +22,27 @@ from fastconv.plan import Choice, simplified
 
 BY_NAME = {implementation.name: implementation for implementation in IMPLEMENTATIONS}
 TILED = [name for name, implementation in BY_NAME.items() if implementation.algorithm != "direct"]
-# Where divisions.py asks for a kernel's tile, and the (rows, vectors) tried beside the chosen one: all are legal at every width.
+# Where divisions ask for a kernel's tile, and the (rows, vectors) tried beside the chosen one: all are legal at every width.
 PICKS = {
-    "tiled_standard": ("lanes_tile", ((6, 2), (2, 1))),
-    "tiled_standard_pixels": ("pixel_tile", ((4, 3), (8, 1))),
-    "tiled_pointwise": ("lanes_tile", ((6, 2), (2, 1))),
-    "tiled_pointwise_pixels": ("pointwise_tile", ((4, 3), (8, 1))),
-    "strassen_pointwise": ("pairs_tile", ((6, 2),)),
-    **{name: ("winograd_tile", ((6, 2),)) for name in winograd.SCHEMES},
-    **{f"{name}_fresh": ("winograd_tile", ((6, 2),)) for name in winograd.FRESH},
-    **{name: ("phases_tile", ((6, 2),)) for name in phases.SCHEMES},
-    "winograd_signal_6_3": ("signal_tile", ((6, 2),)),
-    "winograd_signal_4_3_stride_2": ("signal_tile", ((6, 2),)),
-    "winograd_groups": ("groups_tile", ((4, 3), (8, 1))),
-    "winograd_groups_last": ("groups_tile", ((8, 1),)),
-    "winograd_columns_4_3": ("columns_tile", ((4, 3), (8, 1))),
-    "winograd_columns_6_3": ("columns_tile", ((4, 3),)),
-    "winograd_columns_4_4": ("columns_tile", ((4, 3),)),
-    "winograd_columns_7_4": ("columns_tile", ((4, 3),)),
-    "tiled_transposed": ("transposed_tile", ((6, 2), (2, 1))),
-    "tiled_transposed_blocks": ("blocks_tile", ((6, 2),)),
-    "tiled_transposed_blocks_pixels": ("pixel_blocks_tile", ((4, 3),)),
+    "tiled_standard": ("standard.filters_tile", ((6, 2), (2, 1))),
+    "tiled_standard_pixels": ("standard.pixels_tile", ((4, 3), (8, 1))),
+    "tiled_pointwise": ("standard.filters_tile", ((6, 2), (2, 1))),
+    "tiled_pointwise_pixels": ("pointwise.pixels_tile", ((4, 3), (8, 1))),
+    "strassen_pointwise": ("strassen.best_tile", ((6, 2),)),
+    **{name: ("winograd.best_tile", ((6, 2),)) for name in winograd.SCHEMES},
+    **{f"{name}_fresh": ("winograd.best_tile", ((6, 2),)) for name in winograd.FRESH},
+    **{name: ("phases.best_tile", ((6, 2),)) for name in phases.SCHEMES},
+    "winograd_signal_6_3": ("signals.best_tile", ((6, 2),)),
+    "winograd_signal_4_3_stride_2": ("signals.best_tile", ((6, 2),)),
+    "winograd_groups": ("grouped.best_tile", ((4, 3), (8, 1))),
+    "winograd_groups_last": ("grouped.best_tile", ((8, 1),)),
+    "winograd_columns_4_3": ("columns.best_tile", ((4, 3), (8, 1))),
+    "winograd_columns_6_3": ("columns.best_tile", ((4, 3),)),
+    "winograd_columns_4_4": ("columns.best_tile", ((4, 3),)),
+    "winograd_columns_7_4": ("columns.best_tile", ((4, 3),)),
+    "tiled_transposed": ("transposed.best_tile", ((6, 2), (2, 1))),
+    "tiled_transposed_blocks": ("blocks.filters_tile", ((6, 2),)),
+    "tiled_transposed_blocks_pixels": ("blocks.pixels_tile", ((4, 3),)),
 }
 # All but those that share another's loops and have only a scheme of their own: what every kernel must keep to is tried with these.
 OWN = [name for name in PICKS if name not in ("winograd_1x4", "winograd_phases_2", "winograd_signal_4_3_stride_2")]
@@ -67,7 +67,7 @@ def asked(name, problem):
 def chosen(name, problem, tile=None, threads=1):
     """A kernel for a problem, with a tile of its own if one is given."""
     task, implementation = asked(name, problem), BY_NAME[name]
-    with patch.object(divisions, PICKS[name][0], lambda *_: tile) if tile else nullcontext():
+    with patch(f"fastconv.cpu.divisions.{PICKS[name][0]}", lambda *_: tile) if tile else nullcontext():
         return Choice(task, implementation, implementation.divide(task, threads), task.operation != problem.operation)
 
 

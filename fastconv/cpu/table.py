@@ -2,7 +2,7 @@
 
 The direct kernels read any image by its steps, and write rows: along the columns of one filter where channels come first,
 along the filters of one pixel where they come last. The tiled kernels read sheets (sheets.py), or pixels in place; their tiles
-are in tiles.py, how they are divided in divisions.py.
+are in tiles.py, how they are divided in divisions/.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _in_place(problem: Problem) -> str | None:
 def _pixels_in_place_suit(problem: Problem) -> str | None:
     if refusal := _in_place(problem):
         return refusal
-    if divisions.pointwise_tile(problem).width > problem.space[0]:
+    if divisions.pointwise.pixels_tile(problem).width > problem.space[0]:
         return f"{problem.space[0]} pixels do not fill a tile"
     return _unless(FIRST)(problem)
 
@@ -221,7 +221,7 @@ def _groups_suit(data_format: str) -> Callable[[Problem], str | None]:
 
 
 def _columns_slide(problem: Problem) -> str | None:
-    return _unless(FIRST)(problem) or divisions.slides(problem)
+    return _unless(FIRST)(problem) or divisions.depthwise.slides(problem)
 
 
 def _half_columns_slide(problem: Problem) -> str | None:
@@ -254,7 +254,7 @@ def _channels_slide(problem: Problem) -> str | None:
         return f"computes one filter a channel, here are {problem.filters // problem.groups}"
     if problem.kernel not in tiles.WALKED_ALONG:
         return f"computes windows of {' or '.join(f'{a}x{b}' for a, b in tiles.WALKED_ALONG)}, this is {problem.kernel}"
-    return _unless(LAST)(problem) or divisions.slides(problem)
+    return _unless(LAST)(problem) or divisions.depthwise.slides(problem)
 
 
 def _lines_suit(problem: Problem) -> str | None:
@@ -276,7 +276,7 @@ def _windows_gathered(data_format: str) -> Callable[[Problem], str | None]:
             return "computes depthwise layers"
         if data_format == LAST and problem.filters != problem.groups:
             return f"computes one filter a channel, here are {problem.filters // problem.groups}"
-        return _unless(data_format)(problem) or divisions.slides(problem)
+        return _unless(data_format)(problem) or divisions.depthwise.slides(problem)
 
     return refuse
 
@@ -286,7 +286,7 @@ def _dots_suit(problem: Problem) -> str | None:
     tile = min(tiles.dots(problem.dtype), key=lambda tile: tile.vectors)
     if filters < tile.vectors:
         return f"has a vector for each of {tile.vectors} filters, here are {filters} in a group"
-    if numbers * tile.width > divisions.scratch_numbers(problem.dtype) // 2:
+    if numbers * tile.width > divisions.shares.scratch_numbers(problem.dtype) // 2:
         return f"keeps all sums of {tile.vectors} filters in L2, here are {numbers} numbers in a filter"
     return _unless(FIRST)(problem)
 
@@ -336,9 +336,9 @@ def _both(outer: Callable[..., Any]) -> Callable[..., Any]:
 
     def pack(problem: SeparableProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
         first, last = problem.depthwise, problem.data_format == LAST
-        if last and divisions.slides(first) is None and first.filters == first.groups:
+        if last and divisions.depthwise.slides(first) is None and first.filters == first.groups:
             inner = packing.channel_panels(weights[0], biases[0], machine.lanes(problem.dtype))
-        elif not last and divisions.slides(first) is None:
+        elif not last and divisions.depthwise.slides(first) is None:
             inner = packing.row_panels(weights[0], biases[0], 1)
         else:
             inner = (packing.taps_first if last else packing.contiguous)(weights[0])
@@ -407,52 +407,52 @@ IMPLEMENTATIONS = (
     *(
         Implementation(
             f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
-            columns.winograd_columns, _transformed_columns(scheme), divisions.columns(scheme), PIXELS, _columns_suit(scheme),
-            SHEETS, tiles.one_vector, scheme, divisions.columns_cycles(scheme), _columns_error(scheme),
-            divisions.columns_packing(scheme),
+            columns.winograd_columns, _transformed_columns(scheme), divisions.columns.divide(scheme), PIXELS, _columns_suit(scheme),
+            SHEETS, tiles.one_vector, scheme, divisions.columns.cycles(scheme), _columns_error(scheme),
+            divisions.columns.packing(scheme),
         )
         for scheme in columns.SCHEMES
     ),
     *(
         Implementation(
             name, "winograd", ("transposed",) if scheme.transposed else ("standard", "atrous"),
-            winograd.winograd, _transformed(scheme), divisions.winograd(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
-            tiles.one_vector, scheme, divisions.winograd_cycles(scheme), _winograd_error(scheme),
-            divisions.winograd_packing(scheme),
+            winograd.winograd, _transformed(scheme), divisions.winograd.divide(scheme), FILTERS, _winograd_suits(scheme), SHEETS,
+            tiles.one_vector, scheme, divisions.winograd.cycles(scheme), _winograd_error(scheme),
+            divisions.winograd.packing(scheme),
         )
         for name, scheme in winograd.SCHEMES.items()
     ),
     *(
         Implementation(
             f"{name}_fresh", "winograd", ("standard", "atrous"),
-            winograd.winograd, None, divisions.winograd(winograd.SCHEMES[name], True), FILTERS,
+            winograd.winograd, None, divisions.winograd.divide(winograd.SCHEMES[name], True), FILTERS,
             _winograd_fresh_suits(winograd.SCHEMES[name]), SHEETS, tiles.one_vector, winograd.SCHEMES[name],
-            divisions.winograd_cycles(winograd.SCHEMES[name], True), _winograd_error(winograd.SCHEMES[name]),
+            divisions.winograd.cycles(winograd.SCHEMES[name], True), _winograd_error(winograd.SCHEMES[name]),
         )
         for name in winograd.FRESH
     ),
     *(
         Implementation(
             name, "winograd", ("atrous",),
-            phases.winograd_phases, _transformed(scheme), divisions.phases(scheme), FILTERS, _phases_suit(scheme), SHEETS,
-            tiles.one_vector, scheme, divisions.phases_cycles(scheme), _phases_error(scheme), divisions.winograd_packing(scheme),
+            phases.winograd_phases, _transformed(scheme), divisions.phases.divide(scheme), FILTERS, _phases_suit(scheme), SHEETS,
+            tiles.one_vector, scheme, divisions.phases.cycles(scheme), _phases_error(scheme), divisions.winograd.packing(scheme),
         )
         for name, scheme in phases.SCHEMES.items()
     ),
     *(
         Implementation(
             name, "winograd", ("standard", "atrous"),
-            signals.winograd_signal, _transformed(scheme), divisions.signal(scheme), FILTERS, _signal_suits(scheme), SHEETS,
-            tiles.one_vector, scheme, divisions.signal_cycles(scheme), _signal_error(scheme), divisions.winograd_packing(scheme),
+            signals.winograd_signal, _transformed(scheme), divisions.signals.divide(scheme), FILTERS, _signal_suits(scheme), SHEETS,
+            tiles.one_vector, scheme, divisions.signals.cycles(scheme), _signal_error(scheme), divisions.winograd.packing(scheme),
         )
         for name, scheme in signals.SCHEMES.items()
     ),
     *(
         Implementation(
             name, "winograd", ("standard",),
-            grouped.winograd_groups, _transformed_groups, divisions.winograd_groups, "groups", _groups_suit(data_format),
-            reads, tiles.one_vector, grouped.SCHEME, divisions.groups_cycles, _winograd_error(grouped.SCHEME),
-            divisions.groups_packing,
+            grouped.winograd_groups, _transformed_groups, divisions.grouped.divide, "groups", _groups_suit(data_format),
+            reads, tiles.one_vector, grouped.SCHEME, divisions.grouped.cycles, _winograd_error(grouped.SCHEME),
+            divisions.grouped.packing,
         )
         for name, data_format, reads in (
             ("winograd_groups", FIRST, ("columns",)), ("winograd_groups_last", LAST, ("channels",)),
@@ -460,140 +460,140 @@ IMPLEMENTATIONS = (
     ),
     Implementation(
         "strassen_pointwise", "winograd", ("pointwise",),
-        strassen.strassen_pointwise, _in_pairs, divisions.pairs_of_pixels, FILTERS, _pairs_suit,
-        ("columns",), tiles.pairs_in_rows, cycles=divisions.strassen_cycles, error=strassen.error_bound,
-        packing=divisions.strassen_packing,
+        strassen.strassen_pointwise, _in_pairs, divisions.strassen.divide, FILTERS, _pairs_suit,
+        ("columns",), tiles.pairs_in_rows, cycles=divisions.strassen.cycles, error=strassen.error_bound,
+        packing=divisions.strassen.packing,
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
-        pointwise.tiled_pointwise_pixels, _in_rows, divisions.pixels_in_place, PIXELS, _pixels_in_place_suit,
-        ("columns",), tiles.pixels_in_lanes, cycles=divisions.in_place_cycles, packing=divisions.panels_packing,
+        pointwise.tiled_pointwise_pixels, _in_rows, divisions.pointwise.pixels_in_lanes, PIXELS, _pixels_in_place_suit,
+        ("columns",), tiles.pixels_in_lanes, cycles=divisions.pointwise.pixels_cycles, packing=divisions.costs.panels_packing,
     ),
     Implementation(
         "tiled_pointwise", "tiled", ("pointwise",),
-        pointwise.tiled_pointwise, _in_lanes, divisions.filters_in_place, FILTERS, _in_place,
-        tiles=tiles.filters_in_lanes, cycles=divisions.lanes_cycles, packing=divisions.panels_packing,
+        pointwise.tiled_pointwise, _in_lanes, divisions.pointwise.filters_in_lanes, FILTERS, _in_place,
+        tiles=tiles.filters_in_lanes, cycles=divisions.standard.filters_cycles, packing=divisions.costs.panels_packing,
     ),
     Implementation(
         "winograd_depthwise_last", "winograd", ("depthwise",),
-        pairs.winograd_depthwise_last, _channels_at_points, divisions.pairs_of_rows, "channels", _channels_in_pairs,
+        pairs.winograd_depthwise_last, _channels_at_points, divisions.depthwise.pairs_of_rows, "channels", _channels_in_pairs,
         ("channels",), tiles.pairs, F2, error=pairs.error_bound,
     ),
     Implementation(
         "tiled_depthwise_two", "tiled", ("depthwise",),
-        depthwise.tiled_depthwise_two, _one_by_one, divisions.two_planes_in_lanes, COLUMNS, _half_columns_slide,
+        depthwise.tiled_depthwise_two, _one_by_one, divisions.depthwise.two_planes_in_lanes, COLUMNS, _half_columns_slide,
         ("columns",), tiles.windows,
     ),
     Implementation(
         "tiled_depthwise", "tiled", ("depthwise",),
-        depthwise.tiled_depthwise, _one_by_one, divisions.columns_in_lanes, COLUMNS, _columns_slide,
+        depthwise.tiled_depthwise, _one_by_one, divisions.depthwise.columns_in_lanes, COLUMNS, _columns_slide,
         ("columns",), tiles.windows,
     ),
     Implementation(
         "tiled_depthwise_last", "tiled", ("depthwise",),
-        depthwise.tiled_depthwise_last, _in_channel_lanes, divisions.channels_in_lanes, "channels", _channels_slide,
+        depthwise.tiled_depthwise_last, _in_channel_lanes, divisions.depthwise.channels_in_lanes, "channels", _channels_slide,
         ("channels",), tiles.windows_of_channels,
     ),
     Implementation(
         "tiled_depthwise_lines", "tiled", ("depthwise",),
-        lines.tiled_depthwise_lines, _in_channel_lanes, divisions.lines_in_vectors, "channels", _lines_suit,
+        lines.tiled_depthwise_lines, _in_channel_lanes, divisions.depthwise.lines_in_vectors, "channels", _lines_suit,
         tiles=tiles.lines_in_vectors,
     ),
     Implementation(
         "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
-        standard.tiled_standard_pixels, _in_rows, divisions.pixels_in_lanes, PIXELS, _pixels_suit,
-        SHEETS, tiles.pixels_in_lanes, cycles=divisions.pixels_cycles, packing=divisions.panels_packing,
+        standard.tiled_standard_pixels, _in_rows, divisions.standard.pixels_in_lanes, PIXELS, _pixels_suit,
+        SHEETS, tiles.pixels_in_lanes, cycles=divisions.standard.pixels_cycles, packing=divisions.costs.panels_packing,
     ),
     Implementation(
         "tiled_standard", "tiled", (*DENSE, "depthwise"),
-        standard.tiled_standard, _in_lanes, divisions.filters_in_lanes, FILTERS, _filters_suit,
-        SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.lanes_cycles, packing=divisions.panels_packing,
+        standard.tiled_standard, _in_lanes, divisions.standard.filters_in_lanes, FILTERS, _filters_suit,
+        SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.standard.filters_cycles, packing=divisions.costs.panels_packing,
     ),
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
-        separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable_pixels, PIXELS, _unless(FIRST),
-        ("columns",), tiles.separable_pixels, cycles=lambda problem: divisions.separable_cycles(problem)[0],
+        separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable.pixels_in_lanes, PIXELS, _unless(FIRST),
+        ("columns",), tiles.separable_pixels, cycles=lambda problem: divisions.separable.cycles(problem)[0],
     ),
     Implementation(
         "tiled_separable", "tiled", ("separable",),
-        separable.tiled_separable, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(FIRST),
-        ("columns",), tiles.separable_filters, cycles=lambda problem: divisions.separable_cycles(problem)[1],
+        separable.tiled_separable, _both(_outer_lanes), divisions.separable.filters_in_lanes, FILTERS, _unless(FIRST),
+        ("columns",), tiles.separable_filters, cycles=lambda problem: divisions.separable.cycles(problem)[1],
     ),
     Implementation(
         "tiled_separable_last", "tiled", ("separable",),
-        separable.tiled_separable_last, _both(_outer_lanes), divisions.separable_filters, FILTERS, _unless(LAST),
+        separable.tiled_separable_last, _both(_outer_lanes), divisions.separable.filters_in_lanes, FILTERS, _unless(LAST),
         ("channels",), tiles.separable_filters,
     ),
-    _direct("pointwise", FIRST, pointwise.direct_pointwise, divisions.by_filter),
-    _direct("pointwise", LAST, pointwise.direct_pointwise_last, divisions.by_image, packing.filters_last),
-    _direct("depthwise", FIRST, depthwise.direct_depthwise, divisions.by_filter),
-    _direct("depthwise", LAST, depthwise.direct_depthwise_last, divisions.by_image, packing.taps_first),
-    _direct("separable", FIRST, separable.direct_separable, divisions.by_scratch),
-    _direct("separable", LAST, separable.direct_separable_last, divisions.by_row, packing.taps_first, packing.filters_last),
-    _direct("atrous", FIRST, atrous.direct_atrous, divisions.by_filter),
-    _direct("atrous", LAST, atrous.direct_atrous_last, divisions.by_group, packing.filters_last),
-    _direct("standard", FIRST, standard.direct_standard, divisions.by_filter),
-    _direct("standard", LAST, standard.direct_standard_last, divisions.by_group, packing.filters_last),
+    _direct("pointwise", FIRST, pointwise.direct_pointwise, divisions.direct.by_filter),
+    _direct("pointwise", LAST, pointwise.direct_pointwise_last, divisions.direct.by_image, packing.filters_last),
+    _direct("depthwise", FIRST, depthwise.direct_depthwise, divisions.direct.by_filter),
+    _direct("depthwise", LAST, depthwise.direct_depthwise_last, divisions.direct.by_image, packing.taps_first),
+    _direct("separable", FIRST, separable.direct_separable, divisions.direct.by_scratch),
+    _direct("separable", LAST, separable.direct_separable_last, divisions.direct.by_row, packing.taps_first, packing.filters_last),
+    _direct("atrous", FIRST, atrous.direct_atrous, divisions.direct.by_filter),
+    _direct("atrous", LAST, atrous.direct_atrous_last, divisions.direct.by_group, packing.filters_last),
+    _direct("standard", FIRST, standard.direct_standard, divisions.direct.by_filter),
+    _direct("standard", LAST, standard.direct_standard_last, divisions.direct.by_group, packing.filters_last),
     Implementation(
         "tiled_depthwise_spread", "tiled", ("transposed",),
-        transposed.tiled_depthwise_spread, _one_by_one, divisions.depthwise_spread, COLUMNS, _columns_spread_by_two,
+        transposed.tiled_depthwise_spread, _one_by_one, divisions.transposed.columns_in_lanes, COLUMNS, _columns_spread_by_two,
         ("columns",), tiles.square_spreads,
     ),
     Implementation(
         "tiled_transposed_pixels", "tiled", ("transposed",),
-        transposed.tiled_transposed_pixels, _in_spreads, divisions.transposed_pixels, PIXELS,
+        transposed.tiled_transposed_pixels, _in_spreads, divisions.transposed.pixels_in_lanes, PIXELS,
         _columns_spread, ("columns",), tiles.spreads,
     ),
     Implementation(
         "tiled_depthwise_spread_last", "tiled", ("transposed",),
-        transposed.tiled_depthwise_spread_last, _in_spreads_of_channels, divisions.depthwise_spread_last, "channels",
+        transposed.tiled_depthwise_spread_last, _in_spreads_of_channels, divisions.transposed.spread_channels_in_lanes, "channels",
         _channels_spread_by_two, ("channels",), tiles.spreads_of_channels,
     ),
     Implementation(
         "tiled_depthwise_transposed_last", "tiled", ("transposed",),
-        transposed.tiled_depthwise_transposed_last, _in_channel_lanes, divisions.depthwise_transposed_last,
+        transposed.tiled_depthwise_transposed_last, _in_channel_lanes, divisions.transposed.channels_in_lanes,
         "channels", _channels_spread, ("channels",), tiles.one_vector,
     ),
     Implementation(
         "tiled_transposed_blocks", "tiled", ("transposed",),
-        blocks.tiled_transposed_blocks, _in_blocks, divisions.transposed_blocks, "pixels of a block", _blocks_suit, SHEETS,
-        tiles.blocks_in_lanes, cycles=divisions.blocks_cycles, packing=divisions.blocks_packing,
+        blocks.tiled_transposed_blocks, _in_blocks, divisions.blocks.filters_in_lanes, "pixels of a block", _blocks_suit, SHEETS,
+        tiles.blocks_in_lanes, cycles=divisions.blocks.filters_cycles, packing=divisions.blocks.packing,
     ),
     Implementation(
         "tiled_transposed_blocks_pixels", "tiled", ("transposed",),
-        blocks.tiled_transposed_blocks_pixels, _in_block_rows, divisions.transposed_blocks_pixels, "blocks of pixels",
-        _pixel_blocks_suit, SHEETS, tiles.pixels_of_blocks, cycles=divisions.pixel_blocks_cycles, packing=divisions.blocks_packing,
+        blocks.tiled_transposed_blocks_pixels, _in_block_rows, divisions.blocks.pixels_in_lanes, "blocks of pixels",
+        _pixel_blocks_suit, SHEETS, tiles.pixels_of_blocks, cycles=divisions.blocks.pixels_cycles, packing=divisions.blocks.packing,
     ),
     Implementation(
         "tiled_transposed", "tiled", ("transposed",),
-        transposed.tiled_transposed, _in_lanes, divisions.transposed, FILTERS, _never, SHEETS,
-        tiles.phases_in_lanes, cycles=divisions.transposed_cycles, packing=divisions.panels_packing,
+        transposed.tiled_transposed, _in_lanes, divisions.transposed.filters_in_lanes, FILTERS, _never, SHEETS,
+        tiles.phases_in_lanes, cycles=divisions.transposed.cycles, packing=divisions.costs.panels_packing,
     ),
-    _direct("transposed", FIRST, transposed.direct_transposed, divisions.by_filter),
-    _direct("transposed", LAST, transposed.direct_transposed_last, divisions.by_group, packing.filters_last),
+    _direct("transposed", FIRST, transposed.direct_transposed, divisions.direct.by_filter),
+    _direct("transposed", LAST, transposed.direct_transposed_last, divisions.direct.by_group, packing.filters_last),
     Implementation(
         "tiled_depthwise_weight_gradient", "tiled", ("weights",),
-        gradients.tiled_depthwise_weight_gradient, None, divisions.window_sums, "columns of the gradient",
-        _windows_gathered(FIRST), ("columns",), divisions.tiles_of_windows,
+        gradients.tiled_depthwise_weight_gradient, None, divisions.gradients.window_sums, "columns of the gradient",
+        _windows_gathered(FIRST), ("columns",), divisions.gradients.tiles_of_windows,
     ),
     Implementation(
         "tiled_depthwise_weight_gradient_last", "tiled", ("weights",),
-        gradients.tiled_depthwise_weight_gradient_last, None, divisions.window_sums_last, "channels",
-        _windows_gathered(LAST), ("channels",), divisions.tiles_of_windows_last,
+        gradients.tiled_depthwise_weight_gradient_last, None, divisions.gradients.window_sums_last, "channels",
+        _windows_gathered(LAST), ("channels",), divisions.gradients.tiles_of_windows_last,
     ),
     Implementation(
         "tiled_weight_gradient_pixels", "tiled", ("weights",),
-        gradients.tiled_weight_gradient_pixels, None, divisions.dot_sums, PIXELS, _dots_suit, ("columns",), tiles.dots,
-        cycles=divisions.dots_cycles,
+        gradients.tiled_weight_gradient_pixels, None, divisions.gradients.dot_sums, PIXELS, _dots_suit, ("columns",), tiles.dots,
+        cycles=divisions.gradients.dots_cycles,
     ),
     Implementation(
         "tiled_weight_gradient", "tiled", ("weights",),
-        gradients.tiled_weight_gradient, None, divisions.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,
-        cycles=divisions.weight_cycles,
+        gradients.tiled_weight_gradient, None, divisions.gradients.weight_sums, FILTERS, _never, SHEETS, tiles.numbers_in_rows,
+        cycles=divisions.gradients.weight_cycles,
     ),
     Implementation(
         "direct_weight_gradient", "direct", ("weights",),
-        gradients.direct_weight_gradient, None, divisions.by_weight, "columns of the gradient", _never,
+        gradients.direct_weight_gradient, None, divisions.direct.by_weight, "columns of the gradient", _never,
         cycles=lambda problem: math.inf,
     ),
 )  # fmt: skip

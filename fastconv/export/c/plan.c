@@ -1,4 +1,4 @@
-/* Which kernel computes a layer, with which tile, and how the work is divided: fastconv/cpu/divisions.py in C, where the reasons
+/* Which kernel computes a layer, with which tile, and how the work is divided: fastconv/cpu/divisions/ in C, where the reasons
  * are. No result depends on what is decided here. Costs are multiply-adds of a vector. */
 #include "layer.h"
 

@@ -1,0 +1,73 @@
+"""Divisions of blocks.py: those of the ordinary layers that a transposed one in blocks is, and where sums belong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from fastconv.cpu import machine, tiles
+from fastconv.cpu.divisions import standard
+from fastconv.cpu.divisions.costs import panels_packing
+from fastconv.cpu.divisions.shares import ceil
+from fastconv.cpu.simd import TileShape
+from fastconv.plan import Division
+from fastconv.problem import Problem, three
+
+SCATTER = 1.5  # for a number: to load and store it by itself
+SHUFFLE = 13.0  # to move a vector, or a part of one, to where no other one lies near
+
+
+def filters_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_blocks: as the ordinary layer that it is, and where its sums belong."""
+    conv = problem.in_blocks()
+    division = standard.filters_in_lanes(conv, threads, filters_tile(conv))
+    return replace(division, fields=dict(division.fields) | _placed(problem, conv), put=None)
+
+
+def filters_tile(conv: Problem) -> TileShape:
+    """The tile whose strips of blocks, and panels, waste least; strips end where a row does."""
+    fitting = [tile for tile in tiles.blocks_in_lanes(conv.dtype) if tile.short.rows <= conv.out_space[-1]]
+    return min(fitting, key=lambda tile: (standard.updates(conv, tile), tile.rows))
+
+
+def pixels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_blocks_pixels: likewise; an item has all filters of its rows, which it finishes."""
+    conv = problem.in_blocks()
+    division = standard.pixels_in_lanes(conv, threads, pixels_tile(conv))
+    return replace(division, fields=dict(division.fields) | _placed(problem, conv))
+
+
+def pixels_tile(conv: Problem) -> TileShape:
+    """The tile that wastes least over planes of blocks."""
+    return min(tiles.pixels_of_blocks(conv.dtype), key=lambda tile: standard.pixels_cycles(conv, tile))
+
+
+def _placed(problem: Problem, conv: Problem) -> dict[str, Any]:
+    """What a kernel of blocks is told: the convolution's geometry, and where its sums belong."""
+    last = problem.data_format == "channels_last"
+    (_, stride, across), (_, height, width) = three(problem.stride), three(problem.out_space)
+    _, crop_i, crop_j = three([before % s for (before, _), s in zip(problem.pads, problem.stride, strict=True)], 0)
+    side_by_side, filters = (problem.filters, 1) if last else (1, problem.filters // problem.groups)
+    return conv.geometry(conv.space) | {
+        "spread": (1, stride, across * side_by_side), "crop": (0, crop_i, crop_j * side_by_side),
+        "result": (filters, height, width * side_by_side),
+    }  # fmt: skip
+
+
+def filters_cycles(problem: Problem) -> float:
+    """Of tiled_transposed_blocks: the products, and each segment moved, a vector at a time."""
+    conv, numbers = problem.in_blocks(), math.prod(problem.out_shape)
+    segment = problem.stride[-1] * (problem.filters if problem.data_format == "channels_last" else 1)
+    return standard.updates(conv, filters_tile(conv)) + SHUFFLE * numbers * ceil(segment, machine.lanes(problem.dtype)) / segment
+
+
+def pixels_cycles(problem: Problem) -> float:
+    """Of tiled_transposed_blocks_pixels: the products, and each number moved by itself."""
+    conv = problem.in_blocks()
+    return standard.pixels_cycles(conv, pixels_tile(conv)) + SCATTER * math.prod(problem.out_shape)
+
+
+def packing(problem: Problem) -> float:
+    """Of weights that are put in the order of blocks first."""
+    return panels_packing(problem.in_blocks()) * 2

@@ -1,0 +1,90 @@
+"""The division of columns.py: bands of rows of tiles whose sheets, points and products fit L2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu import machine, tiles
+from fastconv.cpu.columns import multiply
+from fastconv.cpu.divisions.costs import SHORT, panels_packing
+from fastconv.cpu.divisions.shares import ceil, spread_out, weight_bytes
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, taps
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.toom import Scheme
+from fastconv.plan import Division
+from fastconv.problem import Problem
+
+
+def divide(scheme: Scheme) -> Callable[[Problem, int], Division]:
+    """For winograd_columns: bands of rows of tiles whose sheets, points and products fit L2."""
+
+    def division_of(problem: Problem, threads: int) -> Division:
+        lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+        channels, count, outputs = problem.channels // problem.groups, scheme.count, scheme.outputs
+        down = ceil(problem.out_space[0], outputs)
+        tile = best_tile(problem, scheme)
+        room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
+
+        def layout(band: int) -> tuple[dict[str, Any], int]:
+            sheets = Sheets.of(problem, band * outputs)
+            phases = sheets.phases[1] * sheets.phases[2]
+            rows_of_taps = [row * sheets.phases[2] for row in range(sheets.phases[1])]
+            plane = ceil(band * sheets.pitch, tile.width) * tile.width + sheets.pitch + lanes
+            (_, stride_j), (_, apart_j), (_, taps_b) = problem.stride, problem.dilation, problem.kernel
+            slots = sorted({b * apart_j % stride_j for b in range(taps_b)})
+            table = [
+                (row + slots.index(b * apart_j % stride_j)) * plane + b * apart_j // stride_j
+                for row in rows_of_taps
+                for b in range(taps_b)
+            ]
+            kept = sheets.table[taps(problem) :]
+            values_at = ceil(channels * sheets.sheet + outputs * sheets.pitch + LINE, LINE) * LINE
+            products_at = values_at + count * channels * phases * plane
+            fields = asdict(sheets) | {
+                "table": (*table, *(0,) * (taps(problem) - len(table)), *kept), "down": band, "plane": plane,
+                "values_at": values_at, "products_at": products_at, "panels": ceil(filters, tile.rows),
+                "panel": tile.rows * (1 + count * channels * len(table)), "points": (1, count, 1),
+            }  # fmt: skip
+            return fields, products_at + count * tile.rows * plane
+
+        band = max([b for b in range(1, down + 1) if layout(b)[1] <= room], default=1)
+        others = max(1, problem.batch) * problem.groups
+        band, chunk = spread_out(down, filters, tile.rows, others, threads, band, weight_bytes(problem))
+        bands, chunks = ceil(down, band), ceil(filters, chunk)
+        fields, scratch = layout(band)
+        items, code = others * bands * chunks, {"fill": fill_sheets, "multiply": multiply}
+        [outer] = tiles.one_vector(problem.dtype)
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.rows, fields=fields, outer=outer, **code)
+
+    return division_of
+
+
+def best_tile(problem: Problem, scheme: Scheme) -> TileShape:
+    """The tile of pixels in lanes that wastes least."""
+    return min(tiles.pixels_in_lanes(problem.dtype), key=lambda tile: _cycles(problem, scheme, tile))
+
+
+def cycles(scheme: Scheme) -> Callable[[Problem], float]:
+    """Of winograd_columns: products, and transforms of a vector for each number read and made."""
+    return lambda problem: _cycles(problem, scheme, best_tile(problem, scheme))
+
+
+def _cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    sheets, count = Sheets.of(problem, scheme.outputs), scheme.count
+    down = ceil(problem.out_space[0], scheme.outputs)
+    depth, strips = channels * sheets.phases[1] * problem.kernel[1], down * sheets.pitch / tile.width + 0.5
+    products = count * ceil(filters, tile.rows) * strips * (depth + SHORT) * tiles.update_cycles(tile, tile.vectors)
+    vectors = down * ceil(sheets.pitch, tile.lanes)
+    into = vectors * channels * sheets.phases[1] * sheets.phases[2] * count * (scheme.outputs + scheme.taps) / 2
+    outof = vectors * filters * count * (scheme.outputs + 2) / 2
+    return max(1, problem.batch) * problem.groups * (products + into + outof)
+
+
+def packing(scheme: Scheme) -> Callable[[Problem], float]:
+    """Of transformed columns, a vector for each number made."""
+    return lambda problem: panels_packing(problem) * scheme.count / scheme.taps

@@ -1,0 +1,20 @@
+"""What all kernels take time for besides their products, in multiply-adds of a vector."""
+
+from __future__ import annotations
+
+from fastconv.cpu import machine
+from fastconv.problem import Problem
+
+# A sum takes as long as so many products more: it is begun, and put. Of 8 channels of groups 1.3 times as long as its products.
+SHORT = 2.5
+COPY, TURN = 3.0, 7.0  # for a vector of numbers: to copy it, and to transpose it with its neighbours and store it
+# To pack a vector of numbers; to transform one channel's taps of a vector of filters.
+PACK, TRANSFORM_TAPS = 30.0, 150.0
+# Bytes of weights that a core takes in, while it multiplies a vector: from L2, from L3, from memory. The last are 29 GB/s, measured
+# with 50 and 105 MB: at half as much a decoder's layers of 512 channels, 7x7 and 14x14, went to tiles, and took a fifth longer.
+STREAM = (32.0, 16.0, 8.0)
+
+
+def panels_packing(problem: Problem) -> float:
+    """Of the weights of a kernel that takes them as they are."""
+    return PACK * problem.parameters / machine.lanes(problem.dtype)

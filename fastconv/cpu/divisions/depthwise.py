@@ -1,0 +1,108 @@
+"""Divisions of depthwise.py, lines.py and pairs.py: chunks of channels, bands of rows where these are few."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastconv.cpu import machine, tiles
+from fastconv.cpu.divisions.shares import ITEMS_A_THREAD, ceil
+from fastconv.cpu.sheets import rows_in_a_plane, taps
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.toom import F2
+from fastconv.plan import Division
+from fastconv.problem import Problem, three
+
+
+def slides(problem: Problem) -> str | None:
+    """None if windows slide down a plane with code of their own (windows.py), or the reason why not."""
+    if problem.dimensions != 2 or problem.kernel not in tiles.WINDOWS:
+        return f"computes windows of {' or '.join(f'{a}x{b}' for a, b in tiles.WINDOWS)}, this is {problem.kernel}"
+    if problem.stride not in ((1, 1), (2, 2)) or (problem.stride == (2, 2) and problem.dilation != (1, 1)):
+        return f"computes strides 1, and 2 without dilation, these are {problem.stride} and {problem.dilation}"
+    return None
+
+
+def columns_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise: chunks of channels, and bands of rows where there are few of them."""
+    taps_i, taps_j = problem.kernel
+    tile = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[0], problem.dtype)
+    return over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
+
+
+def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_two: as columns_in_lanes, in twos."""
+    one = columns_in_lanes(problem, 1)
+    return over_channels(problem, one.tile, 2, threads, dict(one.fields))
+
+
+def channels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_last: bands of rows, which cost nothing, and chunks of channels only where rows are few."""
+    one = columns_in_lanes(problem, 1)
+    tile = replace(one.tile, rows=one.tile.vectors, vectors=one.tile.rows)  # windows slide along a row
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, images = rows_in_a_plane(problem), max(1, problem.batch)
+    band = ceil(rows, min(rows, ceil(wanted, images)))
+    bands, units = ceil(rows, band), max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
+    chunk = ceil(units, min(units, ceil(wanted, bands * images)))
+    chunks, fields = ceil(units, chunk), {"panel": tile.lanes * (1 + taps(problem))}
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * tile.lanes, 0, tile, tile.lanes, None, fields)
+
+
+# Vectors of channels that are copied together, one after the other in memory: with one alone each number comes from another page.
+# Columns are cut until their lines fit so much of L1, beside weights and the result, or make one strip.
+TOGETHER, LINES_SHARE = 4, 0.75
+
+
+def lines_in_vectors(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_lines: chunks of a few vectors of channels, and bands of rows where these are too few."""
+    (tile,) = tiles.lines_in_vectors(problem.dtype)
+    (_, taps_i, taps_j), (_, _, stride), (_, apart_i, apart_j) = map(three, (problem.kernel, problem.stride, problem.dilation))
+    width, reach = problem.out_space[-1], (taps_j - 1) * apart_j
+    phases, span = min(stride, reach + 1), (taps_i - 1) * apart_i + 1
+    vectors = machine.caches()["L1d"] * LINES_SHARE // (tile.lanes * np.dtype(problem.dtype).itemsize)
+    room = int(vectors) // (taps_i * phases)  # columns of all vectors
+    units = max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
+    most = min(TOGETHER, units)
+
+    def columns(run: int) -> int:
+        return max(run, tile.few.rows) + reach // stride
+
+    runs = [ceil(width, n) for n in range(1, max(1, width // tile.rows) + 1)]
+    run = next((run for run in runs if most * columns(run) <= room), runs[-1])
+    together = max(1, min(most, room // columns(run)))
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, images, several = rows_in_a_plane(problem), max(1, problem.batch), ceil(units, together)
+    chunk = together * ceil(several, min(several, ceil(wanted, images)))
+    chunks = ceil(units, chunk)
+    band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
+    bands, phase_size = ceil(rows, band), columns(run) * tile.lanes
+    ring = together * span * phases * phase_size
+    fields = {
+        "panel": tile.lanes * (1 + taps(problem)), "run": run, "together": together, "span": span,
+        "phases": (1, 1, phases), "phase_size": phase_size, "pitch": phases * phase_size,
+        "sums_at": ring,
+    }  # fmt: skip
+    items, scratch = problem.batch * bands * chunks, ring + (run + tile.lanes) * tile.lanes
+    return Division(items, bands, band, chunks, chunk * tile.lanes, scratch, tile, tile.lanes, None, fields)
+
+
+def pairs_of_rows(problem: Problem, threads: int) -> Division:
+    """For winograd_depthwise_last: as channels_in_lanes, in bands of two rows or more."""
+    one, rows = channels_in_lanes(problem, threads), rows_in_a_plane(problem)
+    band, panel = 2 * ceil(one.band, 2), one.tile.lanes * (1 + problem.kernel[1]) * F2.count
+    bands = ceil(rows, band)
+    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, fields={"panel": panel})
+
+
+def over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
+    """Chunks of whole units of channels; bands of rows only where chunks are too few for the threads."""
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    rows, units, images = rows_in_a_plane(problem), ceil(problem.filters, unit), max(1, problem.batch)
+    chunk = ceil(units, min(units, ceil(wanted, images)))
+    chunks = ceil(units, chunk)
+    band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
+    bands = ceil(rows, band)
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)

@@ -1,0 +1,203 @@
+"""Divisions of weight gradients (gradients.py): parts of the images, which are summed in order, chunks and blocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+
+from fastconv.cpu import machine, tiles
+from fastconv.cpu.divisions.costs import COPY, TURN
+from fastconv.cpu.divisions.shares import ITEMS_A_THREAD, ceil, evenly, scratch_numbers
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
+from fastconv.cpu.simd import TileShape
+from fastconv.plan import Division
+from fastconv.problem import Problem
+
+# Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates. Of one
+# tap fewer, so that more channels fit a block, for each block turns the gradient anew: 4 to 14 % faster than of 384.
+PIXELS, PIXELS_OF_ONE_TAP = 384, 128
+# Pixels of a part of the images, so that adding the parts up is as little; and parts, enough for many threads.
+PART_PIXELS, MOST_PARTS = 1600, 16
+
+
+def weight_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_weight_gradient: bands and parts that do not depend on the threads, then chunks and blocks that may."""
+    exchanged = _turns_less(problem)
+    problem = problem.exchanged() if exchanged else problem
+    filters, channels, out_width = problem.filters // problem.groups, problem.channels // problem.groups, problem.out_space[-1]
+    rows, room = rows_in_a_plane(problem), scratch_numbers(problem.dtype)
+    pixels = PIXELS_OF_ONE_TAP if taps(problem) == 1 else PIXELS
+    band, parts = _bands_and_parts(problem, pixels)
+    sheets = Sheets.of(problem, band)
+
+    def shares(tile: TileShape, wanted: int) -> tuple[int, int, float]:
+        """(panels of a chunk, channels of a block, what they cost), for so many items."""
+        every = ceil(filters, tile.width)
+        # Half of a seat's scratch for the sums, a quarter each for the gradient and the sheets.
+        panels = max(1, min(every, room // 4 // (band * out_width * tile.width)))
+        panels = evenly(every, panels, ceil(wanted, parts * problem.groups))
+        most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
+        least = min(channels, ceil(wanted, parts * problem.groups * ceil(every, panels)))
+        blocks = {evenly(channels, most, count) for count in range(1, channels + 1) if count >= least}
+        each = ((panels, block, _weight_cycles(problem, tile, block)) for block in blocks)
+        return min(each, key=lambda share: (share[2], -share[1]))
+
+    tile = min(tiles.numbers_in_rows(problem.dtype), key=lambda tile: shares(tile, 1)[-1])
+    panels, block, _ = shares(tile, 2 * threads if threads > 1 else 1)
+    chunk, numbers = panels * tile.width, ceil(block * taps(problem), tile.rows) * tile.rows
+    bands, chunks, blocks = ceil(rows, band), ceil(filters, chunk), ceil(channels, block)
+    places = [c * sheets.sheet + tap for c in range(block) for tap in sheets.table[: taps(problem)]]
+    places += [0] * (numbers + tile.rows - len(places))  # the last block may begin within a tile
+    grads_at = ceil(block * sheets.sheet + LINE, LINE) * LINE
+    sums_at = grads_at + chunk * band * out_width
+    fields = asdict(sheets) | {
+        "table": (*sheets.table, *places), "places": len(sheets.table), "channels": block, "all_channels": channels,
+        "filters": filters, "blocks": blocks, "parts": parts, "grads_at": grads_at, "sums_at": sums_at, "exchanged": exchanged,
+    }  # fmt: skip
+    scratch, items = sums_at + chunk * numbers + tile.lanes * tile.width, parts * problem.groups * chunks * blocks
+    return Division(items, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
+
+
+def _bands_and_parts(problem: Problem, pixels: int) -> tuple[int, int]:
+    """Rows of a band of so many pixels, and parts of all images' bands."""
+    rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
+    band = ceil(rows, ceil(rows, max(1, min(rows, pixels // out_width))))
+    units = max(1, problem.batch) * planes(problem) * ceil(rows, band)
+    parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
+    return band, 1 << (parts.bit_length() - 1)  # a power of two: seven would leave one of two threads idle for a seventh
+
+
+def weight_cycles(problem: Problem) -> float:
+    """Of tiled_weight_gradient."""
+    division, exchanged = weight_sums(problem, 1), _turns_less(problem)
+    problem = problem.exchanged() if exchanged else problem
+    tile, fields = division.tile, division.fields
+    assert tile is not None
+    pixels = problem.batch * problem.groups * math.prod(problem.out_space)
+    return pixels * _weight_cycles(problem, tile, fields["channels"]) + division.chunks * _fill_cycles(problem)
+
+
+def _weight_cycles(problem: Problem, tile: TileShape, block: int) -> float:
+    """Of a pixel: updates, which read as many places as they broadcast, and the gradient turned anew for each block of channels."""
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    update = tiles.update_cycles(tile, tile.vectors) + tile.rows / 8
+    updates = ceil(block * taps(problem), tile.rows) * update * (tile.lanes / machine.lanes(problem.dtype))
+    return ceil(channels, block) * ceil(filters, tile.width) * (updates + TURN * tile.vectors)
+
+
+def _turns_less(problem: Problem) -> bool:
+    """Whether a pointwise layer's image and gradient should stand for each other: what fills the lanes must be turned.
+
+    So must sums of filters in lanes; those of channels in lanes lie as the result does.
+    """
+    pixels = problem.batch * math.prod(problem.out_space)
+    if taps(problem) > 1 or any(s != 1 for s in problem.stride) or any(map(any, problem.pads)):
+        return False
+    return problem.channels * (TURN * pixels + COPY * problem.filters) < problem.filters * TURN * (pixels + problem.channels)
+
+
+# Pixels of a band of tiled_weight_gradient_pixels: loading and storing a tile's sums, in L2, is a thirtieth of its updates. 512, of
+# which four filters' part of the gradient and the sheets would stay in L1, took 4 % longer.
+DOT_PIXELS = 1024
+OFF_A_LINE = 0.25  # of a multiply-add, for a load of an image's numbers, most of which cross a cache line
+
+
+def dot_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_weight_gradient_pixels: bands and parts as of weight_sums, chunks of filters whose sums fit half a scratch."""
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    band, parts = _bands_and_parts(problem, DOT_PIXELS)
+    tile, sheets = _dots_tile(problem), Sheets.of(problem, band)
+    sums = ceil(channels * taps(problem), tile.rows) * tile.rows * tile.width  # of a panel of filters
+    panels, wanted = ceil(filters, tile.vectors), 2 * threads if threads > 1 else 1
+    most = max(1, scratch_numbers(problem.dtype) // 2 // sums)
+    chunk = tile.vectors * evenly(panels, most, ceil(wanted, parts * problem.groups))
+    bands, chunks = ceil(rows_in_a_plane(problem), band), ceil(filters, chunk)
+    places = [c * sheets.sheet + tap for c in range(channels) for tap in sheets.table[: taps(problem)]]
+    places += [0] * (-len(places) % tile.rows)
+    sums_at = ceil(channels * sheets.sheet + tile.lanes, LINE) * LINE
+    fields = asdict(sheets) | {
+        "table": (*sheets.table, *places), "places": len(sheets.table), "filters": filters, "parts": parts, "sums_at": sums_at,
+    }  # fmt: skip
+    scratch = sums_at + chunk // tile.vectors * sums
+    return Division(parts * problem.groups * chunks, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
+
+
+def _dots_tile(problem: Problem) -> TileShape:
+    """The tile that wastes least, of those with no more filters than a group has."""
+    fitting = [tile for tile in tiles.dots(problem.dtype) if tile.vectors <= problem.filters // problem.groups]
+    return min(fitting, key=lambda tile: _dots_cycles(problem, tile))
+
+
+def dots_cycles(problem: Problem) -> float:
+    """Of tiled_weight_gradient_pixels."""
+    return _dots_cycles(problem, _dots_tile(problem))
+
+
+def _dots_cycles(problem: Problem, tile: TileShape) -> float:
+    """Each update a vector for each product; sums are loaded and stored once a band, and their lanes added up once a part."""
+    filters, numbers = problem.filters // problem.groups, problem.channels // problem.groups * taps(problem)
+    band, parts = _bands_and_parts(problem, DOT_PIXELS)
+    panels, rows = ceil(filters, tile.vectors), problem.batch * planes(problem) * rows_in_a_plane(problem)
+    sums = problem.groups * ceil(numbers, tile.rows) * panels * tile.rows * tile.vectors
+    chunks = ceil(sums * tile.lanes, problem.groups * scratch_numbers(problem.dtype) // 2)
+    whole, over = divmod(problem.out_space[-1], tile.lanes)
+    vectors = whole + (1.5 if over else 0)  # a mask is made, and all loads have one
+    update = 1 + OFF_A_LINE / tile.vectors
+    products = sums * (rows * vectors * update + 2 * COPY * rows / band + TURN * parts)  # sums lie in L2
+    return products + chunks * _fill_cycles(problem)
+
+
+def _fill_cycles(problem: Problem) -> float:
+    """Of sheets, all of them once: twice a copy, for most of their rows begin off a cache line."""
+    return (
+        2
+        * COPY
+        * problem.batch
+        * problem.channels
+        * math.prod(problem.space[:-1])
+        * ceil(problem.space[-1], machine.lanes(problem.dtype))
+    )
+
+
+def window_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_weight_gradient: chunks of channels; parts of the images where channels are few."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    narrow = problem.out_space[1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    lines = lines_at_once(taps_a, taps_b, problem.stride[0])
+    tile = TileShape(lines, taps_b, lanes // 2 if narrow else lanes, problem.stride[0], problem.dtype)
+    parts = max(1, min(MOST_PARTS // problem.filters, problem.batch))
+    chunks = min(problem.filters, ceil(ITEMS_A_THREAD * threads, parts)) if threads > 1 else 1
+    chunk = ceil(problem.filters, chunks)
+    chunks = ceil(problem.filters, chunk)
+    return Division(parts * chunks, 1, 1, chunks, chunk, 0, tile, fields={"parts": parts})
+
+
+def window_sums_last(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_weight_gradient_last: parts of all rows where channels are few, else chunks of them for the threads."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    lines = lines_at_once(taps_a, taps_b, problem.stride[0])
+    tile, vectors = TileShape(taps_b, lines, lanes, problem.stride[0], problem.dtype), ceil(problem.filters, lanes)
+    rows = max(1, problem.batch) * problem.out_space[0]
+    parts = max(1, min(ceil(MOST_PARTS, vectors), rows, rows * problem.out_space[1] // PART_PIXELS))
+    chunk = evenly(vectors, vectors, ceil(ITEMS_A_THREAD * threads, parts) if threads > 1 else 1)
+    chunks, sums = ceil(vectors, chunk), tile.rows * tile.width
+    return Division(parts * chunks, 1, 1, chunks, chunk * lanes, chunk * sums, tile, fields={"parts": parts})
+
+
+def lines_at_once(taps_a: int, taps_b: int, stride: int) -> int:
+    """Lines of taps whose sums, gradients and numbers fit the registers, as even shares of all."""
+    fitting = [n for n in range(1, taps_a + 1) if n * taps_b + max(ceil(n, stride), n) + taps_b < machine.registers()]
+    return evenly(taps_a, max(fitting, default=1), 1)
+
+
+def tiles_of_windows(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_weight_gradient."""
+    lanes = machine.lanes(dtype)
+    each = [TileShape(lines_at_once(w.rows, w.vectors, w.step), w.vectors, lanes, w.step, dtype) for w in tiles.windows(dtype)]
+    return [*each, *(replace(tile, lanes=lanes // 2) for tile in each if lanes >= tiles.LEAST_TO_HALVE)]
+
+
+def tiles_of_windows_last(dtype: str) -> list[TileShape]:
+    """Every tile of tiled_depthwise_weight_gradient_last."""
+    every = tiles_of_windows(dtype)
+    return [replace(tile, rows=tile.vectors, vectors=tile.rows) for tile in every if tile.lanes == machine.lanes(dtype)]

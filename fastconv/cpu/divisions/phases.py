@@ -1,0 +1,94 @@
+"""The division of phases.py: bands of phases whose numbers fit L3, chunks of filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from fastconv.cpu import machine, tiles
+from fastconv.cpu.divisions.shares import ceil, spread_out, weight_bytes
+from fastconv.cpu.divisions.winograd import each_image
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import put_rows
+from fastconv.cpu.toom import Nested
+from fastconv.cpu.winograd import APART, lines_of_lanes, multiply
+from fastconv.plan import Division
+from fastconv.problem import Problem
+
+# Share of L3 for the numbers of phases.py: the weights pass by.
+PHASES_SHARE = 0.5
+
+
+def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
+    """For winograd_phases: chunks of filters, for the transformed weights are many; bands of phases whose numbers fit L3."""
+    points, (rows, columns) = scheme.count, (scheme.down, scheme.across)
+
+    def division_of(problem: Problem, threads: int) -> Division:
+        lanes, number = machine.lanes(problem.dtype), np.dtype(problem.dtype).itemsize
+        channels, filters, (apart, rate) = problem.channels // problem.groups, problem.filters // problem.groups, problem.dilation
+        padded, (tall, wide) = ceil(channels, lanes) * lanes, _long(problem, scheme)
+        in_a_row = columns.long.count * wide + columns.short.count * (rate - wide)  # products, for each down the columns
+        most = int(machine.caches()["L3"] * PHASES_SHARE) // (rows.long.count * in_a_row * padded * number)
+        weights, others = weight_bytes(problem) * points // math.prod(scheme.window), max(1, problem.batch) * problem.groups
+        band, chunk = spread_out(apart, filters, 2 * lanes, others, threads, max(1, min(apart, most)), weights)
+        tile = best_tile(problem, scheme, band)
+        chunk = ceil(chunk, tile.width) * tile.width
+        down = rows.long.count * min(band, tall) + rows.short.count * max(0, band - tall)  # of the first band, which has the most
+        products, pitch = down * in_a_row + tile.rows - 1, max(columns.outputs * rate, problem.space[-1], lanes)
+        columns_at = rows.outputs * pitch * lanes
+        values_at = columns_at + max(rows.long.count * pitch, rows.outputs * columns.long.count) * lanes
+        products_at = values_at + products * padded
+        sums_at = products_at + products * chunk
+        fields = {
+            "pitch": pitch, "rows_seen": rows.outputs, "columns_seen": columns.outputs * rate, "lane_channels": 1,
+            "long": (0, tall, wide), "before": (0, 0, 0), "blocks": padded // lanes, "tiles": products,
+            "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "sums_pitch": pitch,
+            "panels": ceil(filters, tile.width), "panel": tile.width * (1 + points * (padded + APART)),
+            "points": (1, rows.count, columns.count),
+        }  # fmt: skip
+        bands, chunks = ceil(apart, band), ceil(filters, chunk)
+        items, scratch = others * bands * chunks, sums_at + rows.outputs * pitch * tile.width
+        code = {"fill": lines_of_lanes, "multiply": multiply, "put": put_rows}
+        [outer] = tiles.one_vector(problem.dtype)
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
+
+    return division_of
+
+
+def _long(problem: Problem, scheme: Nested) -> tuple[int, int]:
+    """Phases of rows, and of columns, that have as many pixels as the scheme's longer ones."""
+    return tuple(
+        size - (one.outputs - 1) * apart
+        for size, apart, one in zip(problem.out_space, problem.dilation, (scheme.down, scheme.across), strict=True)
+    )  # type: ignore[return-value]
+
+
+def best_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
+    """The tile whose rows divide best the phases of each kind."""
+    return min(tiles.winograd_products(problem.dtype), key=lambda tile: _products(problem, scheme, band, tile))
+
+
+def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
+    """Of one image and group."""
+    (apart, rate), (tall, wide), strips = problem.dilation, _long(problem, scheme), 0
+    for begin in range(0, apart, band):
+        rows = min(band, apart - begin)
+        long = max(0, min(rows, tall - begin))
+        for products_i, down in ((scheme.down.long.count, long), (scheme.down.short.count, rows - long)):
+            for products_j, across in ((scheme.across.long.count, wide), (scheme.across.short.count, rate - wide)):
+                strips += products_i * products_j * ceil(down * across, tile.rows)
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    return strips * ceil(filters, tile.width) * ceil(channels, tile.lanes) * tile.lanes * tiles.update_cycles(tile, 1)
+
+
+def cycles(scheme: Nested) -> Callable[[Problem], float]:
+    """Of phases of few pixels: likewise."""
+
+    def cycles_of(problem: Problem) -> float:
+        division = divide(scheme)(problem, 1)
+        products = _products(problem, scheme, division.band, division.tile)
+        return each_image(problem, scheme, division, products, math.prod(problem.dilation))
+
+    return cycles_of

@@ -1,0 +1,153 @@
+"""Divisions of standard.py's tiled kernels: bands of rows whose sheets fit a seat's scratch, chunks of filters."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import chain
+
+import numpy as np
+
+from fastconv.cpu import machine, strips, tiles
+from fastconv.cpu.divisions.costs import COPY, TURN
+from fastconv.cpu.divisions.shares import ceil, scratch_numbers, spread_out, weight_bytes
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import put_rows
+from fastconv.cpu.strips import Strip
+from fastconv.plan import Division
+from fastconv.problem import Problem
+
+# Pixels whose sums, of a tile's width of filters, stay in L1 until they are put where they belong.
+RUN = 112
+
+
+def filters_in_lanes(problem: Problem, threads: int, tile: TileShape | None = None) -> Division:
+    """For tiled_standard: the tile whose strips and panels waste least, bands whose sheets fit a seat's scratch."""
+    lanes, filters = machine.lanes(problem.dtype), problem.filters // problem.groups
+    rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
+    tile = tile or filters_tile(problem)
+    run, beside = max(1, RUN // out_width), _groups_beside(problem, tile)
+    sums = (run * out_width + max(lanes, tile.rows)) * tile.width * (1 + beside)
+    pieces = strips.cut(problem, tile)
+    most = _largest_band(problem, (scratch_numbers(problem.dtype) - sums) // (1 + beside), 0)
+    others = max(1, problem.batch) * problem.groups // (1 + beside) * planes(problem)
+    band, chunk = spread_out(rows, filters, tile.width, others, threads, most, weight_bytes(problem))
+    fields = {"run": run, "strips": len(pieces), "beside": beside}
+    return replace(_over_sheets(problem, tile, band, chunk, tile.width, sums, fields, pieces), put=put_rows)
+
+
+def _groups_beside(problem: Problem, tile: TileShape) -> int:
+    """How many groups of a channels-last layer an item computes beside its first: those whose channels share its cache lines.
+
+    One by one, each line of the image, and of the result, is fetched for each of them: 8 channels a group took 1.3 times as long.
+    """
+    channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+    if problem.data_format != "channels_last" or filters != tile.width:
+        return 0
+    sharing = LINE // max(channels, filters)
+    return max((n for n in range(1, sharing + 1) if problem.groups % n == 0), default=1) - 1
+
+
+def pixels_in_lanes(problem: Problem, threads: int, tile: TileShape | None = None) -> Division:
+    """For tiled_standard_pixels: bands of rows whose sheets and sums fit a seat's scratch. With a given tile, in one chunk."""
+    filters, chunked = problem.filters // problem.groups, tile is None
+    rows, tile = rows_in_a_plane(problem), tile or pixels_tile(problem)
+    pitch = Sheets.of(problem, 1).pitch
+    most = _largest_band(problem, scratch_numbers(problem.dtype) - tile.rows * tile.width, tile.rows * pitch)
+    others = max(1, problem.batch) * problem.groups * planes(problem)
+    band, chunk = spread_out(rows, filters if chunked else tile.rows, tile.rows, others, threads, most, weight_bytes(problem))
+    chunk = chunk if chunked else ceil(filters, tile.rows) * tile.rows
+    flat = ceil(band * pitch, tile.width) * tile.width
+    sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
+    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, slack=tile.width)
+
+
+def _largest_band(problem: Problem, room: int, sums_a_row: int) -> int:
+    """Rows whose sheets and sums fit so much room; one if none do."""
+    channels = problem.channels // problem.groups
+    return 1 + bisect_right(
+        range(2, rows_in_a_plane(problem) + 1), room, key=lambda b: channels * Sheets.of(problem, b).sheet + b * sums_a_row
+    )
+
+
+def pixels_tile(problem: Problem) -> TileShape:
+    """The tile that wastes least over planes of sheets."""
+    return min(tiles.pixels_in_lanes(problem.dtype), key=lambda tile: pixels_cycles(problem, tile))
+
+
+def _over_sheets(
+    problem: Problem, tile: TileShape, band: int, chunk: int, unit: int, sums: int, fields: dict[str, int],
+    pieces: Sequence[Strip] = (), slack: int = LINE,
+) -> Division:  # fmt: skip
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    sheets = Sheets.of(problem, band)
+    rows = rows_in_a_plane(problem)
+    bands, chunks, groups = ceil(rows, band), ceil(filters, chunk), 1 + fields.get("beside", 0)
+    sums_at = ceil(groups * channels * sheets.sheet + slack, LINE) * LINE
+    fields = fields | asdict(sheets) | {
+        "table": (*sheets.table, *chain.from_iterable(pieces)), "strips_at": len(sheets.table),
+        "panels": ceil(filters, unit), "panel": unit * (1 + channels * taps(problem)), "sums_at": sums_at,
+    }  # fmt: skip
+    items = problem.batch * problem.groups // groups * planes(problem) * bands * chunks
+    return Division(items, bands, band, chunks, chunk, sums_at + sums, tile, unit, fill_sheets, fields)
+
+
+def filters_tile(problem: Problem) -> TileShape:
+    """The tile of filters in lanes whose strips and panels waste least."""
+    every, lanes = tiles.filters_in_lanes(problem.dtype), machine.lanes(problem.dtype)
+    if problem.groups > 1 and 2 * problem.filters // problem.groups <= lanes:
+        every = every + tiles.few_filters_in_lanes(problem.dtype)
+    fitting = [shape for shape in every if shape.short.rows <= problem.out_space[-1]]
+    return min(fitting, key=lambda tile: filters_cycles(problem, tile))
+
+
+def filters_cycles(problem: Problem, tile: TileShape | None = None) -> float:
+    """Of filters in lanes; taps that a whole strip misses are left out. Here and below with the best tile if none is given."""
+    tile = tile or filters_tile(problem)
+    put = COPY if problem.data_format == "channels_last" else TURN
+    panels = ceil(problem.filters // problem.groups, tile.width)
+    return updates(problem, tile) + panels * _rows(problem) * ceil(problem.out_space[-1], tile.lanes) * tile.width * put
+
+
+def updates(problem: Problem, tile: TileShape) -> float:
+    """Of filters in lanes, without what it takes to put their sums."""
+    panels = ceil(problem.filters // problem.groups, tile.width)
+    depth = problem.channels // problem.groups * math.prod(_taps_inside(problem, axis) for axis in range(problem.dimensions - 1))
+    update = strips.work(problem, tile) * (tile.lanes / machine.lanes(problem.dtype))
+    return problem.batch * problem.groups * panels * depth * update * _from_afar(problem)
+
+
+def _from_afar(problem: Problem) -> float:
+    """How much longer filters in lanes take for numbers that L2 does not hold, beside updates that hide most of it."""
+    channels, number, caches = problem.channels // problem.groups, np.dtype(problem.dtype).itemsize, machine.caches()
+    # They come once for each band: 33 x 33 x 1024 of rate 12, whose bands are a row. A small image has but one.
+    if 4 * weight_bytes(problem) > caches["L3"] and channels * math.prod(problem.space) > scratch_numbers(problem.dtype):
+        return 1.2
+    # A 1x1 layer's panel of so many channels, and the line that a strip takes of each, do not stay in L2 side by side, and a
+    # large image comes from beyond it for every panel: 33 x 33 x 2048.
+    panel, image = channels * 2 * machine.lanes(problem.dtype) * number, channels * math.prod(problem.space) * number
+    return 1.15 if taps(problem) == 1 and image > caches["L2"] and 4 * panel >= caches["L2"] else 1.0
+
+
+def _taps_inside(problem: Problem, axis: int) -> int:
+    """Of all windows along one axis together."""
+    out = problem.out_space[axis]
+    return sum(max(0, min(out, leaves) - max(0, enters)) for enters, leaves in strips.inside(problem, axis))
+
+
+def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
+    """Of pixels in lanes, over planes of sheets."""
+    tile = tile or pixels_tile(problem)
+    depth, filters = problem.channels // problem.groups * taps(problem), problem.filters // problem.groups
+    pitch = Sheets.of(problem, 1).pitch
+    strips = problem.batch * problem.groups * planes(problem) * (rows_in_a_plane(problem) * pitch / tile.width + 0.5)
+    put = COPY * filters * _rows(problem) * ceil(problem.out_space[-1], tile.lanes)
+    return ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
+
+
+def _rows(problem: Problem) -> int:
+    """Of all groups' results together."""
+    return problem.batch * problem.groups * planes(problem) * rows_in_a_plane(problem)

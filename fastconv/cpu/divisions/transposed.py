@@ -1,0 +1,116 @@
+"""Divisions of transposed.py: bands of the result's rows, chunks of filters or of channels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from fastconv.cpu import machine, strips, tiles
+from fastconv.cpu.divisions import depthwise
+from fastconv.cpu.divisions.costs import COPY, TURN
+from fastconv.cpu.divisions.shares import ITEMS_A_THREAD, ceil, scratch_numbers, spread_out, weight_bytes
+from fastconv.cpu.divisions.standard import RUN
+from fastconv.cpu.sheets import LINE, fill_sheets, rows_in_a_plane, taps
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import put_rows
+from fastconv.plan import Division
+from fastconv.problem import Problem, three
+
+
+def filters_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed: bands of rows whose part of the image fits a seat's scratch."""
+    out_space, kernel, stride, dilation = map(three, (problem.out_space, problem.kernel, problem.stride, problem.dilation))
+    crop = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads]
+    lanes, channels, filters = machine.lanes(problem.dtype), problem.channels // problem.groups, problem.filters // problem.groups
+    tile = best_tile(problem)
+    # Rows of the image that reach `band` rows of the result; for columns, all of them, from the first that is reached on.
+    spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    first = -((spans[2] - crop[2]) // stride[2])
+    pitch = (out_space[2] - 1 + crop[2]) // stride[2] - first + 1
+    depth = spans[0] // stride[0] + 1
+
+    def sheet(band: int) -> int:
+        size = depth * pitch * sheet_rows(band, spans[1], stride[1])
+        return LINE * (ceil(size + LINE, LINE) | 1)
+
+    run = max(1, RUN // out_space[2])
+    sums = (run * out_space[2] + max(lanes, tile.rows * stride[2])) * tile.width
+    room = scratch_numbers(problem.dtype) - sums
+    most = max(1, room * out_space[1] // (channels * sheet(out_space[1])))
+    others = max(1, problem.batch) * problem.groups * out_space[0]
+    band, chunk = spread_out(out_space[1], filters, tile.width, others, threads, min(most, out_space[1]), weight_bytes(problem))
+    bands, chunks = ceil(out_space[1], band), ceil(filters, chunk)
+    sums_at = ceil(channels * sheet(band) + tile.rows + LINE, LINE) * LINE
+    ones = (1, 1, 1)
+    hop, back = zip(*((s // math.gcd(s, d), d // math.gcd(s, d)) for s, d in zip(stride, dilation, strict=True)), strict=True)
+    fields = {
+        "spread": stride, "apart": dilation, "crop": crop, "hop": hop, "back": back, "run": run,
+        "stride": ones, "dilation": ones, "before": (0, 0, -first), "phases": (depth, 1, 1),
+        "table": (0,) * (taps(problem) + 2), "pitch": pitch, "phase_size": sheet_rows(band, spans[1], stride[1]) * pitch,
+        "sheet": sheet(band), "sums_at": sums_at, "panels": ceil(filters, tile.width),
+        "panel": tile.width * (1 + channels * taps(problem)),
+    }  # fmt: skip
+    items, scratch = others * bands * chunks, sums_at + sums
+    return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fill_sheets, fields, put=put_rows)
+
+
+def pixels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_transposed_pixels: chunks of panels of filters, bands of rows where they are few."""
+    filters = problem.filters // problem.groups
+    height = min(filters, tiles.MOST_SPREAD)
+    tile = TileShape(height, problem.kernel[-1], machine.lanes(problem.dtype), 2, problem.dtype)
+    panels, rows, images = ceil(filters, height), rows_in_a_plane(problem), max(1, problem.batch)
+    wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
+    chunk = ceil(problem.groups * panels, min(problem.groups * panels, ceil(wanted, images)))
+    chunks = ceil(problem.groups * panels, chunk)
+    band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
+    bands = ceil(rows, band)
+    fields = {"panels": panels, "panel": height * (1 + problem.channels // problem.groups * taps(problem))}
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk, 0, tile, height, None, fields)
+
+
+def columns_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_spread: chunks of filters, and bands of rows where they are few; half a vector if narrow."""
+    lanes, (taps_a, taps_b) = machine.lanes(problem.dtype), problem.kernel
+    narrow = problem.space[-1] <= lanes // 2 and lanes >= tiles.LEAST_TO_HALVE
+    tile = TileShape(taps_a, taps_b, lanes // 2 if narrow else lanes, 2, problem.dtype)
+    return depthwise.over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
+
+
+def channels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_transposed_last: bands of rows."""
+    lanes, rows = machine.lanes(problem.dtype), rows_in_a_plane(problem)
+    band = ceil(rows, min(rows, ceil(ITEMS_A_THREAD * threads, max(1, problem.batch)) if threads > 1 else 1))
+    bands, tile = ceil(rows, band), TileShape(1, 1, lanes, 1, problem.dtype)
+    fields = {"panel": lanes * (1 + taps(problem))}
+    return Division(problem.batch * bands, bands, band, 1, problem.filters, 0, tile, lanes, None, fields)
+
+
+def spread_channels_in_lanes(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_spread_last: likewise."""
+    division = channels_in_lanes(problem, threads)
+    (_, stride, _), (_, taps_a, taps_b) = three(problem.stride), three(problem.kernel)
+    tile = replace(division.tile, rows=taps_b, vectors=ceil(taps_a, stride))
+    return replace(division, tile=tile, fields={"panel": tile.lanes * (1 + stride * tile.vectors * taps_b)})
+
+
+def sheet_rows(band: int, span: int, stride: int) -> int:
+    """Rows of the image that reach a band of rows of a transposed convolution's result."""
+    return (band - 1 + span) // stride + 1
+
+
+def best_tile(problem: Problem) -> TileShape:
+    """The tile whose strips of a phase, and panels, waste least; its strips end where a phase's row does."""
+    columns, filters = problem.out_space[-1] // problem.stride[-1], problem.filters // problem.groups
+    fitting = [tile for tile in tiles.phases_in_lanes(problem.dtype) if tile.short.rows <= max(1, columns)]
+    return min(fitting, key=lambda tile: ceil(filters, tile.width) * strips.even_work(columns, tile))
+
+
+def cycles(problem: Problem) -> float:
+    """Of tiled_transposed, the taps in the padding included."""
+    tile, filters = best_tile(problem), problem.filters // problem.groups
+    *outer, width = problem.out_space
+    updates = taps(problem) / math.prod(problem.stride[:-1]) * strips.even_work(width // problem.stride[-1], tile)
+    put = COPY if problem.data_format == "channels_last" else TURN
+    a_row = problem.channels // problem.groups * updates + ceil(width, tile.lanes) * tile.width * put
+    return problem.batch * problem.groups * math.prod(outer) * ceil(filters, tile.width) * a_row

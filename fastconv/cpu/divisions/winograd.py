@@ -1,0 +1,207 @@
+"""The division of winograd.py, and what it shares with those of phases.py, signals.py and grouped.py.
+
+Bands of rows of tiles whose transforms fit L2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from fastconv.cpu import machine, tiles, toom
+from fastconv.cpu.divisions.costs import STREAM, TRANSFORM_TAPS
+from fastconv.cpu.divisions.shares import ceil, evenly, spread_out, weight_bytes
+from fastconv.cpu.sheets import LINE, planes
+from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import put_rows
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, ONE, Nested, Scheme, nested
+from fastconv.cpu.winograd import APART, lines_of_lanes, multiply, transform_panel
+from fastconv.plan import Division
+from fastconv.problem import Problem
+
+# Share of L2 for what winograd.py transforms of a panel at a time: F(4x4)'s sums are loaded and stored so much less often that
+# a 7x7 layer of 512 channels takes 1.46 ms in place of 1.81.
+PANEL_SHARE = 0.6
+
+
+def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Division]:
+    """For a scheme in two dimensions: bands of rows of tiles whose transforms fit L2. `fresh` weights come as they are."""
+    points, matrices, (rows, columns) = scheme.count, scheme.matrices, (scheme.down, scheme.across)
+
+    def division_of(problem: Problem, threads: int) -> Division:
+        lanes = machine.lanes(problem.dtype)
+        channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+        apart_i, apart_j = problem.dilation[-2:]
+        height, width = _tiled_space(problem)
+        down = ceil(ceil(height, apart_i), rows.outputs)
+        across = _tiles_across(problem, columns)
+        padded = _deep(problem) * ceil(channels, lanes) * lanes
+        room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
+        most = max(1, min(down, room // (points * padded * across)))
+        others = max(1, problem.batch) * problem.groups * planes(problem) * apart_i
+        # Each band has its panels transformed anew: filters are cut first, as where they would be streamed anew.
+        weights = machine.caches()["L3"] if fresh else weight_bytes(problem) * matrices // math.prod(scheme.window)
+        band, chunk = spread_out(down, filters, 2 * lanes, others, threads, most, weights)
+        beyond = beyond_result(problem, scheme)
+        tile = best_tile(problem, scheme, band, chunk)
+        chunk = ceil(chunk, tile.width) * tile.width
+        tiles_at_once = band * across + tile.rows - 1
+        numbers = numbers_seen(columns, ceil(ceil(width, apart_j), columns.outputs))
+        columns_seen = (apart_j - 1) * problem.stride[-1] + apart_j * (numbers - 1) + 1
+        pitch = max(
+            columns_seen,
+            (columns.overlap if scheme.transposed else problem.pads[-1][0]) + max(problem.space[-1], lanes),
+            columns.outputs * apart_j * ceil(ceil(width, apart_j), columns.outputs),
+            width - problem.out_space[-1] + max(problem.out_space[-1], lanes),  # sums are read from the crop on
+            width + int((apart_i, apart_j) != (1, 1)),  # no row of a phase is followed by its next one in the result
+        )
+        rows_seen = numbers_seen(rows, band)
+        columns_at = rows_seen * pitch * lanes
+        values_at = columns_at + rows.count * max(pitch, columns.count) * lanes
+        products_at = values_at + points * padded * tiles_at_once
+        sums_at = products_at + points * tiles_at_once * tile.width
+        fields = {
+            "pitch": pitch, "rows_seen": rows_seen, "columns_seen": columns_seen, "tiles": tiles_at_once, "across": across,
+            "beyond": (*beyond, 0),
+            "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "lane_channels": 1,
+            "panels": ceil(filters, tile.width), "panel": tile.width * (1 + matrices * (padded + APART)),
+            "points": (1, rows.count, columns.count), "matrices": (1, rows.matrices, columns.matrices),
+            "sums_pitch": width if (apart_i, apart_j) == (1, 1) and not scheme.transposed else pitch,
+        }  # fmt: skip
+        if scheme.transposed:
+            crop, before = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads], rows.overlap
+            fields |= {"crop": crop, "stride": (1, 1, 1), "before": (0, before, before)}
+        bands, chunks = ceil(down, band), ceil(filters, chunk)
+        scratch = sums_at + rows.outputs * pitch * tile.width
+        items, code = others * bands * chunks, {"fill": lines_of_lanes, "multiply": multiply, "put": put_rows}
+        if fresh:
+            panel_at, blocks = ceil(scratch, LINE) * LINE, padded // lanes
+            together = evenly(blocks, max(1, int(room * PANEL_SHARE) // (matrices * lanes * tile.width)), 1)
+            scratch = panel_at + tile.width * (1 + matrices * (together * lanes + APART))
+            fields |= {"fresh": True, "together": together, "panel_at": panel_at}
+            code["transform"] = transform_panel
+        [outer] = tiles.one_vector(problem.dtype)
+        return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
+
+    return division_of
+
+
+def numbers_seen(scheme: Scheme, count: int) -> int:
+    """Rows, or columns, that so many tiles in a row see of an image."""
+    return (count - 1) * scheme.advance + scheme.numbers
+
+
+def _tiled_space(problem: Problem) -> tuple[int, int]:
+    """Rows and columns of a plane of the result, those that a transposed convolution's crops take away in front included."""
+    (height, width), crops = problem.out_space[-2:], problem.pads[-2:] if problem.operation == "transposed" else ((0, 0), (0, 0))
+    return height + crops[0][0], width + crops[1][0]
+
+
+def _deep(problem: Problem) -> int:
+    """Taps of the depth of a window."""
+    return problem.kernel[0] if problem.dimensions == 3 else 1
+
+
+def beyond_result(problem: Problem, scheme: Nested) -> tuple[int, int]:
+    """Whether the last row, and the last column, of tiles reach beyond the result. Phases of a dilated image are left whole."""
+    (height, width), plain = _tiled_space(problem), problem.dilation[-2:] == (1, 1)
+    return int(plain and height % scheme.down.outputs > 0), int(plain and width % scheme.across.outputs > 0)
+
+
+def _tiles_across(problem: Problem, scheme: Scheme) -> int:
+    """Tiles in a row, of all phases of columns."""
+    apart, width = problem.dilation[-1], _tiled_space(problem)[1]
+    return sum(ceil(ceil(width - phase, apart), scheme.outputs) for phase in range(min(apart, width)))
+
+
+# Schemes with tiles for few filters a group: of 3x3 windows of stride 1.
+NARROW = (nested(F2), nested(F4))
+
+
+def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int) -> TileShape:
+    """Of the tiles no wider than a chunk of filters the one whose rows divide best the tiles of a band that need a point."""
+    filters, most = problem.filters // problem.groups, max(chunk, 2 * machine.lanes(problem.dtype))
+    every = [tile for tile in tiles.winograd_products(problem.dtype) if tile.width <= most]
+    if scheme in NARROW and filters <= machine.lanes(problem.dtype):
+        every = every + tiles.narrow_winograd_products(problem.dtype)
+    return min(every, key=lambda tile: _products(problem, scheme, band, tile))
+
+
+def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
+    """Of one image, group and phase of rows: the last point is left out where the last output is."""
+    (beyond_i, beyond_j), across = beyond_result(problem, scheme), _tiles_across(problem, scheme.across)
+    last_i, last_j = scheme.down.count - 1, scheme.across.count - 1
+    left, strips = ceil(ceil(_tiled_space(problem)[0], problem.dilation[-2]), scheme.down.outputs), 0
+    while left > 0:
+        down = min(band, left)
+        inside = down - (beyond_i if down == left else 0)
+        for points, rows in ((last_i, down), (1, inside)):
+            strips += points * (last_j * ceil(rows * across, tile.rows) + ceil(rows * (across - beyond_j), tile.rows))
+        left -= down
+    lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
+    return strips * ceil(filters, tile.width) * _deep(problem) * ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
+
+
+# A tile's transforms: for each vector of channels (B' d B and the transposition), and of filters (A' m A).
+TRANSFORMS = {
+    nested(F2): (120.0, 90.0), Nested(F4, F2): (190.0, 140.0), nested(F4): (300.0, 220.0),
+    nested(F2_3_2): (250.0, 150.0), nested(F4_3_2): (750.0, 350.0),
+    nested(F2_5): (300.0, 150.0), nested(F4_5): (560.0, 330.0), nested(F4_5_2): (1100.0, 600.0),
+    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0),
+    nested(toom.PAIR_3): (300.0, 200.0), nested(toom.PAIR_2): (60.0, 40.0),
+    Nested(ONE, toom.F6): (90.0, 80.0), Nested(ONE, toom.F4_2): (55.0, 45.0),
+    Nested(F4, ONE): (60.0, 45.0), Nested(ONE, F4): (60.0, 45.0),
+    Nested(ONE, F4_5): (80.0, 60.0), Nested(ONE, F4_3_2): (100.0, 60.0),
+}  # fmt: skip
+# To transform them where they are used at once.
+FRESH_TAPS = {nested(F2): 90.0, nested(F4): 165.0}
+# Bytes of packed weights that a core puts out, if they will stay in L3, and if not.
+PUT_STREAM = (7.0, 3.0)
+
+
+def packing(scheme: Nested) -> Callable[[Problem], float]:
+    """Of transformed filters: to make them, and to put out what they grow to."""
+
+    def cycles_of(problem: Problem) -> float:
+        lanes, size = machine.lanes(problem.dtype), np.dtype(problem.dtype).itemsize
+        vectors = problem.groups * ceil(problem.filters // problem.groups, lanes) * problem.channels // problem.groups
+        put = vectors * _deep(problem) * scheme.matrices * lanes * size
+        return vectors * _deep(problem) * TRANSFORM_TAPS + put / PUT_STREAM[put > machine.caches()["L3"] / 2]
+
+    return cycles_of
+
+
+def cycles(scheme: Nested, fresh: bool = False) -> Callable[[Problem], float]:
+    """Of Winograd's form: the products, or the stream of transformed weights if that takes longer, and the transforms."""
+
+    def cycles_of(problem: Problem) -> float:
+        division, (gather, scatter) = divide(scheme, fresh)(problem, 1), TRANSFORMS[scheme]
+        tile, panels, images = division.tile, division.fields["panels"], division.items // (division.bands * division.chunks)
+        blocks, used = ceil(problem.channels // problem.groups, tile.lanes), division.band * division.fields["across"]
+        blocks, products = blocks * _deep(problem), images * _products(problem, scheme, division.band, tile)
+        transforms = used * (blocks * gather + panels * tile.vectors * scatter)
+        if fresh:
+            filters = panels * tile.vectors * blocks * tile.lanes * FRESH_TAPS[scheme]
+            return products + division.items * (transforms + filters)
+        weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
+        return max(products, division.items * weights / stream_speed(problem, weights)) + division.items * transforms
+
+    return cycles_of
+
+
+def stream_speed(problem: Problem, weights: int) -> float:
+    """Bytes of a group's weights that a core takes in while it multiplies a vector."""
+    caches = machine.caches()
+    return STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
+
+
+def each_image(problem: Problem, scheme: Nested, division: Division, products: float, count: int) -> float:
+    """Of all images and groups: the products of each, or the stream of weights past its bands, and transforms of `count` tiles."""
+    tile, panels, (gather, scatter) = division.tile, division.fields["panels"], TRANSFORMS[scheme]
+    blocks = ceil(problem.channels // problem.groups, tile.lanes)
+    weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
+    streamed = division.bands * weights / stream_speed(problem, weights)
+    transforms = count * (blocks * gather + panels * tile.vectors * scatter)
+    return max(1, problem.batch) * problem.groups * (max(products, streamed) + transforms)
