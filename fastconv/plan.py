@@ -150,30 +150,47 @@ def simplified(problem: AnyProblem) -> AnyProblem:
     """
     if problem.algorithm == "auto" and problem.operations < TINY:
         return problem.directly()
-    if isinstance(problem, Problem) and problem.operation == "transposed" and problem.algorithm != "direct":
-        if all(s == 1 for s in problem.stride):
-            problem = problem.mirrored()
-    if isinstance(problem, Problem) and problem.algorithm != "direct" and _sees_depth_alone(problem):
-        (deep, *plane), kernel, stride = problem.space, (problem.kernel[0], 1), (problem.stride[0], 1)
-        pads, rate, space = (problem.pads[0], (0, 0)), (problem.dilation[0], 1), (deep, math.prod(plane))
-        return replace(problem, space=space, kernel=kernel, stride=stride, pads=pads, dilation=rate)
-    if not isinstance(problem, Problem) or any(n != 1 for n in (*problem.stride, *problem.kernel)) or any(map(any, problem.pads)):
+    if isinstance(problem, SeparableProblem):
         return problem
-    if problem.kind == "weights" and problem.algorithm != "direct":
-        pixels = math.prod(problem.space)
-        width = max(n for n in range(1, MOST_PIXELS + 1) if pixels % n == 0)
-        if width > problem.space[-1]:
-            flat = replace(problem, space=(pixels // width, width))
-            return replace(flat, kernel=(1, 1), stride=(1, 1), pads=((0, 0),) * 2, dilation=(1, 1))
-    if problem.kind == "pointwise":
-        one = (1,)
-        return replace(problem, space=(math.prod(problem.space),), kernel=one, stride=one, pads=((0, 0),), dilation=one)
+    by_direct = problem.algorithm == "direct"
+    if not by_direct and problem.operation == "transposed" and all(s == 1 for s in problem.stride):
+        problem = problem.mirrored()
+    if not by_direct and _sees_depth_alone(problem):
+        return _as_plane(problem)
+    if problem.kind == "pointwise" and _sees_one_pixel(problem):
+        return _reshaped(problem, (math.prod(problem.space),))
+    if problem.kind == "weights" and not by_direct and _sees_one_pixel(problem):
+        return _in_long_rows(problem)
     return problem
 
 
 def _sees_depth_alone(problem: Problem) -> bool:
     others = zip(problem.kernel[1:], problem.stride[1:], problem.pads[1:], strict=True)
     return problem.dimensions == 3 and problem.kind in ("standard", "atrous") and all(each == (1, 1, (0, 0)) for each in others)
+
+
+def _as_plane(problem: Problem) -> Problem:
+    """A volume whose windows have depth alone: a row for each of its planes."""
+    (deep, *plane), kernel, stride = problem.space, (problem.kernel[0], 1), (problem.stride[0], 1)
+    pads, dilation, space = (problem.pads[0], (0, 0)), (problem.dilation[0], 1), (deep, math.prod(plane))
+    return replace(problem, space=space, kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+
+
+def _sees_one_pixel(problem: Problem) -> bool:
+    return all(n == 1 for n in (*problem.stride, *problem.kernel)) and not any(map(any, problem.pads))
+
+
+def _in_long_rows(problem: Problem) -> Problem:
+    """The pixels in rows as long as divides them, up to MOST_PIXELS, unless theirs are longer."""
+    pixels = math.prod(problem.space)
+    width = max(n for n in range(1, MOST_PIXELS + 1) if pixels % n == 0)
+    return _reshaped(problem, (pixels // width, width)) if width > problem.space[-1] else problem
+
+
+def _reshaped(problem: Problem, space: tuple[int, ...]) -> Problem:
+    """A problem of one tap, stride 1 and no padding, of as many pixels in another shape."""
+    ones = (1,) * len(space)
+    return replace(problem, space=space, kernel=ones, stride=ones, pads=((0, 0),) * len(space), dilation=ones)
 
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
