@@ -19,7 +19,7 @@ from fastconv.plan import choose
 from fastconv.problem import DTYPES, Problem
 
 SHARE = 3  # variants that a process compiles in one go: few, so that both end at one time
-# Filters in lanes, in half of them, pixels in lanes, and Winograd's forms, which read the image in their own ways.
+# Filters in lanes, in half of them, pixels in lanes, Winograd's forms, which read the image in their own ways, and woven phases.
 SHARED = (
     "conv2d,n1c16i8f32k3,tiled",
     "conv2d,n1c16i8f16k3g2,tiled,channels_last",
@@ -27,6 +27,7 @@ SHARED = (
     "conv2d,n1c16i9f32k3p1,winograd",
     "conv2d,n1c1024i7f1024k3p1g32,winograd",
     "conv2d,n1c64i28f64k3p1g32,winograd,channels_last",
+    "transposed2d,n1c16i8f32k2s2,tiled",
 )
 
 
@@ -78,7 +79,7 @@ def compile_all(wanted: Sequence[Variant], report: Callable[[str], None]) -> Non
     folder = cache_folder()
     if folder is None:
         raise OSError("no folder for compiled kernels can be written; FASTCONV_CACHE_DIR names another")
-    start, done = time.perf_counter(), 0
+    start, done, wanted = time.perf_counter(), 0, _apart(wanted)
     shares = [wanted[i : i + SHARE] for i in range(0, len(wanted), SHARE)]
     with ProcessPoolExecutor(default_threads(), multiprocessing.get_context("spawn")) as pool:
         shared = [pool.submit(_compile_shared, dtype) for dtype in sorted({v.dtype for v in wanted if v.tile is not None})]
@@ -89,6 +90,12 @@ def compile_all(wanted: Sequence[Variant], report: Callable[[str], None]) -> Non
         for each in shared:
             each.result()
     report(f"{done} variants for {machine.target_name()} in {time.perf_counter() - start:.0f} s, in {folder}")
+
+
+def _apart(wanted: Sequence[Variant]) -> Sequence[Variant]:
+    """One of each machine code: some implementations have a kernel in common, and put its sums elsewhere."""
+    by_name = {i.name: i for i in IMPLEMENTATIONS}
+    return list({(by_name[v.name].kernel, by_name[v.name].scheme, v.dtype, v.tile): v for v in wanted}.values())
 
 
 def _compile_shared(dtype: str) -> None:

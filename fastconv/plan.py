@@ -40,6 +40,7 @@ class Division:
     `transform` the one that transforms fresh weights, of a kernel that reads them where they lie;
     `multiply` the one that fills the register tile, of a kernel whose own machine code knows only what it has in common with
     others, `outer`;
+    `seen` is the problem as which the kernel sees the image, None where it is the problem itself;
     `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
     """
 
@@ -58,6 +59,7 @@ class Division:
     transform: Any = None
     outer: Any = None
     put: Any = None
+    seen: Any = None
 
 
 @dataclass(frozen=True, eq=False)  # each is one of a kind, and hashing what they hold would take 30 us a plan
@@ -158,7 +160,7 @@ def simplified(problem: AnyProblem) -> AnyProblem:
     if not by_direct and _sees_depth_alone(problem):
         return _as_plane(problem)
     if problem.kind == "pointwise" and _sees_one_pixel(problem):
-        return _reshaped(problem, (math.prod(problem.space),))
+        return problem.flat()
     if problem.kind == "weights" and not by_direct and _sees_one_pixel(problem):
         return _in_long_rows(problem)
     return problem
@@ -184,13 +186,7 @@ def _in_long_rows(problem: Problem) -> Problem:
     """The pixels in rows as long as divides them, up to MOST_PIXELS, unless theirs are longer."""
     pixels = math.prod(problem.space)
     width = max(n for n in range(1, MOST_PIXELS + 1) if pixels % n == 0)
-    return _reshaped(problem, (pixels // width, width)) if width > problem.space[-1] else problem
-
-
-def _reshaped(problem: Problem, space: tuple[int, ...]) -> Problem:
-    """A problem of one tap, stride 1 and no padding, of as many pixels in another shape."""
-    ones = (1,) * len(space)
-    return replace(problem, space=space, kernel=ones, stride=ones, pads=((0, 0),) * len(space), dilation=ones)
+    return problem.flat(width) if width > problem.space[-1] else problem
 
 
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes

@@ -228,6 +228,13 @@ class Problem:
             self, operation="conv", filters=filters, kernel=kernel, stride=ones, pads=pads, dilation=ones, output_padding=()
         )
 
+    def flat(self, width: int = 0) -> Problem:
+        """Of one tap, stride 1 and no padding: its pixels in rows of `width`, or in one row."""
+        pixels = math.prod(self.space)
+        space = (pixels // width, width) if width else (pixels,)
+        ones = (1,) * len(space)
+        return replace(self, space=space, kernel=ones, stride=ones, pads=((0, 0),) * len(space), dilation=ones)
+
     def geometry(self, space: Sequence[int]) -> dict[str, Any]:
         """What kernels of all targets are told, in three dimensions; `space` is the image's, a drawn-in border included."""
         drawn_in = self.padding_mode != "zeros"

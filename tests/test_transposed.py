@@ -85,6 +85,35 @@ def test_large_strides_are_computed_in_blocks(text, name):
     assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
 
 
+# Blocks that see one pixel each ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", tiled.WOVEN)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_woven_phases_of_whole_numbers(name, dtype):
+    tile = tiled.tile_of(name, dtype, *tiled.PICKS[name][1][0])
+    for line in tiled.problems(name, tile, 60 if dtype == "float32" else 15):
+        tiled.check(name, line, tile, threads=3)
+
+
+@pytest.mark.parametrize("view", tiled.VIEWS)
+def test_views_of_what_is_read_in_place(view):
+    """Where lines of an image do not follow one another, it is copied."""
+    for name in tiled.WOVEN:
+        tiled.check(name, "transposed2d,n2c34i5x9f18k2s2,bias,relu", view=tiled.VIEWS[view])
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("c1024i28f512k2s2", "strassen_transposed"), ("c32i28f16k2s2", "tiled_transposed_woven"), ("c64i28f64k2s2p1", NAME),
+        ("c64i28f33k2s2,highest", "tiled_transposed_woven"), ("c64i28f32k3s3", NAME),
+    ],
+)  # fmt: skip
+def test_layers_of_blocks_of_one_pixel(text, name, every_tile):
+    assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
+
+
 @pytest.mark.parametrize("line", DESIGNED)
 def test_designed_problems(line):
     tile = tiled.first_fitting(NAME, line)

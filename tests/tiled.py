@@ -41,11 +41,14 @@ PICKS = {
     "winograd_columns_4_4": ("columns.best_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns.best_tile", ((4, 3),)),
     "tiled_transposed": ("transposed.best_tile", ((6, 2), (2, 1))),
+    "strassen_transposed": ("strassen.best_tile", ((6, 2),)),
+    "tiled_transposed_woven": ("standard.filters_tile", ((6, 2),)),
     "tiled_transposed_blocks": ("blocks.filters_tile", ((6, 2),)),
     "tiled_transposed_blocks_pixels": ("blocks.pixels_tile", ((4, 3),)),
 }
 # All but those that share another's loops and have only a scheme of their own: what every kernel must keep to is tried with these.
 OWN = [name for name in PICKS if name not in ("winograd_1x4", "winograd_phases_2", "winograd_signal_4_3_stride_2")]
+WOVEN = ("strassen_transposed", "tiled_transposed_woven")
 BY_LINES_OF_LANES = (*winograd.SCHEMES, *(f"{name}_fresh" for name in winograd.FRESH))
 
 
@@ -150,6 +153,10 @@ def problems(name, tile, count, seed=0):
     if name.startswith("tiled_transposed_blocks"):
         traits |= {"s": ("2", "3x8", "5", "2x17"), "c": (1, 2, 17), "f": (1, 3, 5), "d": ("1",)}
         traits |= {"dimensions": (2,) if pixels else (1, 2, 2)}
+    if name in WOVEN:
+        traits |= {"k": ("2", "2", "1x2", "3x2"), "p": ("0",), "d": ("1",), "g": (1,), "o": ("",), "format": ("",)}
+        traits |= {"w": (3, 5, 16, 17, 31), "h": (3, 5, 9), "f": around(tile.lanes // 2, tile.width // 2)}
+        traits |= {"c": (2, tile.lanes, 34), "f": (tile.lanes, 34)} if name == "strassen_transposed" else {}
     if name in BY_LINES_OF_LANES:
         taps, stride, window = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride, "{}x{}".format(*BY_NAME[name].scheme.window)
         traits |= {"k": (window, f"2x{window}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}
@@ -180,6 +187,8 @@ def problems(name, tile, count, seed=0):
             t["k"], t["s"] = t["window"]
         if name in phases.SCHEMES:
             t["p"] = t["d"]
+        if name in WOVEN:
+            t["s"] = t["k"]
         space = {1: "{w}", 2: "{h}x{w}", 3: "2x{h}x{w}"}[d].format_map(t)
         sizes = {letter: _per_dimension(t[letter], d) for letter in "kspd"}
         extra = "" if "x" in t["o"] and d != 2 else t["o"]
@@ -207,10 +216,11 @@ def _fits(name, tile, line):
         return False
     if name == "tiled_transposed_blocks":
         problem = problem.in_blocks()
+    if name in WOVEN:
+        problem = problem.in_blocks().flat()
     width = problem.out_space[-1] // (problem.stride[-1] if name == "tiled_transposed" else 1)
-    least = {"tiled_pointwise_pixels": tile.width} | dict.fromkeys(
-        ("tiled_standard", "tiled_pointwise", "tiled_transposed", "tiled_transposed_blocks"), tile.short.rows
-    )
+    strips = "tiled_standard", "tiled_pointwise", "tiled_transposed", "tiled_transposed_blocks", "tiled_transposed_woven"
+    least = {"tiled_pointwise_pixels": tile.width} | dict.fromkeys(strips, tile.short.rows)
     return width >= least.get(name, 1)
 
 

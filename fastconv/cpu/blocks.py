@@ -21,6 +21,9 @@ blocks in the lanes:
     panel of filters and phases     its rows, which divide the usual numbers of phases
       strip of blocks                 across the ends of rows: standard.py
     phase                           its sums become every stride-th number of every stride-th row of the result
+
+Where a block sees one pixel, the 2x2 layers of stride 2 of U-Nets, the product is a pointwise layer's, and so are the kernels, which
+read the image in place: pointwise.py and strassen.py. `put_woven` puts their sums, the phases of two columns as one row.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
@@ -29,7 +32,7 @@ from fastconv.cpu.standard import sum_plane, sum_rows
 
 @compiled
 def tiled_transposed_blocks(item, seat, job):
-    """One band of rows of blocks of one image, one chunk of a group's filters and phases. Weights from packing.block_panels."""
+    """One band of rows of blocks of one image, one chunk of a group's filters and phases. Weights from packing.in_blocks."""
     tile, channels = job.tile, job.channels
     band, chunk, image = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     g, n, line = image % job.groups, image // job.groups, band * job.band
@@ -85,7 +88,7 @@ def put_line(tile, job, sums, image, place, q, count):
 
 @compiled
 def tiled_transposed_blocks_pixels(item, seat, job):
-    """One band of rows of blocks of one image and group, all filters and phases. Weights from packing.block_row_panels."""
+    """One band of rows of blocks of one image and group, all filters and phases. Weights from packing.in_blocks."""
     tile, channels, (filters, height, width) = job.tile, job.channels, job.result
     band, g, n = item % job.bands, item // job.bands % job.groups, item // (job.bands * job.groups)
     sheets, line = job.scratch + seat * job.scratch_size, band * job.band
@@ -117,3 +120,44 @@ def put_phase(job, sums, image, g, phase, line, rows):
             out, here = job.out + (image + (f * height + row) * width + q - crop_j), sums + i * job.pitch
             for j in range(begin, end):
                 out[j * stride_j] = here[j]
+
+
+# Blocks that see one pixel each: a pointwise layer, whose image is read in place ---------------------------------------------
+
+
+@compiled
+def put_woven(job, sums, step, n, first, width, pixel, count):
+    """As standard.put_rows, of a pointwise layer whose filters are [phase of planes and rows][filter][phase of columns, 0 or 1].
+
+    The two phases of a column are woven into a row of the result: vectors of both go there side by side.
+    """
+    square, (filters, height, across), (stride_z, stride_i, _) = job.square, job.result, job.spread
+    lines, columns, size = height // stride_i, across // 2, job.out_space[2] * 2 * stride_z * stride_i
+    image, done = n * filters * size, 0
+    while done < count:
+        line, j = (pixel + done) // columns, (pixel + done) % columns
+        run, k = min(columns - j, count - done), 0
+        while k < width:
+            phase, f = (first + k) // (2 * filters), (first + k) % (2 * filters) // 2
+            used = min(square.lanes // 2, width // 2 - k // 2, filters - f)
+            z, i = line // lines * stride_z + phase // stride_i, line % lines * stride_i + phase % stride_i
+            place = f * size + (z * height + i) * across + 2 * j
+            weave(square, sums + (done * step + k), step, job.out + (image + place), size, used, run)
+            if job.late:
+                for row in range(used):
+                    job.finish_row(job.out + (image + place + row * size), 2 * run, image, place + row * size)
+            k += 2 * used
+        done += run
+
+
+@inlined
+def weave(square, sums, step, out, size, filters, count):
+    """out[filter * size + 2 * column + phase] = sums[column * step + 2 * filter + phase], a square at a time."""
+    lanes = square.lanes
+    for first in range(0, count, lanes):
+        column = max(0, min(first, count - lanes))  # the last square overlaps its neighbour
+        block = square.load_tile(sums + column * step, step).transpose().interleaved()
+        if 2 * filters >= lanes and count >= lanes:
+            block.store(out + 2 * column, size)
+        else:
+            block.store(out + 2 * column, size, filters, 2 * (count - column))

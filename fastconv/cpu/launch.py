@@ -90,7 +90,8 @@ class Bound:
     def __init__(self, choice: Choice, x: Array, has_residual: bool) -> None:
         self._choice, self._has_residual = choice, has_residual
         self._problem, self._implementation, division, _ = choice
-        problem, first = self._problem, _first(self._problem)
+        self._seen = division.seen or _first(self._problem)
+        problem, first = self._problem, self._seen
         image = self._prepared(x)
         self._as_it_lies = _at(image) == _at(x)
         self._table = np.array(division.fields.get("table", ()), np.int64)
@@ -176,7 +177,7 @@ class Bound:
 
     def _prepared(self, x: Array) -> Array:
         """The input as the kernel can read it: itself, if it can."""
-        problem = _first(self._problem)
+        problem = self._seen
         x = x.reshape(problem.x_shape)
         if problem.padding_mode != "zeros" and any(map(any, problem.pads)):
             x = packing.bordered(x, problem.pads, problem.padding_mode, problem.data_format)

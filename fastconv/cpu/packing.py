@@ -185,18 +185,8 @@ def lane_panels(weight: Array, bias: Array | None, width: int) -> Array:
     return panels(pack_numbers, weight, bias, width, math.prod(weight.shape[2:]), order=BLOCK)
 
 
-def block_panels(weight: Array, bias: Array | None, width: int, strides: tuple[int, ...], last: bool) -> Array:
-    """As lane_panels, of what `in_blocks` gives."""
-    return lane_panels(*in_blocks(weight, bias, strides, last), width)
-
-
-def block_row_panels(weight: Array, bias: Array | None, rows: int, strides: tuple[int, ...]) -> Array:
-    """As row_panels, of what `in_blocks` gives."""
-    return row_panels(*in_blocks(weight, bias, strides, last=False), rows)
-
-
-def in_blocks(weight: Array, bias: Array | None, strides: tuple[int, ...], last: bool) -> tuple[Array, Array | None]:
-    """Filters of `Problem.in_blocks`, phases of a filter; where channels come `last`, filters of a phase. And their biases.
+def in_blocks(weight: Array, bias: Array | None, strides: tuple[int, ...], outer: int) -> tuple[Array, Array | None]:
+    """Filters of `Problem.in_blocks`, and their biases: the phases of `outer` dimensions, the filters, the other phases.
 
     Tap a of phase p is tap p + a * stride of the weight; taps run backwards: a convolution looks ahead, a transposed one back.
     """
@@ -207,12 +197,11 @@ def in_blocks(weight: Array, bias: Array | None, strides: tuple[int, ...], last:
     padded[:, :, :, *map(slice, kernel)] = weight
     apart = padded.reshape(groups, filters, channels, *(n for pair in zip(taps, strides, strict=True) for n in pair))
     of_taps, of_phases = range(3, apart.ndim, 2), range(4, apart.ndim, 2)
-    order = (*of_phases, 1) if last else (1, *of_phases)
+    order = (*of_phases[:outer], 1, *of_phases[outer:])
     backwards = np.flip(apart, tuple(of_taps)).transpose(0, *order, 2, *of_taps)
-    phases = math.prod(strides)
     if bias is not None and bias.ndim == 1:
-        bias = np.tile(bias, phases) if last else np.repeat(bias, phases)
-    return backwards.reshape(groups, phases * filters, channels, *taps), bias
+        bias = np.tile(np.repeat(bias, math.prod(strides[outer:])), math.prod(strides[:outer]))
+    return backwards.reshape(groups, math.prod(strides) * filters, channels, *taps), bias
 
 
 def row_panels(weight: Array, bias: Array | None, rows: int) -> Array:

@@ -36,7 +36,7 @@ from fastconv.cpu import machine, packing, threads, toom
 from fastconv.cpu.compiled import address, compiled, inlined
 from fastconv.cpu.packing import turn
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.standard import evenly, turn_sums
+from fastconv.cpu.standard import evenly
 from fastconv.problem import Problem
 
 Array = np.ndarray[Any, Any]
@@ -134,20 +134,7 @@ def seven_products(tile, job, x, step, second, channels, v, panel, ones, sums):
 
 
 @inlined
-def put_quarter(job, sums, width, image, filter, pixels, pixel, used, count):
-    """Rows of the result of a panel and a band, of one half of the filters and one of the pixels."""
-    place = filter * pixels + pixel
-    rows = job.out + (image + place)
-    turn_sums(job.square, sums, width, rows, pixels, used, count)
-    if job.late:
-        for k in range(used):
-            job.finish_row(rows + k * pixels, count, image, place + k * pixels)
-
-
-@inlined
-def multiply_pairs(
-    job, x, room, step, second, channels, weights, size, filters, chunk, image, pixels, begin, after, count, scratch
-):
+def multiply_pairs(job, x, room, step, second, channels, weights, size, filters, chunk, n, begin, after, count, scratch):
     """A band of `count` pairs of pixels, a chunk of pairs of filters: pixels at x and x + second, results at begin and after.
 
     Of an odd number of pixels the middle one is both, and put as a first: then results lie nearer than pixels.
@@ -174,9 +161,8 @@ def multiply_pairs(
             seven_products(short, job, x + p, step, second, channels, v + k * job.sheet, panel, scratch, sums + p * tile.width)
         for g in range(2):
             here, filter = sums + 2 * g * quarter, g * half + f
-            put_quarter(job, here, tile.width, image, filter, pixels, begin, used, count)
-            here += quarter + alone * tile.width
-            put_quarter(job, here, tile.width, image, filter, pixels, after + alone, used, count - alone)
+            job.put_rows(here, tile.width, n, filter, used, begin, count)
+            job.put_rows(here + (quarter + alone * tile.width), tile.width, n, filter, used, after + alone, count - alone)
 
 
 @compiled
@@ -185,10 +171,9 @@ def strassen_pointwise(item, seat, job):
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     begin, pixels, second = band * job.band, job.out_space[2], job.out_space[2] - job.across
     count = job.band if band < job.bands - 1 else job.across - begin  # the last band takes what is left over
-    x, image = job.x + (n * job.x_image + begin), n * job.filters * pixels
     multiply_pairs(
-        job, x, pixels - begin, job.x_channel, second, job.channels, job.weight, job.panel, job.filters, chunk,
-        image, pixels, begin, second + begin, count, job.scratch + seat * job.scratch_size,
+        job, job.x + (n * job.x_image + begin), pixels - begin, job.x_channel, second, job.channels, job.weight, job.panel,
+        job.filters, chunk, n, begin, second + begin, count, job.scratch + seat * job.scratch_size,
     )  # fmt: skip
 
 

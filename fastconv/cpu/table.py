@@ -368,7 +368,8 @@ def _blocks_suit(problem: Problem) -> str | None:
 
 
 def _in_blocks(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.block_panels(weights[0], biases[0], unit, problem.stride, problem.data_format == LAST)]
+    outer = problem.dimensions if problem.data_format == LAST else 0
+    return [packing.lane_panels(*packing.in_blocks(weights[0], biases[0], problem.stride, outer), unit)]
 
 
 def _pixel_blocks_suit(problem: Problem) -> str | None:
@@ -378,7 +379,35 @@ def _pixel_blocks_suit(problem: Problem) -> str | None:
 
 
 def _in_block_rows(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.block_row_panels(weights[0], biases[0], unit, problem.stride)]
+    return [packing.row_panels(*packing.in_blocks(weights[0], biases[0], problem.stride, 0), unit)]
+
+
+def _weaves(problem: Problem) -> str | None:
+    """Blocks of two columns that each see one pixel."""
+    if problem.groups > 1 or problem.kernel != problem.stride or any(map(any, problem.pads)) or any(problem.output_padding):
+        return "computes blocks that see one pixel each, whole ones, of one group"
+    if problem.stride[-1] != 2:
+        return f"weaves two phases of columns, here are {problem.stride[-1]}"
+    if any(d != 1 for d in problem.dilation):
+        return "computes layers without dilation"
+    return _unless(FIRST)(problem)
+
+
+def _pairs_weave(problem: Problem) -> str | None:
+    conv = problem.in_blocks().flat()
+    if conv.filters % 4:
+        return f"weaves phases in pairs of filters, here are {problem.filters}"
+    return _weaves(problem) or _pairs_of(conv)
+
+
+def _woven(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    weight, bias = packing.in_blocks(weights[0], biases[0], problem.stride, problem.dimensions - 1)
+    return _in_lanes(problem, unit, [weight], [bias])
+
+
+def _woven_in_pairs(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    weight, bias = packing.in_blocks(weights[0], biases[0], problem.stride, problem.dimensions - 1)
+    return _in_pairs(problem, unit, [weight], [bias])
 
 
 def _in_spreads(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -553,6 +582,17 @@ IMPLEMENTATIONS = (
         "tiled_depthwise_transposed_last", "tiled", ("transposed",),
         transposed.tiled_depthwise_transposed_last, _in_channel_lanes, divisions.transposed.channels_in_lanes,
         "channels", _channels_spread, ("channels",), tiles.one_vector,
+    ),
+    Implementation(
+        "strassen_transposed", "winograd", ("transposed",),
+        strassen.strassen_pointwise, _woven_in_pairs, divisions.blocks.woven_pairs, FILTERS, _pairs_weave, ("columns",),
+        tiles.pairs_in_rows, cycles=divisions.blocks.woven_pairs_cycles, error=strassen.error_bound,
+        packing=divisions.blocks.pairs_packing,
+    ),
+    Implementation(
+        "tiled_transposed_woven", "tiled", ("transposed",),
+        pointwise.tiled_pointwise, _woven, divisions.blocks.woven, FILTERS, _weaves, ("columns",),
+        tiles.filters_in_lanes, cycles=divisions.blocks.woven_cycles, packing=divisions.blocks.packing,
     ),
     Implementation(
         "tiled_transposed_blocks", "tiled", ("transposed",),

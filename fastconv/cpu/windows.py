@@ -519,8 +519,8 @@ def rest(sums, start):
 
 @method(TileType, "interleaved")
 def interleaved(sums):
-    """Even and odd columns side by side, in rows of two vectors."""
-    s = sums.shape
+    """Even and odd columns, a register each, side by side: rows of two vectors."""
+    s = replace(sums.shape, rows=sums.shape.rows * sums.shape.vectors // 2, vectors=2)
     order = [lane + s.lanes * parity for lane in range(s.lanes) for parity in range(2)]
 
     def build(builder: Any, acc: Any) -> Any:
@@ -530,7 +530,7 @@ def interleaved(sums):
 
         return _tile_of(builder, s, register)
 
-    return sums(), build
+    return TileType(s)(), build
 
 
 @method(TileType, "store_between")

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions import standard
+from fastconv.cpu.blocks import put_woven
+from fastconv.cpu.divisions import pointwise, standard, strassen
 from fastconv.cpu.divisions.costs import panels_packing
 from fastconv.cpu.divisions.shares import ceil
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.strassen import PRODUCTS
 from fastconv.plan import Division
 from fastconv.problem import Problem, three
 
@@ -22,7 +24,7 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_transposed_blocks: as the ordinary layer that it is, and where its sums belong."""
     conv = problem.in_blocks()
     division = standard.filters_in_lanes(conv, threads, filters_tile(conv))
-    return replace(division, fields=dict(division.fields) | _placed(problem, conv), put=None)
+    return replace(division, fields=dict(division.fields) | _placed(problem), put=None, seen=conv)
 
 
 def filters_tile(conv: Problem) -> TileShape:
@@ -35,7 +37,7 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_transposed_blocks_pixels: likewise; an item has all filters of its rows, which it finishes."""
     conv = problem.in_blocks()
     division = standard.pixels_in_lanes(conv, threads, pixels_tile(conv))
-    return replace(division, fields=dict(division.fields) | _placed(problem, conv))
+    return replace(division, fields=dict(division.fields) | _placed(problem), seen=conv)
 
 
 def pixels_tile(conv: Problem) -> TileShape:
@@ -43,16 +45,35 @@ def pixels_tile(conv: Problem) -> TileShape:
     return min(tiles.pixels_of_blocks(conv.dtype), key=lambda tile: standard.pixels_cycles(conv, tile))
 
 
-def _placed(problem: Problem, conv: Problem) -> dict[str, Any]:
-    """What a kernel of blocks is told: the convolution's geometry, and where its sums belong."""
+def _placed(problem: Problem) -> dict[str, Any]:
+    """Where the sums of a kernel of blocks belong."""
     last = problem.data_format == "channels_last"
     (_, stride, across), (_, height, width) = three(problem.stride), three(problem.out_space)
     _, crop_i, crop_j = three([before % s for (before, _), s in zip(problem.pads, problem.stride, strict=True)], 0)
     side_by_side, filters = (problem.filters, 1) if last else (1, problem.filters // problem.groups)
-    return conv.geometry(conv.space) | {
+    return {
         "spread": (1, stride, across * side_by_side), "crop": (0, crop_i, crop_j * side_by_side),
         "result": (filters, height, width * side_by_side),
     }  # fmt: skip
+
+
+def woven(problem: Problem, threads: int) -> Division:
+    """For tiled_pointwise, of blocks that are pixels of a pointwise layer."""
+    conv = problem.in_blocks().flat()
+    division = pointwise.filters_in_lanes(conv, threads)
+    return replace(division, fields=dict(division.fields) | _woven(problem), put=put_woven, seen=conv)
+
+
+def woven_pairs(problem: Problem, threads: int) -> Division:
+    """For strassen_pointwise, likewise."""
+    conv = problem.in_blocks().flat()
+    division = strassen.divide(conv, threads)
+    return replace(division, fields=dict(division.fields) | _woven(problem), put=put_woven, seen=conv)
+
+
+def _woven(problem: Problem) -> dict[str, Any]:
+    _, height, width = three(problem.out_space)
+    return {"spread": three(problem.stride), "result": (problem.filters, height, width)}
 
 
 def filters_cycles(problem: Problem) -> float:
@@ -68,6 +89,21 @@ def pixels_cycles(problem: Problem) -> float:
     return standard.pixels_cycles(conv, pixels_tile(conv)) + SCATTER * math.prod(problem.out_shape)
 
 
+def woven_cycles(problem: Problem) -> float:
+    """Of tiled_pointwise, of blocks."""
+    return standard.filters_cycles(problem.in_blocks().flat())
+
+
+def woven_pairs_cycles(problem: Problem) -> float:
+    """Of strassen_pointwise, of blocks."""
+    return strassen.cycles(problem.in_blocks().flat())
+
+
 def packing(problem: Problem) -> float:
     """Of weights that are put in the order of blocks first."""
     return panels_packing(problem.in_blocks()) * 2
+
+
+def pairs_packing(problem: Problem) -> float:
+    """Of their sums."""
+    return packing(problem) * PRODUCTS / 4

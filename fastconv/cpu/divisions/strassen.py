@@ -10,6 +10,7 @@ from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.divisions.costs import TURN, panels_packing
 from fastconv.cpu.divisions.shares import ceil, scratch_numbers
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import put_rows
 from fastconv.cpu.strassen import PRODUCTS, SUMS, head_of
 from fastconv.plan import Division
 from fastconv.problem import Problem
@@ -26,7 +27,8 @@ def divide(problem: Problem, threads: int) -> Division:
     chunks = ceil(problem.filters // 2, chunk)
     fields, scratch = _pairs_fields(problem, tile, pairs, longest)
     fields |= {"panels": ceil(problem.filters // 2, tile.width), "panel": fields["outer_panel"]}
-    return Division(problem.batch * bands * chunks, bands, band * tile.rows, chunks, chunk, scratch, tile, tile.width, None, fields)
+    items, unit = problem.batch * bands * chunks, tile.width
+    return Division(items, bands, band * tile.rows, chunks, chunk, scratch, tile, unit, None, fields, put=put_rows)
 
 
 def _most_pairs(problem: Problem, tile: TileShape) -> int:
