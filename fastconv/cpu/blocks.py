@@ -22,8 +22,8 @@ blocks in the lanes:
       strip of blocks                 across the ends of rows: standard.py
     phase                           its sums become every stride-th number of every stride-th row of the result
 
-Where a block sees one pixel, the 2x2 layers of stride 2 of U-Nets, the product is a pointwise layer's, and so are the kernels, which
-read the image in place: pointwise.py and strassen.py. `put_woven` puts their sums, the phases of two columns as one row.
+Where a block sees one pixel, in the 2x2 layers of stride 2 of U-Nets, the product is a pointwise layer's, and so are the kernels,
+which read the image in place: pointwise.py and strassen.py. `put_woven` puts their sums, the phases of two columns as one row.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
