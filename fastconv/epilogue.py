@@ -32,25 +32,28 @@ class Activation:
     high: float = 0.0
 
     @staticmethod
-    def of(argument: Any) -> Activation:
-        """From the `activation` argument of the API: None, a name, or a tuple of a name and numbers."""
+    def of(argument: Any, called: str = "activation") -> Activation:
+        """From an argument of the API, called so there: None, a name, or a tuple of a name and numbers."""
         if isinstance(argument, Activation):
             return argument
         if argument is None:
             return Activation()
         name, *numbers_given = argument if isinstance(argument, tuple) and argument else (argument,)
         if not isinstance(name, str):
-            raise TypeError(f"activation: got {argument!r}, expected None, a name, or a tuple of a name and numbers")
+            raise TypeError(f"{called}: got {argument!r}, expected None, a name, or a tuple of a name and numbers")
         if name not in NAMES:
-            raise ValueError(f"activation: got {name!r}, expected None or one of {', '.join(NAMES)}")
+            raise ValueError(f"{called}: got {name!r}, expected None or one of {', '.join(NAMES)}")
         for number in numbers_given:
             if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
-                raise TypeError(f"activation: got {number!r} in {argument!r}, expected a number")
+                raise TypeError(f"{called}: got {number!r} in {argument!r}, expected a number")
             if math.isnan(number):
-                raise ValueError(f"activation: got {argument!r}, expected numbers, not NaN")
+                raise ValueError(f"{called}: got {argument!r}, expected numbers, not NaN")
         if len(numbers_given) not in NAMES[name]:
-            raise ValueError(f"activation: got {argument!r}, expected {' or '.join(map(str, NAMES[name]))} numbers after {name!r}")
-        return _named(name, *map(float, numbers_given))
+            raise ValueError(f"{called}: got {argument!r}, expected {' or '.join(map(str, NAMES[name]))} numbers after {name!r}")
+        values = tuple(map(float, numbers_given))
+        if name == "clip" and values[0] > values[1]:
+            raise ValueError(f"{called}: got a clip from {values[0]} to {values[1]}, expected low <= high")
+        return _named(name, *values)
 
     @staticmethod
     def parse(text: str) -> Activation:
@@ -80,7 +83,9 @@ class Activation:
             return np.where(v <= -3, 0, np.where(v <= 3, (2 * v + 3) / 6, 1)).astype(v.dtype)
         if self.name == "gelu":
             share = np.frompyfunc(math.erf, 1, 1)(v * self.low).astype(v.dtype)
-            return (0.5 * (1 + share) + v * np.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)).astype(v.dtype)
+            with np.errstate(over="ignore"):
+                density = np.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
+            return (0.5 * (1 + share) + v * density).astype(v.dtype)
         with np.errstate(over="ignore"):
             s = 1 / (1 + np.exp(-v))
         return s * (1 - s) if self.name == "sigmoid" else s * (1 + v * (1 - s))
@@ -104,12 +109,7 @@ def _named(name: str, *given: float) -> Activation:
         return Activation("leaky_relu", *(given or (LEAKY_SLOPE,)))
     if name == "gelu":
         return Activation("gelu", math.sqrt(0.5))
-    if name == "clip":
-        low, high = given
-        if low > high:
-            raise ValueError(f"activation: got a clip from {low} to {high}, expected low <= high")
-        return Activation("clip", low, high)
-    return Activation(name)
+    return Activation(name, *given)
 
 
 # How many numbers may follow each name in the API.

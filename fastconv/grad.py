@@ -694,7 +694,7 @@ def _conv_weight(
 ) -> Array:  # fmt: skip
     def problem(weight: Shaped) -> Problem:
         arguments = (x, weight, None, stride, padding, dilation, groups)
-        return of_conv(*arguments, dimensions=dimensions, data_format=data_format, names=("weight_size", "bias"))
+        return of_conv(*arguments, dimensions=dimensions, data_format=data_format, names=("weight_size", "bias", "activation"))
 
     said = ("conv", dimensions, weight_size, stride, padding, dilation, groups, data_format)
     return _weight(said, problem, x, weight_size, grad_output)

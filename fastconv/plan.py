@@ -210,7 +210,8 @@ def choose(
         best = min(accepting, key=lambda i: i.cost(problem, fresh))
         return Choice(problem, best, best.divide(problem, threads), mirrored)
     able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
-    why = "; ".join(f"{i.name}: {i.refuse(problem)}" for i in able) or f"no kernel of that sort for {problem.kind} layers"
+    reasons = dict.fromkeys(str(i.accepts(problem, neighbours)) for i in able)  # of thirty kernels some ten
+    why = "; ".join(reasons) or f"no kernel of that sort for {problem.kind} layers"
     raise ValueError(f"algorithm: {problem.algorithm!r} cannot compute {problem}: {why}; expected auto or direct")
 
 

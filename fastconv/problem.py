@@ -387,7 +387,7 @@ class Shaped:
 def of_conv(
     x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any, *, dimensions: int, residual: Any = None,
     padding_mode: str = "zeros", activation: Any = None, data_format: str = "channels_first",
-    algorithm: str = "auto", precision: str = "high", names: Sequence[str] = ("weight", "bias"),
+    algorithm: str = "auto", precision: str = "high", names: Sequence[str] = ("weight", "bias", "activation"),
     first: str = "x",
 ) -> Problem:  # fmt: skip
     """The problem of a convolution of arrays; only their shapes and dtypes are looked at."""
@@ -409,7 +409,7 @@ def of_conv(
     pads = _paddings(padding, space, kernel, steps, gaps)
     problem = Problem(
         "conv", batch, channels, filters, space, kernel, steps, pads, gaps, groups,
-        padding_mode=mode, activation=Activation.of(activation), dtype=dtype, **wish,
+        padding_mode=mode, activation=Activation.of(activation, names[2]), dtype=dtype, **wish,
     )  # fmt: skip
     _check_reach(problem, names[0])
     _check_mode(problem)
@@ -418,7 +418,7 @@ def of_conv(
 
 def of_depthwise(
     x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, *, dimensions: int, data_format: str,
-    names: Sequence[str] = ("weight", "bias"), **options: Any,
+    names: Sequence[str] = ("weight", "bias", "activation"), **options: Any,
 ) -> Problem:  # fmt: skip
     """The problem of a depthwise convolution: as many groups as channels, the multiplier read off the weight."""
     one_of("data_format", data_format, DATA_FORMATS)
@@ -479,7 +479,7 @@ def of_separable(
     depthwise = of_depthwise(
         x, depthwise_weight, depthwise_bias, stride, padding, dilation, dimensions=2, data_format=data_format,
         padding_mode=padding_mode, activation=depthwise_activation, algorithm=algorithm, precision=precision,
-        names=("depthwise_weight", "depthwise_bias"),
+        names=("depthwise_weight", "depthwise_bias", "depthwise_activation"),
     )  # fmt: skip
     filters, channels = _pointwise_filters("pointwise_weight", pointwise_weight, depthwise.dtype, 2)
     if channels != depthwise.filters:

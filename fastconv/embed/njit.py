@@ -129,7 +129,7 @@ def _name(legal: Any) -> Callable[[str, Any], None]:
 
 
 def _activation(name: str, kind: Any) -> None:
-    Activation.of(_stand_in(kind))
+    Activation.of(_stand_in(kind), name)
 
 
 _OPTIONAL = ("bias", "depthwise_bias", "pointwise_bias", "residual", "out")
