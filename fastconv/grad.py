@@ -16,7 +16,7 @@ from fastconv import cuda, functional
 from fastconv.cpu import launch, packing, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
-from fastconv.problem import Problem, Shaped, check_result, dtype_of, of_conv, of_transposed, one_of, whole
+from fastconv.problem import Problem, Shaped, check_result, dtype_of, of_conv, of_transposed, one_of, shape_of
 
 Array = np.ndarray[Any, Any]
 
@@ -666,7 +666,7 @@ def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, wei
     functional.check_arrays(weight=weight, grad_output=grad_output)
 
     def adjoint() -> Problem:
-        x = Shaped(_shape("input_size", input_size), dtype_of("weight", weight))
+        x = Shaped(shape_of("input_size", input_size), dtype_of("weight", weight))
         forward = problem(x)
         check_result("grad_output", grad_output, forward, x.ndim)
         return forward.adjoint()
@@ -717,7 +717,7 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
     functional.check_arrays(x=x, grad_output=grad_output)
 
     def forward() -> Problem:
-        checked = problem(Shaped(_shape("weight_size", weight_size), dtype_of("x", x)))
+        checked = problem(Shaped(shape_of("weight_size", weight_size), dtype_of("x", x)))
         check_result("grad_output", grad_output, checked, x.ndim)
         return checked
 
@@ -809,9 +809,3 @@ def checked_of_bias(dimensions: int, grad_output: Array, data_format: str) -> Ar
     if cuda.is_device_array(grad_output) or grad_output.ndim == dimensions + 2:
         return grad_output
     return grad_output[np.newaxis]
-
-
-def _shape(name: str, size: Any) -> tuple[int, ...]:
-    if not isinstance(size, (tuple, list)):
-        raise TypeError(f"{name}: got {size!r} of type {type(size).__name__}, expected a tuple of integers")
-    return tuple(whole(name, number, 0) for number in size)

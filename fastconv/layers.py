@@ -30,6 +30,7 @@ from fastconv.problem import (
     of_depthwise,
     of_separable,
     of_transposed,
+    shape_of,
 )
 
 Array = np.ndarray[Any, Any]
@@ -96,6 +97,8 @@ class _Layer:
     def __init__(self, arrays: dict[str, Array | None], arguments: dict[str, Any]) -> None:
         for name, array in arrays.items():
             functional.check_arrays(optional=name.endswith("bias"), **{name: array})
+            if array is not None:
+                dtype_of(name, array)
         self._hold(arrays, arguments)
 
     def _hold(self, arrays: dict[str, Array | None], arguments: dict[str, Any]) -> None:
@@ -117,6 +120,10 @@ class _Layer:
         if name in self.__dict__.get("_arrays", ()) or name in self.__dict__.get("_arguments", ()):
             raise AttributeError(f"{name} of a layer is read-only; make a new layer")
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)  # refused of what the layer holds
+        super().__delattr__(name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"arrays": self._arrays, "arguments": self._arguments}
@@ -176,11 +183,11 @@ class _Layer:
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         """Pack the weights and compile the kernel for inputs of this shape, ahead of the first call."""
-        self(np.zeros(shape, self._dtype))
+        self(np.zeros(shape_of("shape", shape), self._dtype))
 
     def explain(self, shape: tuple[int, ...]) -> Explanation:
         """Say which kernel an input of this shape would run, and why: see `fastconv.explain`."""
-        return explain(self._problem(Shaped(tuple(shape), self._dtype), None))
+        return explain(self._problem(Shaped(shape_of("shape", shape), self._dtype), None))
 
     def _plan(self, x: Array, residual: Array | None) -> _Plan:
         """What is known of inputs that look like this one. Reading a dict needs no lock, changing it does."""
@@ -407,11 +414,7 @@ class PointwiseConv2d(_Layer):
 
     def backward(self, x: Array, grad_output: Array) -> Gradients:
         """As of every layer; the weight's gradient has the weight's shape."""
-        functional.check_arrays(x=x, grad_output=grad_output)
-        problem = self._problem(x, None)
-        assert isinstance(problem, Problem)
-        held = self._beside(x)
-        full = backward(problem, x, held.weights[0], held.biases[0], grad_output)
+        full: Gradients = super().backward(x, grad_output)
         return full._replace(weight=full.weight.reshape(self.weight.shape))
 
 
@@ -498,6 +501,17 @@ class _ConvTranspose(_Layer):
                 twin.__dict__.update(self.__dict__, _arguments=arguments, _plans={}, _of_sizes={})
                 _forget_oldest(self._of_sizes, MOST_PLANS)
             return self._of_sizes[size]
+
+    def backward(self, x: Array, grad_output: Array) -> Gradients:
+        """As of every layer; the space of `grad_output` is the `output_size` that the layer was called with, if it was."""
+        functional.check_arrays(x=x, grad_output=grad_output)
+        space = grad_output.shape[:-1] if self.data_format == "channels_last" else grad_output.shape
+        sized = self._of_size(tuple(space[-self.dimensions :]))
+        try:
+            sized._problem(x, None)
+        except ValueError:  # it has an output padding of its own, or no result of this size: then that is said of grad_output
+            sized = self
+        return _Layer.backward(sized, x, grad_output)  # type: ignore[no-any-return]
 
     def _problem(self, x: Any, residual: Any) -> AnyProblem:
         return of_transposed(x, self.weight, self.bias, dimensions=self.dimensions, residual=residual, **self._arguments)

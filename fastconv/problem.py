@@ -517,6 +517,13 @@ def whole(name: str, value: Any, least: int) -> int:
     return number
 
 
+def shape_of(name: str, sizes: Any) -> Sizes:
+    """Python ints from a tuple or list of integers that are no bools."""
+    if not isinstance(sizes, (tuple, list)):
+        raise TypeError(f"{name}: got {sizes!r} of type {type(sizes).__name__}, expected a tuple of integers")
+    return tuple(whole(name, size, least=0) for size in sizes)
+
+
 def three(sizes: Sequence[int], default: int = 1) -> tuple[int, int, int]:
     """Depth, height and width, from fewer of them."""
     return (*[default] * (3 - len(sizes)), *sizes)  # type: ignore[return-value]

@@ -88,6 +88,8 @@ def test_arrays_are_copied_and_read_only(text):
             held[...] = 0
         with pytest.raises(AttributeError, match="read-only"):
             setattr(layer, name, given[name])
+        with pytest.raises(AttributeError, match="read-only"):
+            delattr(layer, name)
         given[name][...] = 0
     with pytest.raises(AttributeError, match="read-only"):
         layer.stride = 2
@@ -121,6 +123,16 @@ def test_prepare_and_explain(text):
     told = layer.explain(problem.x_shape)
     assert str(told) == str(fc.explain(text))
     same_bits(layer(given["x"]), call(fc, problem, given))
+    for function in (layer.prepare, layer.explain):
+        with pytest.raises(ValueError, match="^shape: got -1, expected at least 0"):
+            function((-1, *problem.x_shape[1:]))
+        with pytest.raises(TypeError, match=r"^shape: got 2\.5"):
+            function((2.5, *problem.x_shape[1:]))
+
+
+def test_dtypes_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"^bias: got dtype float16.*bias\.astype"):
+        fc.Conv2d(np.ones((4, 3, 3, 3), "f4"), np.ones(4, np.float16))
 
 
 def test_output_size():
@@ -128,11 +140,19 @@ def test_output_size():
     x, w = cases.whole_numbers(rng, (1, 3, 5, 6), "f4"), cases.whole_numbers(rng, (3, 4, 3, 3), "f4")
     layer = fc.ConvTranspose2d(w, stride=2)
     for size in (11, 13), (12, 14), (11, 14):
-        same_bits(layer(x, output_size=size), fc.reference.conv_transpose2d(x, w, stride=2, output_size=size))
+        want = fc.reference.conv_transpose2d(x, w, stride=2, output_size=size)
+        same_bits(layer(x, output_size=size), want)
+        for one, other in ((x, want), (x[0], want[0])):  # whose shape tells the size
+            more = (size[0] - 11, size[1] - 13)
+            got, exact = layer.backward(one, other), fc.ConvTranspose2d(w, stride=2, output_padding=more).backward(one, other)
+            same_bits(got.x, exact.x)
+            same_bits(got.weight, exact.weight)
     with pytest.raises(ValueError, match="output_size"):
         layer(x, output_size=99)
     with pytest.raises(TypeError, match="output_size"):
         layer(x, output_size=11.0)
+    with pytest.raises(ValueError, match="grad_output"):
+        layer.backward(x, np.ones((1, 4, 99, 99), "f4"))
 
 
 def test_pointwise_weight_of_two_dimensions():
