@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import layers
+from fastconv.problem import dtype_of
 
 Array = np.ndarray[Any, Any]
 CONVS: dict[str, tuple[Any, ...]] = {
@@ -33,7 +34,7 @@ def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
     -------
     dict of str to layer
         By the name of the node, or of its output if it has none, in the order of the graph. BatchNormalization and one of Relu,
-        Clip, HardSwish, LeakyRelu, Sigmoid and Tanh are part of the layer whose result they alone take.
+        Clip, HardSwish, LeakyRelu, Sigmoid and Tanh, of constants, are part of the layer whose result they alone take.
 
     Raises
     ------
@@ -77,11 +78,15 @@ class _Graph:
         to_array = onnx.numpy_helper.to_array
         self._constants = {tensor.name: to_array(tensor) for tensor in graph.initializer}
         for node in self._nodes:
-            if node.op_type == "Constant" and (value := self._attributes(node).get("value")) is not None:
-                self._constants[node.output[0]] = to_array(value)
+            if node.op_type == "Constant":
+                for name, value in self._attributes(node).items():
+                    single = np.float32 if name.startswith("value_float") else None
+                    self._constants[node.output[0]] = to_array(value) if name == "value" else np.asarray(value, single)
+            elif node.op_type == "Identity" and node.input[0] in self._constants:  # so exporters share a weight
+                self._constants[node.output[0]] = self._constants[node.input[0]]
         self._takers: dict[str, list[Any]] = {}
         for node in self._nodes:
-            for name in node.input:
+            for name in (*node.input, *_taken_within(node)):
                 self._takers.setdefault(name, []).append(node)
         self._results = {value.name for value in graph.output}
         self._shapes = {
@@ -101,6 +106,15 @@ class _Graph:
         if node.input[place] not in self._constants:
             raise ValueError(f"{node.name or node.output[0]}: its {what} is computed by the model, expected a constant")
         return self._constants[node.input[place]]
+
+    def _computed(self, node: Any) -> bool:
+        """Whether the model computes what a node takes beside its first input."""
+        return any(name and name not in self._constants for name in node.input[1:])
+
+    def _normalises(self, node: Any) -> bool:
+        """Whether a node is a batch normalisation by numbers that are known."""
+        training = self._attributes(node).get("training_mode")
+        return node.op_type == "BatchNormalization" and not training and not self._computed(node)
 
     def _next(self, node: Any) -> Any:
         """The only node that takes a node's result, or None."""
@@ -122,8 +136,8 @@ class _Graph:
             arguments["output_padding"] = tuple(said.get("output_padding", (0,) * dimensions))
         arguments["padding"] = self._padding(name, node, said, weight.shape[2:], arguments, transposed)
         after = self._next(node)
-        if after is not None and after.op_type == "BatchNormalization" and not self._attributes(after).get("training_mode"):
-            scale, shift, mean, variance = (self._constant(after, i, "statistics") for i in range(1, 5))
+        if after is not None and self._normalises(after):
+            scale, shift, mean, variance = (self._constants[name] for name in after.input[1:])
             epsilon = self._attributes(after).get("epsilon", 1e-5)
             weight, bias = folded(weight, bias, arguments["groups"], transposed, scale, shift, mean, variance, epsilon)
             after = self._next(after)
@@ -133,7 +147,7 @@ class _Graph:
     def _padding(self, name: str, node: Any, said: dict[str, Any], kernel: Any, arguments: dict[str, Any], transposed: bool) -> Any:
         auto = said.get("auto_pad", b"NOTSET").decode()
         dimensions = len(kernel)
-        if auto == "VALID":
+        if auto == "VALID" and "output_shape" not in said:
             return 0
         if not transposed and auto != "NOTSET":
             return {"SAME_UPPER": "same", "SAME_LOWER": "same_lower"}[auto]
@@ -149,23 +163,37 @@ class _Graph:
                 raise ValueError(f"{name}: its output_shape can be kept only for an input of a shape that the model tells")
             shape = said["output_shape"][-dimensions:]
             totals = [t + s * size - out for t, s, size, out in zip(totals, arguments["stride"], sizes, shape, strict=True)]
-        if min(totals) < 0:
-            raise ValueError(f"{name}: its result of the shape asked for would be padded by {[-t for t in totals]}")
-        small_first = [(t // 2, t - t // 2) for t in totals]
+        beyond = [max(-t, 0) for t in totals]  # rows that the windows do not reach: only who asked for the shape gets them
+        output_padding = [o + b for o, b in zip(arguments["output_padding"], beyond, strict=True)]
+        most = map(max, arguments["stride"], arguments["dilation"])
+        if any(beyond) and ("output_shape" not in said or any(o >= m for o, m in zip(output_padding, most, strict=True))):
+            raise ValueError(f"{name}: its result of the shape asked for would be padded by {beyond}")
+        arguments["output_padding"] = tuple(output_padding)
+        small_first = [(max(t, 0) // 2, max(t, 0) - max(t, 0) // 2) for t in totals]
         return tuple(pad if auto == "SAME_UPPER" else pad[::-1] for pad in small_first)
 
     def _activation(self, node: Any) -> Any:
         said = self._attributes(node)
+        if self._computed(node):
+            return None
         if node.op_type == "Clip":
             limits = [said.get("min"), said.get("max")]  # attributes up to version 6, inputs since
             for i in (0, 1):
                 if limits[i] is None and (given := self._constant(node, 1 + i, "limit")) is not None:
                     limits[i] = float(given)
             low, high = limits
-            return "clip", -math.inf if low is None else low, math.inf if high is None else high
+            low, high = -math.inf if low is None else low, math.inf if high is None else high
+            return "clip", min(low, high), high  # the upper limit wins
         if node.op_type == "LeakyRelu":
             return "leaky_relu", said.get("alpha", 0.01)
         return {"Relu": "relu", "HardSwish": "hardswish", "Sigmoid": "sigmoid", "Tanh": "tanh"}.get(node.op_type)
+
+
+def _taken_within(node: Any) -> list[str]:
+    """What the graphs inside a node, the branches of an If or the body of a Loop, may take of the graph around it."""
+    graphs = [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)]
+    inner = [within for graph in graphs for within in graph.node]
+    return [name for within in inner for name in (*within.input, *_taken_within(within))]
 
 
 def folded(
@@ -197,7 +225,8 @@ def from_torch(module: Any) -> dict[str, Any]:
     dict of str to layer
         By the name that `named_modules` gives, in its order. Inside an `nn.Sequential`, a batch normalisation (as it is in
         `eval()`) and one of ReLU, ReLU6, LeakyReLU, Hardtanh, Hardswish, Sigmoid, Tanh, SiLU and GELU are part of the layer
-        that they follow; elsewhere only the forward function knows what follows what.
+        that they follow; elsewhere, or of a convolution that stands in several places, only the forward function knows what
+        follows what.
 
     Raises
     ------
@@ -219,29 +248,35 @@ def from_torch(module: Any) -> dict[str, Any]:
         raise ImportError("from_torch needs torch: python -m pip install torch") from None
     if not isinstance(module, nn.Module):
         raise TypeError(f"module: got {type(module).__name__}, expected a torch.nn.Module")
-    followers = {}
+    followers: dict[int, list[list[Any]]] = {}  # of a module, once for each place where it stands
     for holder in module.modules():
-        if isinstance(holder, nn.Sequential):
-            children = list(holder)
-            followers.update({id(child): children[i + 1 :] for i, child in enumerate(children)})
-    of_torch = {getattr(nn, f"{name}{dimensions}d"): CONVS[name][dimensions - 1] for name in CONVS for dimensions in (1, 2, 3)}
-    return {
-        name: _of_torch(nn, part, of_torch[type(part)], followers.get(id(part), []))
-        for name, part in module.named_modules() if type(part) in of_torch
-    }  # fmt: skip
+        children = list(holder._modules.values())
+        for i, child in enumerate(children):
+            followers.setdefault(id(child), []).append(children[i + 1 :] if isinstance(holder, nn.Sequential) else [])
+    layers = {}
+    for name, part in module.named_modules():
+        for kind, layer in _of_kinds(nn).items():
+            if isinstance(part, kind) and type(part).forward is kind.forward:  # parametrised weights are classes of their own
+                places = followers.get(id(part), [])
+                layers[name] = _of_torch(nn, part, layer, places[0] if len(places) == 1 else [])
+    return layers
+
+
+def _of_kinds(nn: Any) -> dict[Any, Any]:
+    """Our layer for each convolution of torch."""
+    return {getattr(nn, f"{name}{dimensions}d"): CONVS[name][dimensions - 1] for name in CONVS for dimensions in (1, 2, 3)}
 
 
 def _of_torch(nn: Any, conv: Any, layer: Any, followers: list[Any]) -> Any:
+    dtype_of("weight", conv.weight)
     weight, bias = (None if p is None else p.detach().cpu().numpy() for p in (conv.weight, conv.bias))
     assert weight is not None
-    arguments = {
-        "stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups,
-    }  # fmt: skip
+    arguments = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups}
     if conv.transposed:
         arguments["output_padding"] = conv.output_padding
     else:
         arguments["padding_mode"] = conv.padding_mode
-    if followers and isinstance(followers[0], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+    if followers and isinstance(followers[0], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)):
         norm = followers[0]
         if norm.running_mean is not None:
             mean, variance = norm.running_mean.cpu().numpy(), norm.running_var.cpu().numpy()

@@ -51,7 +51,8 @@ CONV = {
 TRANSPOSE = {
     "plain": {}, "strided": {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 2]}, "groups": {"group": 2},
     "upper": {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, "shaped": {"output_shape": [13, 15], "strides": [2, 2]},
-    "dilated": {"dilations": [2, 1]},
+    "dilated": {"dilations": [2, 1]}, "valid": {"auto_pad": "VALID", "output_shape": [13, 15], "strides": [2, 2]},
+    "beyond": {"output_shape": [19, 23], "strides": [3, 3]},
 }  # fmt: skip
 
 
@@ -109,6 +110,29 @@ def test_onnx_does_not_fuse_what_others_take(tmp_path):
     near(layers["last"](np.maximum(sums, 0)), last)
 
 
+def test_onnx_fuses_only_constants(tmp_path):
+    """A weight through an Identity is one; a limit that the model computes is not, nor what a branch looks at."""
+    helper = pytest.importorskip("onnx").helper
+    x, w, path = numbers(1, 3, 5, 5), numbers(4, 3, 3, 3), str(tmp_path / "model.onnx")
+    inner = helper.make_graph([node("Identity", ["same"], "inner")], "inner", [], [helper.make_tensor_value_info("inner", 1, None)])
+    nodes = [
+        node("Identity", ["w"], "shared"), helper.make_node("Conv", ["x", "shared"], ["sums"], name="conv"),
+        helper.make_node("Constant", [], ["low"], value_float=-0.25), node("ReduceMax", ["x"], "high", keepdims=0),
+        node("Clip", ["sums", "low", "high"], "y"),
+        node("Conv", ["x", "w"], "same"), node("Relu", ["same"], "z"),
+        node("If", ["true"], "seen", then_branch=inner, else_branch=inner),
+    ]  # fmt: skip
+    y, z, seen = run_onnx(path, x, nodes, {"w": w, "true": np.array(True)})
+    layers = fc.from_onnx(path)
+    assert list(layers) == ["conv", "same"]
+    near(layers["same"](x), seen)
+    near(np.clip(layers["conv"](x), -0.25, x.max()), y)
+    near(np.maximum(layers["same"](x), 0), z)
+    crossed = [*nodes[:3], node("Constant", [], "one", value_float=-1.0), node("Clip", ["sums", "low", "one"], "y")]
+    [want] = run_onnx(path, x, crossed, {"w": w})
+    near(fc.from_onnx(path)["conv"](x), want)  # the upper one
+
+
 def test_onnx_errors(tmp_path):
     path = str(tmp_path / "model.onnx")
     x, w = numbers(1, 3, 5, 5), numbers(3, 2, 3, 3)
@@ -152,6 +176,12 @@ def test_torch():
         near(fc.from_torch(volume)[""](x[None].swapaxes(1, 2)), volume(torch.from_numpy(x[None].swapaxes(1, 2).copy())).numpy())
     with pytest.raises(TypeError, match=r"^module: got int, expected a torch.nn.Module$"):
         fc.from_torch(3)
+    with pytest.raises(ValueError, match=r"^weight: got dtype bfloat16"):
+        fc.from_torch(nn.Conv1d(4, 2, 3).bfloat16())
+    twice = nn.Conv2d(4, 4, 3)
+    model = nn.Sequential(twice, nn.ReLU(), twice, nn.Tanh(), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), nn.SiLU())
+    layers = fc.from_torch(model)
+    assert {name: layer.activation for name, layer in layers.items()} == {"0": None, "4": "silu"}
 
 
 @pytest.mark.parametrize(("package", "call"), [("onnx", "from_onnx('x')"), ("torch", "from_torch(1)")])
