@@ -139,6 +139,7 @@ def _convolved(x: Any, asked: functional.Answer, residual: Any) -> Any:
     assert isinstance(first, Problem)
     unbatched = x.ndim != len(problem.x_shape)
     x = x[np.newaxis] if unbatched else x
+    x = x.rechunk(tuple(tuple(filter(None, along)) or (0,) for along in x.chunks))  # dask cannot pad chunks of nothing
     axes = range(1, x.ndim - 1) if first.data_format == "channels_last" else range(2, x.ndim)
     channel = x.ndim - 1 if first.data_format == "channels_last" else 1
     if first.batch == 0:

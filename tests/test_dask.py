@@ -22,10 +22,10 @@ def whole(*shape):
 
 
 def chunks_of(size):
-    """Some way to cut a size."""
+    """Some way to cut a size, with parts of nothing among them."""
     parts = []
     while sum(parts) < size:
-        parts.append(min(int(RNG.integers(1, 6)), size - sum(parts)))
+        parts.append(min(int(RNG.integers(0, 6)), size - sum(parts)))
     return tuple(parts)
 
 
