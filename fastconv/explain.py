@@ -202,10 +202,8 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
         if cuda.is_device_array(answer.image):
             return _on_device(answer.problem, answer.image)
         problem, fresh = answer.problem, answer.fresh
-    elif isinstance(what, str):
-        problem = Problem.parse(what)
-    elif isinstance(what, (Problem, SeparableProblem)):
-        problem = what
+    elif isinstance(what, (str, Problem, SeparableProblem)):
+        problem = Problem.parse(str(what))  # a record that was made by hand is checked as its text is
     else:
         raise TypeError(f"what: got {type(what).__name__}, expected a function of fastconv, a Problem or its text")
     _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), fresh=fresh)

@@ -75,7 +75,7 @@ def ask(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Answe
         return answer
     finally:
         asking.reset(token)
-    raise TypeError(f"what: {function!r} computes no convolution")
+    raise TypeError(f"what: {function!r} computes no convolution; a layer says what it would run by layer.explain(shape)")
 
 
 def conv1d(

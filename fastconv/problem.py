@@ -1,8 +1,8 @@
-"""What is to be computed: one frozen record of a convolution's geometry, legal once it exists.
+"""What is to be computed: one frozen record of a convolution's geometry.
 
-A `Problem` is built from what the caller passed (`of_conv`, `of_transposed`, ...), checked here and nowhere else, and then trusted
-by everything below: the plan, the packing, the kernels. All numbers are Python integers, and every array that a problem
-implies stays below 2**62 bytes, so no index computed from one can overflow int64.
+A `Problem` is built from what the caller passed (`of_conv`, `of_transposed`, `Problem.parse`), checked here and nowhere else, and
+then trusted by everything below: the plan, the packing, the kernels. All numbers are Python integers, and every array that a
+problem implies stays below 2**62 bytes, so no index computed from one can overflow int64.
 
 The one-line text form, which tests print when they fail and `fastconv bench` accepts, is a word for the operation, the
 geometry in the manner of oneDNN's benchdnn, and options, separated by commas::
@@ -294,14 +294,16 @@ class Problem:
 
         Raises
         ------
-        ValueError
-            If the text does not follow the grammar or its problem is not legal.
+        TypeError, ValueError
+            If it is no text; if it does not follow the grammar or its problem is not legal.
 
         Examples
         --------
         >>> Problem.parse("conv2d,n1c32i112x112f32k3p1g32,relu").out_space
         (112, 112)
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text: got {text!r} of type {type(text).__name__}, expected a str")
         parts = re.split(r"\+(?=conv|transposed|weights)", text.strip())  # numbers have plus signs too: 1e+20
         if len(parts) == 2:
             return SeparableProblem(*map(_parsed, parts))

@@ -1,5 +1,7 @@
 """What `explain` says, that it says what would run, and that it computes nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -106,6 +108,10 @@ def test_errors_are_those_of_the_call_and_calls_still_work():
         fc.explain("nonsense")
     with pytest.raises(TypeError, match="what: got int"):
         fc.explain(3)
+    with pytest.raises(ValueError, match="weight: a kernel"):
+        fc.explain(replace(fc.Problem.parse("conv2d,n1c4i8f8k3"), kernel=(9, 9)))
+    with pytest.raises(TypeError, match=r"^text: got 3 of type int"):
+        fc.Problem.parse(3)
     with pytest.raises(TypeError, match=r"what: .*computes no convolution"):
         fc.explain(np.ones, 3)
     assert (fc.conv2d(x, w) == 36).all()
