@@ -137,6 +137,8 @@ def test_lists():
 
     x, w = whole(2, 4, 8, 9), whole(6, 4, 3, 3)
     same_bits(strided(x, w), strided.py_func(x, w))
+    with pytest.raises(TypingError, match="padding: got a list of UniTuple.*, expected .* a tuple where entries are pairs"):
+        njit(lambda x, w: fc.conv2d(x, w, padding=[(1, 2), (0, 1)]))(x, w)
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular", "symmetric"])
@@ -253,6 +255,7 @@ BAD_VALUES = {
     "residual": (X, W, None, 1, 1, "zeros", None, whole(1, 2, 6, 5), "channels_first", None),
     "dtype": (X, W.astype(np.float64), None, 1, 1, "zeros", None, None, "channels_first", None),
     "integers": (X.astype(np.int32), W, None, 1, 1, "zeros", None, None, "channels_first", None),
+    "no dimensions": (np.array(1, np.float32), W, None, 1, 1, "zeros", None, None, "channels_first", None),
     "dimensions": (X[0, 0], W, None, 1, 1, "zeros", None, None, "channels_first", None),
     "out": (X, W, None, 1, 1, "zeros", None, None, "channels_first", np.zeros((1, 2, 6, 5), np.float32)),
     "strided out": (X, W, None, 1, 1, "zeros", None, None, "channels_first", np.zeros((1, 2, 6, 12), np.float32)[..., ::2]),

@@ -53,7 +53,7 @@ def _stand_in(kind: Any) -> Any:
         return _stand_in(kind.type)
     if isinstance(kind, types.BaseTuple):
         return tuple(map(_stand_in, items(kind)))
-    if isinstance(kind, (types.List, types.ListType)):
+    if isinstance(kind, types.List):
         return [_stand_in(kind.dtype)]
     if isinstance(kind, types.Boolean):
         return True
@@ -110,6 +110,8 @@ def _whole_or_none(name: str, kind: Any) -> None:
 
 
 def _padding(name: str, kind: Any) -> None:
+    if isinstance(kind, types.List) and not isinstance(kind.dtype, types.Integer):
+        raise TypeError(f"{name}: got a list of {kind.dtype}, expected a list of integers, or a tuple where entries are pairs")
     if not isinstance(_stand_in(kind), str):
         _whole(name, kind)
 

@@ -161,6 +161,8 @@ def write(typing_context: Any, function: Any, alone: Any, arguments: Any) -> Any
 def empty(typing_context: Any, record: Any, like: Any) -> Any:
     """The array for a record's result, as `packing.aligned_empty` makes it."""
     image, dimensions = (items(like)[0], len(items(like)[1])) if isinstance(like, types.BaseTuple) else (like, like.ndim)
+    # What has no dimensions or another dtype is refused before there is a result, which yet needs a type.
+    dimensions = max(dimensions, 1)
     result = types.Array(image.dtype if image.dtype in FLOATS else types.float32, dimensions, "C")
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
