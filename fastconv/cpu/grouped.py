@@ -95,10 +95,10 @@ def lines_in_squares(square, job, lines, image, first, count):
 @compiled
 def lines_of_groups(job, lines, image, first, count):
     """winograd.lines_of_lanes of job.together channels, which are neighbours in memory: lines[channel][k][column][lane]."""
-    if job.together <= job.quarter.lanes:
-        lines_in_squares(job.quarter, job, lines, image, first, count)
-    elif job.together <= job.half.lanes:
-        lines_in_squares(job.half, job, lines, image, first, count)
+    if job.together <= job.quarter_square.lanes:
+        lines_in_squares(job.quarter_square, job, lines, image, first, count)
+    elif job.together <= job.half_square.lanes:
+        lines_in_squares(job.half_square, job, lines, image, first, count)
     else:
         lines_in_squares(job.square, job, lines, image, first, count)
 
@@ -135,10 +135,10 @@ def put_squares(square, job, sums, step, n, first, width, pixel, count):
 @compiled
 def put_pixels(job, sums, step, n, first, width, pixel, count):
     """out[n, pixel, first + g * filters + f] = sums[f * step + pixel * lanes + g] of `width` filters: as they lie channels last."""
-    if job.together <= job.quarter.lanes:
-        put_squares(job.quarter, job, sums, step, n, first, width, pixel, count)
-    elif job.together <= job.half.lanes:
-        put_squares(job.half, job, sums, step, n, first, width, pixel, count)
+    if job.together <= job.quarter_square.lanes:
+        put_squares(job.quarter_square, job, sums, step, n, first, width, pixel, count)
+    elif job.together <= job.half_square.lanes:
+        put_squares(job.half_square, job, sums, step, n, first, width, pixel, count)
     else:
         put_squares(job.square, job, sums, step, n, first, width, pixel, count)
 

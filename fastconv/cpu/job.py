@@ -7,7 +7,7 @@ code and C. `FIELDS` is the layout; in compiled code `job.stride` is three int64
 Geometry is always three-dimensional: a plane has depth 1, a line height 1 too. Steps are distances in numbers between
 neighbours in memory, by which any strided view is read where it lies. The register tile of a tiled kernel is in the job's
 type, as `job.tile`, and so are `job.short`, one row shorter, `job.few`, of half the rows, `job.square`, the tile that it
-transposes with, `job.half` and `job.quarter` of that, and `job.scheme` (toom.py): each has machine code of its own.
+transposes with, `job.half_square` and `job.quarter_square` of that, and `job.scheme` (toom.py): each has machine code of its own.
 """
 
 from __future__ import annotations
@@ -244,8 +244,8 @@ _shape("tile", lambda tile: tile)
 _shape("short", lambda tile: tile.short)
 _shape("few", lambda tile: tile.few)
 _shape("square", lambda tile: tile.square)
-_shape("half", lambda tile: tile.square.half)
-_shape("quarter", lambda tile: tile.square.half.half)
+_shape("half_square", lambda tile: tile.half_square)
+_shape("quarter_square", lambda tile: tile.half_square.half_square)
 
 
 # A tiled kernel has machine code for each tile; what it shares with all others it calls by address: inlined, copying sheets

@@ -74,10 +74,10 @@ class TileShape:
         return TileShape(self.lanes, 1, self.lanes, 1, self.dtype)
 
     @cached_property
-    def half(self) -> TileShape:
-        """Of a square: half as large, but of no fewer lanes than the narrowest vectors have."""
+    def half_square(self) -> TileShape:
+        """A square half as large, but of no fewer lanes than the narrowest vectors have."""
         lanes = max(self.lanes // 2, min(self.lanes, LEAST_LANES))
-        return replace(self, rows=lanes, lanes=lanes)
+        return TileShape(lanes, 1, lanes, 1, self.dtype)
 
     @cached_property
     def row(self) -> TileShape:
