@@ -72,6 +72,17 @@ def weight_of(job, f):
 
 
 @function
+def weight_at(job, g, f, q):
+    """Of a group's filter and the q-th of its terms, channels and taps: (whether there is such a weight, where)."""
+    (taps_z, taps_a, taps_b), (step_e, step_a, step_b) = job.kernel, job.weight_steps
+    taps = taps_z * taps_a * taps_b
+    c, tap = q // taps, q % taps
+    w = job.weight_first + g * job.weight_group + f * job.weight_filter + c * job.weight_channel
+    w += tap // (taps_a * taps_b) * step_e + tap // taps_b % taps_a * step_a + tap % taps_b * step_b
+    return f < job.filters and c < job.channels, w
+
+
+@function
 def place_of(job, f, z, i, j):
     """Where in an image of the result a number lies."""
     step_z, step_i, step_j = job.out_steps

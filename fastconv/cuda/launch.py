@@ -17,10 +17,10 @@ import numpy as np
 
 from fastconv.cuda import device, gradients, job, packing, pointwise, standard, winograd
 from fastconv.cuda.device import Memory, View
-from fastconv.cuda.indices import LINES, finisher, inner_finisher, pixel_place, term_place
+from fastconv.cuda.indices import LINES, finisher, inner_finisher, pixel_place, term_place, weight_at
 from fastconv.cuda.job import Job
 from fastconv.cuda.tape import OVERLAPS, Tape, run
-from fastconv.cuda.transposed import most_taps, phase_panels, phase_term, steps_of
+from fastconv.cuda.transposed import most_taps, phase_term, phase_weight, steps_of
 from fastconv.plan import AnyProblem, Implementation, choose
 from fastconv.problem import Problem, SeparableProblem, check_result, three
 
@@ -324,7 +324,7 @@ def by_tile(factory: Callable[..., Any]) -> Callable[[Task], None]:
     def run(task: Task) -> None:
         task = _with_room(task)
         taps = 1 if isinstance(task.problem, SeparableProblem) else math.prod(task.problem.kernel)
-        _run_tiles(task, factory, packing.filter_panels, term_place, taps, math.prod(task.problem.out_space), {})
+        _run_tiles(task, factory, weight_at, term_place, taps, math.prod(task.problem.out_space), {})
 
     return run
 
@@ -340,7 +340,7 @@ def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
         count = math.prod(map(min, stride, out))
         largest = math.prod(-(-n // s) for n, s in zip(out, stride, strict=True))
         changes = {"phases": count, "lines": taps}
-        _run_tiles(task, factory, phase_panels, phase_term, math.prod(taps), largest, changes)
+        _run_tiles(task, factory, phase_weight, phase_term, math.prod(taps), largest, changes)
 
     return run
 
@@ -420,12 +420,11 @@ def _sums(task: Task) -> tuple[View, Any]:
 
 
 def _run_tiles(
-    task: Task, factory: Callable[..., Any], panels_of: Callable[..., Any], term: Any, taps: int, pixels: int,
-    changes: dict[str, Any],
+    task: Task, factory: Callable[..., Any], weight: Any, term: Any, taps: int, pixels: int, changes: dict[str, Any]
 ) -> None:  # fmt: skip
     """Pack the weights, unless they are kept, and launch.
 
-    `term` says where the terms of a product lie; `taps` a channel and `pixels` an image are the most that a phase has.
+    `weight` and `term` say where the weights and terms of a product lie; `taps` a channel, `pixels` an image: the most of a phase.
     """
     problem, tile = task.problem, task.tile
     one_tap = {"kernel": (1, 1, 1)} if isinstance(problem, SeparableProblem) else {}  # of the weights that are packed
@@ -437,9 +436,9 @@ def _run_tiles(
 
     def pack(to: View) -> None:
         wide = _job(task, out=to.row, panels=panels, slices=slices, **changes | one_tap)
-        task.tape.launch(panels_of(problem.dtype, tile), _grid(size, task.gpu.multiprocessors), THREADS, wide)
+        task.tape.launch(packing.filter_panels(problem.dtype, tile, weight), _grid(size, task.gpu.multiprocessors), THREADS, wide)
 
-    weights = task.once((panels_of, tile), (max(size, 1),), pack)
+    weights = task.once((weight, tile), (max(size, 1),), pack)
     told = _replaced(told, weight=weights.row, panels=panels, slices=slices, split=max(1, -(-slices // task.splits)))
     if isinstance(problem, SeparableProblem):
         kernel = factory(problem.dtype, finish, _finish_inner(problem), tile)

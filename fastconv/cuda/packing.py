@@ -19,21 +19,23 @@ Five = tuple[int, int, int, int, int]
 
 
 @lru_cache(maxsize=32)
-def filter_panels(dtype: str, tile: Tile) -> Any:
-    """[group][panel][channel, tap][filter], filled up with zeros to whole slices and panels, into job.out."""
+def filter_panels(dtype: str, tile: Tile, weight_at: Any) -> Any:
+    """[phase][group][panel][channel, tap][filter], filled up with zeros to whole slices and panels, into job.out.
+
+    `weight_at(job, g, f, q)` says whether the q-th term of a group has a weight for filter f, and where; `g` numbers phases and,
+    in each, groups.
+    """
     zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
 
     @kernel()
     def filter_panels(job):
-        (_, taps_a, taps_b), (step_e, step_a, step_b) = job.kernel, job.weight_steps
-        terms, taps = job.slices * depth, job.kernel[0] * taps_a * taps_b
-        for o in range(cuda.grid(1), job.groups * job.panels * terms * rows, cuda.gridsize(1)):
+        terms = job.slices * depth
+        for o in range(cuda.grid(1), job.phases * job.groups * job.panels * terms * rows, cuda.gridsize(1)):
             f, q, panel = o % rows, o // rows % terms, o // (rows * terms)
-            g, f, c, tap = panel // job.panels, panel % job.panels * rows + f, q // taps, q % taps
+            there, w = weight_at(job, panel // job.panels, panel % job.panels * rows + f, q)
             number = zero
-            if f < job.filters and c < job.channels:
-                w = job.weight_first + g * job.weight_group + f * job.weight_filter + c * job.weight_channel
-                number = job.weight[w + tap // (taps_a * taps_b) * step_e + tap // taps_b % taps_a * step_a + tap % taps_b * step_b]
+            if there:
+                number = job.weight[w]
             job.out[o] = number
 
     return filter_panels
@@ -41,7 +43,7 @@ def filter_panels(dtype: str, tile: Tile) -> Any:
 
 @lru_cache(maxsize=32)
 def gradient_panels(dtype: str, tile: Tile) -> Any:
-    """The same of a gradient, [group][panel][pixel of all images][filter]."""
+    """The same of a gradient, without phases: [group][panel][pixel of all images][filter]."""
     zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
 
     @kernel()

@@ -113,7 +113,7 @@ HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "sh
 def variants(capability: int) -> Iterator[Variant]:
     """Every kernel, once, with the tiles of a capability, a bias per channel and a ReLU."""
     from fastconv.cuda import depthwise, gradients, launch, packing, pointwise, separable, standard, table, transposed, winograd
-    from fastconv.cuda.indices import finisher, inner_finisher, pixel_place, term_place
+    from fastconv.cuda.indices import finisher, inner_finisher, pixel_place, term_place, weight_at
 
     finish, inner = finisher("channel", False, "clip"), inner_finisher("channel", "clip")
 
@@ -150,9 +150,11 @@ def variants(capability: int) -> Iterator[Variant]:
             standard.direct_standard(dtype, finish), pointwise.direct_pointwise(dtype, finish),
             depthwise.direct_depthwise(dtype, finish), transposed.direct_transposed(dtype, finish),
             gradients.direct_slope("clip"), gradients.direct_map_gradient, standard.add_splits(dtype, finish),
-            packing.filter_panels(dtype, big), packing.gradient_panels(dtype, big), transposed.phase_panels(dtype, big),
+            packing.gradient_panels(dtype, big),
         ):  # fmt: skip
             yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS)
+        for what, where in (("filters", weight_at), ("filters of phases", transposed.phase_weight)):
+            yield variant(f"panels of {what}", dtype, packing.filter_panels(dtype, big, where), launch.THREADS)
         for what, where in (("terms", term_place), ("terms of phases", transposed.phase_term), ("pixels", pixel_place)):
             yield variant(f"places of {what}", dtype, packing.places(where, big.terms), launch.THREADS, False)
         slab = separable.direct_separable(dtype, finish, inner, table.SLAB)

@@ -189,33 +189,22 @@ def phase_output(job, frame, p):
     return n < job.batch, group, n, z, i, j
 
 
-@lru_cache(maxsize=32)
-def phase_panels(dtype: str, tile: Tile) -> Any:
-    """As packing.filter_panels, [phase][group][panel][channel, tap][filter]; a phase's terms are followed by zeros."""
-    zero, rows, depth = FLOATS[dtype](0), tile.filters, tile.terms
-
-    @kernel()
-    def phase_panels(job):
-        (each_z, each_i, each_j), (step_e, step_a, step_b) = job.phase_step, job.weight_steps
-        terms = job.slices * depth
-        for o in range(cuda.grid(1), job.phases * job.groups * job.panels * terms * rows, cuda.gridsize(1)):
-            f, q, panel = o % rows, o // rows % terms, o // (rows * terms)
-            g, f = panel // job.panels, panel % job.panels * rows + f
-            (taps_z, last_z, _), (taps_a, last_a, _), (taps_b, last_b, _) = lines_of(job, g // job.groups)
-            taps, number = taps_z * taps_a * taps_b, zero
-            if taps > 0 and f < job.filters and q < job.channels * taps:
-                e, a, b = q // (taps_a * taps_b) % taps_z, q // taps_b % taps_a, q % taps_b
-                w = job.weight_first + g % job.groups * job.weight_group + f * job.weight_filter + q // taps * job.weight_channel
-                w += (last_z - e * each_z) * step_e + (last_a - a * each_i) * step_a + (last_b - b * each_j) * step_b
-                number = job.weight[w]
-            job.out[o] = number
-
-    return phase_panels
+@function
+def phase_weight(job, g, f, q):
+    """As indices.weight_at, of a phase: its taps run backwards, a step apart."""
+    (each_z, each_i, each_j), (step_e, step_a, step_b) = job.phase_step, job.weight_steps
+    (taps_z, last_z, _), (taps_a, last_a, _), (taps_b, last_b, _) = lines_of(job, g // job.groups)
+    taps = taps_z * taps_a * taps_b
+    if taps == 0 or f >= job.filters or q >= job.channels * taps:
+        return False, job.weight_first
+    e, a, b = q // (taps_a * taps_b) % taps_z, q // taps_b % taps_a, q % taps_b
+    w = job.weight_first + g % job.groups * job.weight_group + f * job.weight_filter + q // taps * job.weight_channel
+    return True, w + (last_z - e * each_z) * step_e + (last_a - a * each_i) * step_a + (last_b - b * each_j) * step_b
 
 
 @lru_cache(maxsize=256)
 def tiled_transposed(dtype: str, finish: Any, tile: Tile) -> Any:
-    """One block a tile of filters and pixels of a phase. Weights from phase_panels, terms from packing.places."""
+    """One block a tile of filters and pixels of a phase. Weights from packing.filter_panels, terms from packing.places."""
     return tiled_standard(dtype, finish, tile, Reading(phase_place, None, phase_terms, phase_frame, phase_output))
 
 
