@@ -84,23 +84,14 @@ def test_epilogues(ending):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_views(name):
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 20, seed=5):
-        for view in tiled.VIEWS.values():
-            tiled.check(name, line, tile, view=view)
+    tiled.check_views(name, 20)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_threads_do_not_change_a_bit(name):
-    """Nor does how the problem is divided for them."""
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
     line = {3: "conv2d,n2c3i61x40f20k5s2p2,bias", 4: "conv2d,n2c3i61x40f20k7s2p3,bias"}[SCHEMES[name].taps]
-    problem, bits = cases.parse(line), set()
-    given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
-    for threads in (1, 2, 3, 8):
-        with fc.num_threads(min(threads, fc.get_num_threads())):
-            bits.add(tiled.result(tiled.chosen(name, problem, tile, threads), given).tobytes())
-    assert len(bits) == 1, f"{name}: {line}"
+    tiled.check_threads(name, line, tile)
 
 
 @pytest.mark.parametrize("line", ["conv2d,n1c3i64x64f32k7s2p3,bias,relu", "conv2d,n1c3i64x64f16k3p1,bias"])

@@ -24,10 +24,7 @@ def test_whole_numbers(name, dtype, size):
 
 @pytest.mark.parametrize("name", BOTH)
 def test_views(name):
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 5, seed=5):
-        for view in tiled.VIEWS.values():
-            tiled.check(name, line, tile, view=view)
+    tiled.check_views(name, 5)
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -36,23 +33,13 @@ def test_epilogues(name, ending):
     tiled.check(name, f"conv2d,n2c40i13x18f60k3p1g20{BOTH[name]},{ending}".rstrip(","))
 
 
-def drawn(line):
-    problem = cases.parse(line)
-    return problem, cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
-
-
 def test_threads_do_not_change_a_bit():
-    """Nor does how the problem is divided for them."""
-    (problem, given), bits = drawn("conv2d,n2c100i61x40f140k3p1g20,bias"), set()
-    for threads in (1, 2, 3, 8):
-        with fc.num_threads(min(threads, fc.get_num_threads())):
-            bits.add(tiled.result(tiled.chosen(NAME, problem, None, threads), given).tobytes())
-    assert len(bits) == 1
+    tiled.check_threads(NAME, "conv2d,n2c100i61x40f140k3p1g20,bias")
 
 
 @pytest.mark.parametrize("channels", [2, 4, 8, 16, 32])
 def test_random_numbers_stay_within_the_bound(channels):
-    problem, given = drawn(f"conv2d,n1c{32 * channels}i29x30f{32 * channels}k3p1g32")
+    problem, given = tiled.of_normal_numbers(f"conv2d,n1c{32 * channels}i29x30f{32 * channels}k3p1g32")
     exact = fc.reference.conv2d(given["x"].astype(float), given["weight"].astype(float), padding=1, groups=32)
     share = (np.abs(tiled.result(tiled.chosen(NAME, problem), given) - exact) / cases.largest(problem, given)).max()
     assert share <= tiled.BY_NAME[NAME].error(problem) < 1e-5

@@ -28,18 +28,13 @@ def test_whole_numbers(name, dtype):
 
 
 def test_views():
-    name = NAMES[0]
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 5, seed=5):
-        for view in tiled.VIEWS.values():
-            tiled.check(name, line, tile, view=view)
+    tiled.check_views(NAMES[0], 5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_threads_and_bands_do_not_change_a_bit(name, monkeypatch):
     for line in LINES[name]:
-        problem, bits = cases.parse(f"conv2d,{line}"), set()
-        given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+        (problem, given), bits = tiled.of_normal_numbers(f"conv2d,{line}"), set()
         for threads, share in ((1, 0.5), (2, 0.5), (3, 0.001), (1, 0.0)):
             monkeypatch.setattr("fastconv.cpu.divisions.phases.PHASES_SHARE", share)
             with fc.num_threads(min(threads, fc.get_num_threads())):
@@ -55,8 +50,7 @@ def test_the_bound(name, dtype):
     assert phases.worst_error(phases.SCHEMES[name], 17, dtype) > bounds[1]
     for channels in (1, 17, 300) if dtype == "float32" else (1, 17):
         rate = {"winograd_phases_3": 5, "winograd_phases_2": 8}[name]
-        problem = cases.parse(f"conv2d,n1c{channels}i14f20k3p{rate}d{rate},{dtype}")
-        given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+        problem, given = tiled.of_normal_numbers(f"conv2d,n1c{channels}i14f20k3p{rate}d{rate},{dtype}")
         got, wide = tiled.result(tiled.chosen(name, problem), given), np.float64 if dtype == "float32" else np.longdouble
         x = np.pad(given["x"].astype(wide), ((0, 0), (0, 0), (rate, rate), (rate, rate)))
         taps = [(a, b) for a in range(3) for b in range(3)]

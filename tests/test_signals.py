@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tiled
 
-import fastconv as fc
 from fastconv import plan
 from fastconv.cpu import machine, packing, signals
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -36,27 +35,15 @@ def test_designed(name):
 
 
 def test_views():
-    tile = tiled.tile_of(TILED[0], "float32", *tiled.PICKS[TILED[0]][1][0])
-    for line in tiled.problems(TILED[0], tile, 5, seed=5):
-        for view in tiled.VIEWS.values():
-            tiled.check(TILED[0], line, tile, view=view)
-
-
-def drawn(line):
-    problem = cases.parse(line)
-    return problem, cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+    tiled.check_views(TILED[0], 5)
 
 
 @pytest.mark.parametrize("name", TILED)
 def test_threads_do_not_change_a_bit(name):
-    """Nor does how the problem is divided for them: long signals are, and many filters."""
+    """Long signals are divided, and many filters."""
     stride = signals.SCHEMES[name].across.stride
     for line in (f"n2c20i9000f40k3s{stride}p1", f"n1c70i300f140k3s{stride}p2d2,bias"):
-        (problem, given), bits = drawn(f"conv1d,{line}"), set()
-        for threads in (1, 2, 3, 8):
-            with fc.num_threads(min(threads, fc.get_num_threads())):
-                bits.add(tiled.result(tiled.chosen(name, problem, None, threads), given).tobytes())
-        assert len(bits) == 1, line
+        tiled.check_threads(name, f"conv1d,{line}")
 
 
 @pytest.mark.parametrize(("name", "dtype"), [*((name, "float32") for name in NAMES), (NAMES[0], "float64")])  # each is compiled
@@ -66,7 +53,9 @@ def test_the_bound(name, dtype):
     bounds = [signals.error_bound(scheme, channels, dtype) for channels in (2, 17, 64, 300, 2048)]
     assert plan.ERRORS["high"] > bounds[0] and bounds == sorted(bounds, reverse=True)
     for channels in (1, 17, 300) if dtype == "float32" else (17,):
-        problem, given = drawn(f"conv1d,n1c{channels}i130f20k{scheme.across.taps}s{scheme.across.stride}p1,{dtype}")
+        problem, given = tiled.of_normal_numbers(
+            f"conv1d,n1c{channels}i130f20k{scheme.across.taps}s{scheme.across.stride}p1,{dtype}"
+        )
         x = np.pad(given["x"].astype(np.longdouble), ((0, 0), (0, 0), (1, 1)))
         [stride], [width] = problem.stride, problem.out_space
         taps = (x[:, :, b : b + (width - 1) * stride + 1 : stride] for b in range(scheme.across.taps))

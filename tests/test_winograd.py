@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tiled
 
-import fastconv as fc
 from fastconv import plan
 from fastconv.cpu import machine, packing
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -62,23 +61,13 @@ def test_whole_numbers(name, dtype):
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_views(name):
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 20, seed=5):
-        for view in tiled.VIEWS.values():
-            tiled.check(name, line, tile, view=view)
+    tiled.check_views(name, 20)
 
 
 @pytest.mark.parametrize("text", ["n2c20i31x33f40{}p1,bias", "n1c40i9x9f70{}p2,bias,relu"])
 @pytest.mark.parametrize("name", SCHEMES)
 def test_threads_do_not_change_a_bit(text, name):
-    """Nor does how the problem is divided for them."""
-    problem = cases.parse(written(name, text))
-    given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
-    tile, bits = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0]), set()
-    for threads in (1, 2, 3, 8):
-        with fc.num_threads(min(threads, fc.get_num_threads())):
-            bits.add(tiled.result(tiled.chosen(name, problem, tile, threads), given).tobytes())
-    assert len(bits) == 1, text
+    tiled.check_threads(name, written(name, text), tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -87,8 +76,8 @@ def test_fresh_weights_give_the_bits_of_packed_ones(name, dtype):
     """Of convolutions, and of gradients, whose weights run backwards; whole and parts of panels, blocks and groups, bands."""
     for line in ("n2c40i9x7f56k3p1,bias", "n1c17i13f33k3p1", "n1c12i21f10k3p2d2g2,pixelbias", "n1c140i30f64k3p1"):
         forward = cases.parse(f"conv2d,{line},{dtype}")
-        for problem in (forward, forward.adjoint()):
-            given = cases.arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+        for text in map(str, (forward, forward.adjoint())):
+            problem, given = tiled.of_normal_numbers(text)
             choices = [tiled.chosen(form, problem, None, threads) for form in (name, f"{name}_fresh") for threads in (1, 3)]
             assert len({tiled.result(choice, given).tobytes() for choice in choices}) == 1, problem
 

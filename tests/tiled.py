@@ -259,6 +259,21 @@ def agree(name, line, given, got):
     assert not wrong.any(), f"{name}: {line}: {wrong.sum()} of {wrong.size} numbers, the first at {np.argwhere(wrong)[0]}"
 
 
+def of_normal_numbers(line):
+    """A problem, and arrays that are not whole numbers."""
+    problem = parse(line)
+    return problem, arrays(problem, np.random.default_rng(0), draw=lambda rng, *a: rng.standard_normal(a[0]).astype(a[1]))
+
+
+def check_threads(name, line, tile=None):
+    """Neither threads nor how the problem is divided for them change a bit."""
+    (problem, given), bits = of_normal_numbers(line), set()
+    for threads in (1, 2, 3, 8):
+        with fc.num_threads(min(threads, fc.get_num_threads())):
+            bits.add(result(chosen(name, problem, tile, threads), given).tobytes())
+    assert len(bits) == 1, f"{name}: {line}"
+
+
 # Images that lie in memory in every way ---------------------------------------------------------------------------------
 
 
@@ -286,3 +301,11 @@ VIEWS = {
     "Fortran": np.asfortranarray,
     "part of a larger image": _part,
 }
+
+
+def check_views(name, count):
+    """Some problems by a kernel's first tile, the image in each of these ways."""
+    tile = tile_of(name, "float32", *PICKS[name][1][0])
+    for line in problems(name, tile, count, seed=5):
+        for view in VIEWS.values():
+            check(name, line, tile, view=view)
