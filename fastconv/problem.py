@@ -41,7 +41,6 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 PADDING_NAMES = ("valid", "same", "same_lower")
 ALGORITHMS = ("auto", "direct", "tiled", "winograd")
 PRECISIONS = ("high", "highest")
-OPERATIONS = ("conv", "transposed", "weights")
 MOST_BYTES = 2**62  # of any array, so that byte offsets, and sums of two of them, fit int64
 
 Sizes = tuple[int, ...]

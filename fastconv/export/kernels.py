@@ -185,6 +185,24 @@ def _columns(dtype: str) -> Iterator[Kernel]:
     yield from (Kernel("columns.multiply", dtype, tile) for tile in tiles.pixels_in_lanes(dtype))
 
 
+DECLARATIONS = """\
+typedef void kernel(int64_t item, int64_t seat, const int64_t *job);
+typedef void row_code(const int64_t *job, void *row, int64_t count, int64_t image, int64_t place);
+typedef void fill_code(const int64_t *job, void *sheets, const void *image, int64_t plane, int64_t line);
+typedef void put_code(
+    const int64_t *job, void *sums, int64_t step, int64_t n, int64_t first, int64_t width, int64_t pixel, int64_t count);
+struct tile {
+    int64_t rows, vectors, window, step; /* `window`, `step`: taps across of a window with code of its own, or 0 */
+    kernel *code; /* of products only the address is taken: they have arguments of their own */
+};
+struct scheme { /* fastconv/cpu/toom.py */
+    int64_t outputs, taps, stride, transposed, advance, overlap, numbers, count, matrices;
+    double gather, scatter, amplification;
+    kernel *code[2], *transform[2];
+};
+"""
+
+
 # What C is told -------------------------------------------------------------------------------------------------------
 
 
@@ -214,21 +232,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         _enumeration("", [f"{name.upper()} = {code}" for name, code in epilogue.CODES.items()]),
         _enumeration("kind ", [kind.upper() for kind in KINDS] + ["KIND_COUNT"]),
         "",
-        "typedef void kernel(int64_t item, int64_t seat, const int64_t *job);",
-        "typedef void row_code(const int64_t *job, void *row, int64_t count, int64_t image, int64_t place);",
-        "typedef void fill_code(const int64_t *job, void *sheets, const void *image, int64_t plane, int64_t line);",
-        "typedef void put_code("
-        "const int64_t *job, void *sums, int64_t step, int64_t n, int64_t first, int64_t width, int64_t pixel, int64_t count);",
-        "struct tile {",
-        "    int64_t rows, vectors, window, step; /* `window`, `step`: taps across of a window with code of its own, or 0 */",
-        "    kernel *code; /* of products only the address is taken: they have arguments of their own */",
-        "};",
-        "struct scheme { /* fastconv/cpu/toom.py */",
-        "    int64_t outputs, taps, stride, transposed, advance, overlap, numbers, count, matrices;",
-        "    double gather, scatter, amplification;",
-        "    kernel *code[2], *transform[2];",
-        "};",
-        "",
+        DECLARATIONS,
     ]
     for kernel in held:
         kind = _kind(kernel.name)
