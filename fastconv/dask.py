@@ -90,7 +90,7 @@ def _lazily(name: str) -> Callable[..., Any]:
     def lazy(x: Any, *arguments: Any, residual: Any = None, **keywords: Any) -> Any:
         if not isinstance(x, da.Array):
             raise TypeError(f"x: got {type(x).__name__}, expected a dask array")
-        if "out" in keywords:
+        if keywords.pop("out", None) is not None:
             raise TypeError("out: a dask array is computed later, and has no memory to write into")
         if any(math.isnan(size) for size in x.shape):
             raise ValueError("x: got chunks of unknown sizes; call x.compute_chunk_sizes() first")

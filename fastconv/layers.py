@@ -325,7 +325,7 @@ class Conv2d(_Conv):
     Raises
     ------
     TypeError, ValueError
-        As `fastconv.conv2d`, on the first call of a shape.
+        As `fastconv.conv2d`: of arrays and their dtypes when the layer is made, of all else on the first call of a shape.
 
     Examples
     --------

@@ -91,7 +91,7 @@ def compare(
     """
     refused = {peer.name: reason for peer in peers if (reason := peer.missing() or peer.refuses(problem))}
     segments = filled(problem)
-    with num_threads(threads or get_num_threads()), ExitStack() as modes:
+    with num_threads(get_num_threads() if threads is None else threads), ExitStack() as modes:
         used = get_num_threads()
         calls = {"fastconv": ours(segments)}
         for peer in peers:

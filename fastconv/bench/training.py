@@ -78,7 +78,7 @@ def theirs(step: Step) -> Callable[[], object]:
 
 def ratio_to_torch(step: Step, seconds: float = 0.5, threads: int | None = None) -> float:
     """Torch's time of a step over fastconv's, measured in turn."""
-    with num_threads(threads or get_num_threads()):
+    with num_threads(get_num_threads() if threads is None else threads):
         importlib.import_module("torch").set_num_threads(get_num_threads())
         times = best_in_turn({"fastconv": ours(step), "torch": theirs(step)}, seconds)
     return times["torch"] / times["fastconv"]

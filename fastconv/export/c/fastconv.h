@@ -13,7 +13,8 @@
  * There is no global state. A layer does not change once it exists: any number of threads may run it at once, each with its own
  * `out` and workspace. A function that fails has touched nothing but what it was to give.
  *
- * Arrays are contiguous (but x, if the problem says how it lies), of the problem's type, and of these shapes (space: depth, height, width, as many as `dimensions`):
+ * Arrays are contiguous (but x, if the problem says how it lies), of the problem's type, and of these shapes (space: depth, height,
+ * width, as many as `dimensions`):
  *
  *     x           (batch, channels, space...), or with channels_last (batch, space..., channels)
  *     weight      (filters, channels / groups, kernel...), of a transposed layer (channels, filters / groups, kernel...);
