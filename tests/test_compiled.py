@@ -80,6 +80,18 @@ def test_no_folder_no_cache_no_error(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_no_home_no_cache_no_error(monkeypatch):
+    """As of a container's user whom no file of the system knows."""
+
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("FASTCONV_CACHE_DIR", "LOCALAPPDATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert compiled.cache_folder() is None
+
+
 def test_four_processes_at_once(tmp_path):
     running = [started(FASTCONV_CACHE_DIR=tmp_path) for _ in range(4)]
     assert len({finished(process)[0] for process in running}) == 1

@@ -132,11 +132,12 @@ def source_hash() -> str:
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or None where no folder can be written."""
     given = os.environ.get("FASTCONV_CACHE_DIR")
-    home = Path(os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    folder = (Path(given) if given else home / "fastconv") / source_hash()
+    caches = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
     try:
+        place = Path(given) if given else (Path(caches) if caches else Path("~/.cache").expanduser()) / "fastconv"
+        folder = place / source_hash()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: the user of a container may have no home
         return None
     return folder if os.access(folder, os.W_OK) else None
 
