@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import cuda, functional
-from fastconv.cpu import threads
+from fastconv.cpu import launch, threads
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import AnyProblem, Division, Implementation, choose, refusals, simplified
 from fastconv.problem import Problem, SeparableProblem
@@ -167,6 +167,12 @@ def _on_device(problem: AnyProblem, image: Any) -> DeviceExplanation:
     )
 
 
+def _of_no_gaps(problem: AnyProblem) -> str:
+    """What lies side by side in an image that was made for the problem: see launch.neighbours."""
+    first = problem.depthwise if isinstance(problem, SeparableProblem) else problem
+    return "channels" if first.data_format == "channels_last" and first.channels > 1 else "columns"
+
+
 def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *arguments: Any, **keywords: Any) -> Explanation:
     """Say which kernel would run and why, without running it.
 
@@ -174,7 +180,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     ----------
     what : callable, Problem or str
         A function of fastconv (or of `fastconv.grad`), followed by its arguments; or a problem, or the text form of one, on the
-        CPU. If the arguments are device arrays, it is the kernel of their device.
+        CPU, of an image without gaps. If the arguments are device arrays, it is the kernel of their device.
     *arguments, **keywords
         Of the function.
 
@@ -196,15 +202,16 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     >>> fc.explain("conv2d,n1c32i112x112f32k3p1g32").kernel
     'tiled_depthwise'
     """
-    fresh = False
+    fresh, neighbours = False, ""
     if callable(what):
         answer = functional.ask(what, *arguments, **keywords)
         if cuda.is_device_array(answer.image):
             return _on_device(answer.problem, answer.image)
-        problem, fresh = answer.problem, answer.fresh
+        problem, fresh, neighbours = answer.problem, answer.fresh, launch.neighbours(answer.image, answer.problem)
     elif isinstance(what, (str, Problem, SeparableProblem)):
         problem = Problem.parse(str(what))  # a record that was made by hand is checked as its text is
     else:
         raise TypeError(f"what: got {type(what).__name__}, expected a function of fastconv, a Problem or its text")
-    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), fresh=fresh)
-    return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS, fresh=fresh)))
+    neighbours = neighbours or _of_no_gaps(problem)
+    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), neighbours, fresh)
+    return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS, neighbours, fresh)))

@@ -82,6 +82,17 @@ def test_prints_well(text):
 
 
 @pytest.mark.usefixtures("no_work")
+def test_it_looks_at_how_an_image_lies():
+    """A view of channels-last memory, which is read in place, has kernels of its own."""
+    image, weight = np.zeros((1, 14, 14, 512), np.float32).transpose(0, 3, 1, 2), np.zeros((512, 512), np.float32)
+    said = fc.explain(fc.pointwise_conv2d, image, weight)
+    by_text = fc.explain("conv2d,n1c512i14f512k1")
+    assert said.problem == by_text.problem and said.kernel != by_text.kernel
+    assert "neighbours in memory" in dict(said.refused)[by_text.kernel]
+    assert said.kernel == choose(said.problem, IMPLEMENTATIONS, fc.get_num_threads(), "channels").implementation.name
+
+
+@pytest.mark.usefixtures("no_work")
 def test_out_is_left_alone():
     out = np.full((2, 6, 6, 6), 7, np.float32)
     fc.explain(fc.conv2d, x, w, out=out)
