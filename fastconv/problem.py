@@ -249,9 +249,9 @@ class Problem:
         return replace(self, algorithm="direct")
 
     def weights(self) -> Problem:
-        """The problem that computes a convolution's gradient with respect to its weights."""
+        """The problem that computes a convolution's gradient with respect to its weights; few of these have Winograd's form."""
         bare = replace(self, bias="none", residual=False, activation=Activation(), padding_mode="zeros")
-        return replace(bare, operation="weights")
+        return replace(bare, operation="weights", algorithm="auto" if self.algorithm == "winograd" else self.algorithm)
 
     def exchanged(self) -> Problem:
         """Of a pointwise problem's weight gradient: the one in which image and gradient stand for each other."""

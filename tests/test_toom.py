@@ -15,7 +15,22 @@ from fastconv.cpu.toom import error_bound, worst_error
 
 SCHEMES = {
     name: getattr(toom, name)
-    for name in ("F2", "F4", "F6", "F2_5", "F4_5", "F4_2", "F4_4", "F7_4", "F2_3_2", "F4_3_2", "F4_5_2", "F8_3_UP", "F8_4_UP")
+    for name in (
+        "F2",
+        "F4",
+        "F6",
+        "F2_5",
+        "F4_5",
+        "F4_2",
+        "F4_4",
+        "F7_4",
+        "F2_3_2",
+        "F4_3_2",
+        "F4_5_2",
+        "F8_3_UP",
+        "F8_4_UP",
+        "W3_4",
+    )
 }
 CHANNELS = [1, 2, 3, 8, 17, 64, 300, 2048]
 
@@ -28,7 +43,8 @@ def test_identity(name):
         for t in range(scheme.taps):
             for s in range(scheme.numbers):
                 coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, scheme.g, scheme.b, strict=True))
-                met = (s - scheme.overlap) * scheme.stride + t == i if scheme.transposed else s == i * scheme.stride + t
+                window = i if scheme.transposed or isinstance(scheme, toom.OfWeights) else i * scheme.stride
+                met = scheme.place(t, s - scheme.overlap) == window
                 what = f"{name}: output {i}, tap {t}, number {s}"
                 assert isinstance(coefficient, Fraction) and coefficient == met, what
 
@@ -37,7 +53,7 @@ def test_identity(name):
 def test_shapes(name):
     """As many products as the phases' polynomials have coefficients; no point is there twice."""
     counts = {"F2": 4, "F4": 6, "F6": 8, "F2_5": 6, "F4_5": 8, "F4_2": 5, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9}
-    scheme, count = SCHEMES[name], (counts | {"F4_5_2": 11, "F8_3_UP": 9, "F8_4_UP": 10})[name]
+    scheme, count = SCHEMES[name], (counts | {"F4_5_2": 11, "F8_3_UP": 9, "F8_4_UP": 10, "W3_4": 6, "W3_4_2": 9})[name]
     numbers = 5 if scheme.transposed else count
     assert (scheme.count, scheme.numbers) == (count, numbers) and len(set(scheme.points)) == len(scheme.points), name
     for matrix, shape in ((scheme.a, (scheme.outputs, count)), (scheme.g, (count, scheme.taps)), (scheme.b, (count, numbers))):
@@ -46,11 +62,12 @@ def test_shapes(name):
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_what_kernels_rely_on(name):
-    """Rows of G behind `matrices` are as the last of them; the last point serves the last output alone."""
+    """Rows of G behind `matrices` are as the last of them; the last point serves the last output alone, or the last tap."""
     scheme = SCHEMES[name]
     assert scheme.matrices == {"F2_3_2": 4, "F4_3_2": 6, "F8_3_UP": 6}.get(name, scheme.count), name
     assert all(row == scheme.g[min(k, scheme.matrices - 1)] for k, row in enumerate(scheme.g)), name
-    assert [row[-1] for row in scheme.a] == [0] * (scheme.outputs - 1) + [1], name
+    last = scheme.g[-1] if isinstance(scheme, toom.OfWeights) else [row[-1] for row in scheme.a]
+    assert last == [0] * (len(last) - 1) + [1], name
 
 
 @pytest.mark.parametrize("outputs", [1, 2, 3])

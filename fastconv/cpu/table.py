@@ -32,6 +32,7 @@ from fastconv.cpu import (
     tiles,
     transposed,
     winograd,
+    winograd_gradients,
 )
 from fastconv.cpu.toom import F2, F6, Nested, Scheme
 from fastconv.cpu.windows import LEAST_HALF
@@ -289,6 +290,27 @@ def _dots_suit(problem: Problem) -> str | None:
     if numbers * tile.width > divisions.shares.scratch_numbers(problem.dtype) // 2:
         return f"keeps all sums of {tile.vectors} filters in L2, here are {numbers} numbers in a filter"
     return _unless(FIRST)(problem)
+
+
+def _winograd_of_weights(scheme: Nested) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        window, stride = (scheme.down.outputs, scheme.across.outputs), scheme.down.stride
+        if problem.kernel != window or set(problem.stride) != {stride} or set(problem.dilation) != {1}:
+            return f"computes windows of {window} of stride {stride} in planes, without dilation"
+        if min(min(pad) for pad in problem.pads) < 0:
+            return "reads the whole image, this one is cropped"
+        return None
+
+    return refuse
+
+
+def _error_of_weights(scheme: Nested) -> Callable[[Problem], float]:
+    def error(problem: Problem) -> float:
+        images, tiles_of = max(1, problem.batch), (scheme.down.taps, scheme.across.taps)
+        summed = images * math.prod(-(-size // taps) for size, taps in zip(problem.out_space, tiles_of, strict=True))
+        return winograd_gradients.error_bound(scheme, summed, images * math.prod(problem.out_space), problem.dtype)
+
+    return error
 
 
 def _in_channel_lanes(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
@@ -611,6 +633,15 @@ IMPLEMENTATIONS = (
     ),
     _direct("transposed", FIRST, transposed.direct_transposed, divisions.direct.by_filter),
     _direct("transposed", LAST, transposed.direct_transposed_last, divisions.direct.by_group, packing.filters_last),
+    *(
+        Implementation(
+            name, "winograd", ("weights",),
+            winograd_gradients.winograd_weight_gradient, None, divisions.winograd_gradients.divide(scheme), FILTERS,
+            _winograd_of_weights(scheme), SHEETS, tiles.weight_products, scheme, divisions.winograd_gradients.cycles(scheme),
+            _error_of_weights(scheme),
+        )
+        for name, scheme in winograd_gradients.SCHEMES.items()
+    ),
     Implementation(
         "tiled_depthwise_weight_gradient", "tiled", ("weights",),
         gradients.tiled_depthwise_weight_gradient, None, divisions.gradients.window_sums, "columns of the gradient",

@@ -32,6 +32,9 @@ BETWEEN = (10, 12)  # rows that transposed layers do without: their phases are c
 WINOGRAD_PRODUCTS: dict[int, dict[int, tuple[int, ...]]] = {32: {2: (14, 12, 11, 10, 9, 8, 7), 4: (4,)}, 16: {2: (6, 5, 4)}}
 # Of one vector, for groups of no more filters than lanes: 512 channels in 32 groups at 14x14 take 192 us, with 8x2 328.
 ONE_VECTOR_OF_PRODUCTS = 8
+# The same for gradients of weights, channels in rows and filters in lanes: rows divide a vector, in which channels are gathered.
+# With 8x3 the layers of the networks took as long or longer.
+WEIGHT_PRODUCTS = {32: (8, 2), 16: (4, 2)}
 # Pixels in lanes, filters in rows: (rows, vectors). Eight rows divide the usual numbers of filters; fewer, with more vectors,
 # are for layers with few filters.
 PIXELS_IN_LANES = {
@@ -127,6 +130,12 @@ def narrow_winograd_products(dtype: str) -> list[TileShape]:
     """The same for groups of few filters."""
     lanes = machine.lanes(dtype)
     return [TileShape(ONE_VECTOR_OF_PRODUCTS, 1, lanes, lanes, dtype)]
+
+
+def weight_products(dtype: str) -> list[TileShape]:
+    """The tile of winograd_weight_gradient."""
+    (rows, vectors), lanes = WEIGHT_PRODUCTS[machine.registers()], machine.lanes(dtype)
+    return [TileShape(min(rows, lanes), vectors, lanes, 1, dtype)]
 
 
 def pixels_in_lanes(dtype: str) -> list[TileShape]:

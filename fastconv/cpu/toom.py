@@ -53,7 +53,7 @@ class Scheme:
 
     With a stride, every stride-th tap meets every stride-th number: so many correlations of stride 1, here `phases`, each with
     points of its own, whose results are added up. A phase of one tap has no points: its tap meets each number as it is, so
-    that all of its rows of G are one, and of the transformed weights only the first `matrices` differ.
+    that all of its rows of G are one, and of the transformed weights only the first `matrices` differ. Nor has one of one output.
 
     If it is `transposed`, numbers are spread a stride apart instead, and each meets the taps from its place on: number n and tap
     t make a part of output (n - overlap) * stride + t. Then the phases, their taps reversed, make every stride-th output.
@@ -92,6 +92,10 @@ class Scheme:
         """Numbers that a tile's outputs see."""
         return self.advance + self.overlap if self.transposed else (self.outputs - 1) * self.stride + self.taps
 
+    def place(self, tap: int, number: int) -> int:
+        """Where the part of an output lies that they make: of a window's beginning, or of the output itself."""
+        return number * self.stride + tap if self.transposed else number - tap
+
     @cached_property
     def count(self) -> int:
         """Products: as many as points, infinity among them."""
@@ -106,16 +110,13 @@ class Scheme:
     def a(self) -> Matrix:
         """A', outputs x points: powers of the points."""
         if self.transposed:
-            nothing = [[Fraction(0)] * phase.count for phase in self.phases]
-            rows = []
-            for k in range(self.outputs):
-                parts = [phase.a[k // self.stride] if p == k % self.stride else nothing[p] for p, phase in enumerate(self.phases)]
-                rows.append([number for part in parts for number in part])
-            return rows
+            return _interleaved(self.phases)
         if self.stride > 1:
             return [[number for phase in self.phases for number in phase.a[k]] for k in range(self.outputs)]
         if self.taps == 1:
             return _unit_matrix(self.outputs)
+        if self.outputs == 1:
+            return [[Fraction(1)] * self.taps]
         last = self.outputs - 1
         return [[p**k for p in self.points] + [Fraction(k == last)] for k in range(self.outputs)]
 
@@ -127,6 +128,8 @@ class Scheme:
             return [_spread(row[::order], k, self.stride, self.taps) for k, phase in enumerate(self.phases) for row in phase.g]
         if self.taps == 1:
             return [[Fraction(1)]] * self.outputs
+        if self.outputs == 1:
+            return _unit_matrix(self.taps)
         rows = []
         for p in self.points:
             divisor = math.prod((p - q for q in self.points if q != p), start=Fraction(1))
@@ -140,10 +143,58 @@ class Scheme:
             return [[Fraction(0)] * (self.numbers - len(row)) + row for phase in self.phases for row in phase.b]
         if self.stride > 1:
             return [_spread(row, k, self.stride, self.numbers) for k, phase in enumerate(self.phases) for row in phase.b]
-        if self.taps == 1:
-            return _unit_matrix(self.outputs)
+        if 1 in (self.taps, self.outputs):
+            return _unit_matrix(self.numbers)
         rows = [_product([q for q in self.points if q != p]) for p in (*self.points, None)]
         return [row + [Fraction(0)] * (self.numbers - len(row)) for row in rows]
+
+
+@dataclass(frozen=True)
+class OfWeights(Scheme):
+    """Of a gradient with respect to weights: the outputs are a filter's taps, the taps a tile of the result's gradient.
+
+    out[i] = sum over t of w[t] d[i + t * stride]: each phase of the outputs is a correlation of stride 1 with all of w.
+    """
+
+    @cached_property
+    def phases(self) -> list[Scheme]:
+        """Those of more outputs first."""
+        outputs = [len(range(phase, self.outputs, self.stride)) for phase in range(self.stride)]
+        return [Scheme(n, self.taps, self.points[: n + self.taps - 2]) for n in outputs]
+
+    @property
+    def advance(self) -> int:
+        """Numbers from one tile to the next."""
+        return self.taps * self.stride
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that a tile meets."""
+        return (self.taps - 1) * self.stride + self.outputs
+
+    @property
+    def matrices(self) -> int:
+        """All are kept."""
+        return self.count
+
+    def place(self, tap: int, number: int) -> int:
+        """Of the output."""
+        return number - tap * self.stride
+
+    @cached_property
+    def a(self) -> Matrix:
+        """A', outputs x points."""
+        return _interleaved(self.phases)
+
+    @cached_property
+    def g(self) -> Matrix:
+        """G, points x taps."""
+        return [row for phase in self.phases for row in phase.g]
+
+    @cached_property
+    def b(self) -> Matrix:
+        """B', points x numbers."""
+        return [_spread(row, k, self.stride, self.numbers) for k, phase in enumerate(self.phases) for row in phase.b]
 
 
 @dataclass(frozen=True)
@@ -293,6 +344,16 @@ def _unit_matrix(size: int) -> Matrix:
     return [[Fraction(i == j) for j in range(size)] for i in range(size)]
 
 
+def _interleaved(phases: list[Scheme]) -> Matrix:
+    """A' of phases whose outputs take turns."""
+    rows = []
+    for k in range(sum(phase.outputs for phase in phases)):
+        turn, nothing = k % len(phases), [[Fraction(0)] * phase.count for phase in phases]
+        parts = [*nothing[:turn], phases[turn].a[k // len(phases)], *nothing[turn + 1 :]]
+        rows.append([number for part in parts for number in part])
+    return rows
+
+
 def _spread(row: list[Fraction], first: int, stride: int, size: int) -> list[Fraction]:
     """`size` numbers, of which those at first, first + stride, ... are the row's, and the others 0."""
     spread = [Fraction(0)] * size
@@ -328,6 +389,10 @@ F7_4 = Scheme(7, 4, _points("1/2", "3/4", "4/3", "2"))
 F4_5_2 = Scheme(4, 5, (*_points("2/3", "3/2")[1:], Fraction(0)), stride=2)
 F2_3_2 = Scheme(2, 3, _points("1")[1:], stride=2)
 F4_3_2 = Scheme(4, 3, _points("2/3", "3/2")[1:], stride=2)
+
+# Of gradients with respect to three taps, from four gradients in a row.
+W3_4 = OfWeights(3, 4, _points("2/3", "3/2"))
+W3_4_2 = OfWeights(3, 4, _points("2/3", "3/2")[1:], stride=2)
 
 ONE = Scheme(1, 1, ())  # of a dimension in which a window has one tap
 
@@ -388,7 +453,7 @@ def worst_error(schemes: Sequence[Scheme], depth: int, dtype: str) -> float:
 def _worst_spread(scheme: Scheme) -> float:
     met: dict[tuple[int, int], float] = {}
     for (i, t, s), term in np.ndenumerate(_terms(scheme, 1)):
-        place = i, s * scheme.stride + t if scheme.transposed else s - t
+        place = i, scheme.place(t, s)
         met[place] = max(met.get(place, 0.0), float(term))
     return max(sum(term for (k, _), term in met.items() if k == i) for i in range(scheme.outputs))
 

@@ -64,11 +64,20 @@ def lines_of_lanes(job, lines, image, first, count):
 
     The first `count` lanes hold something, job.lane_channels apart.
     """
-    square, pitch, lanes = job.square, job.pitch, job.square.lanes
-    height, width, step = job.space[1], job.space[2], job.x_steps
-    apart, before, zero = job.lane_channels * job.x_channel, job.before[2], square.splat(0)
-    for k in range(job.rows_seen):
-        line, i = lines + k * pitch * lanes, first + k * job.dilation[1]
+    space, seen = (job.space[1], job.space[2]), (job.rows_seen, job.columns_seen)
+    turn_lines(job.square, image, job.lane_channels * job.x_channel, job.x_steps, space, first, job.dilation[1], job.before[2],
+               count, lines, job.pitch, seen)  # fmt: skip
+
+
+@compiled
+def turn_lines(square, image, apart, step, space, first, every, before, count, lines, pitch, seen):
+    """lines[k][column][lane] = image[lane, first + k * every, column - before], zeros around it, of so many rows and columns.
+
+    The first `count` lanes hold something, `apart` numbers from one to the next; the lines begin `pitch` columns apart.
+    """
+    lanes, (height, width), zero = square.lanes, space, square.splat(0)
+    for k in range(seen[0]):
+        line, i = lines + k * pitch * lanes, first + k * every
         row, filled = image + i * step[1], 0
         for column in range(before):
             zero.store(line + column * lanes)
@@ -86,7 +95,7 @@ def lines_of_lanes(job, lines, image, first, count):
                 for column in range(width):
                     square.load(row + column * step[2], 0, count).store(line + (before + column) * lanes)
                 filled = width
-        for column in range(before + filled, job.columns_seen):
+        for column in range(before + filled, seen[1]):
             zero.store(line + column * lanes)
 
 

@@ -24,9 +24,10 @@ from fastconv.cpu.divisions import (
     strassen,
     transposed,
     winograd,
+    winograd_gradients,
 )
 
 __all__ = [
     "blocks", "columns", "costs", "depthwise", "direct", "gradients", "grouped", "phases", "pointwise", "separable", "shares",
-    "signals", "standard", "strassen", "transposed", "winograd",
+    "signals", "standard", "strassen", "transposed", "winograd", "winograd_gradients",
 ]  # fmt: skip

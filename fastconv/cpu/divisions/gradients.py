@@ -62,9 +62,14 @@ def _bands_and_parts(problem: Problem, pixels: int) -> tuple[int, int]:
     """Rows of a band of so many pixels, and parts of all images' bands."""
     rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
     band = ceil(rows, ceil(rows, max(1, min(rows, pixels // out_width))))
-    units = max(1, problem.batch) * planes(problem) * ceil(rows, band)
-    parts = max(1, min(MOST_PARTS, units, units * band * out_width // PART_PIXELS))
-    return band, 1 << (parts.bit_length() - 1)  # a power of two: seven would leave one of two threads idle for a seventh
+    return band, parts_of(problem, max(1, problem.batch) * planes(problem) * ceil(rows, band))
+
+
+def parts_of(problem: Problem, units: int) -> int:
+    """Of all images, that fall into so many units."""
+    pixels = max(1, problem.batch) * math.prod(problem.out_space)
+    parts = max(1, min(MOST_PARTS, units, pixels // PART_PIXELS))
+    return 1 << (parts.bit_length() - 1)  # a power of two: seven would leave one of two threads idle for a seventh
 
 
 def weight_cycles(problem: Problem) -> float:
