@@ -28,9 +28,9 @@ Where filters and channels are few, the images fall into parts, each with a resu
 For few channels that transposition takes half as long as the product. `tiled_weight_gradient_pixels` has pixels in lanes, of
 the image and of the gradient, which is read where it lies; the sums, a vector each, stay in L2, and are added up at the end:
 
-    band of rows, image by image      its sheets
-      filters                           tile.vectors of them; their part of the gradient stays in L1
-        numbers of a filter (c, a, b)     tile.rows of them
+    band of rows, image by image      its sheets, whose rows begin on cache lines
+      numbers of a filter (c, a, b)     tile.rows of them; what they see stays in L1
+        filters                           tile.vectors of them
           pixels of the band                rows * vectors multiply-adds for rows + vectors loads
 
 Of a depthwise layer there is nothing to multiply with. `tiled_depthwise_weight_gradient` walks as tiled_depthwise does: a tile
@@ -260,13 +260,12 @@ def tiled_weight_gradient_pixels(item, seat, job):
         line, plane, n = unit % job.bands * job.band, unit // job.bands % job.out_space[0], unit // (job.bands * job.out_space[0])
         job.fill_sheets(sheets, job.x + (n * job.x_image + g * job.channels * job.x_channel), plane, line)
         grad = job.grad + (n * job.grad_image + plane * job.grad_steps[0] + line * job.grad_steps[1])
-        panel = sums
-        for f in range(first, last, tile.vectors):
-            here = grad + (g * job.filters + min(f, job.filters - tile.vectors)) * job.grad_channel  # the last ones overlap
-            for k in range(0, numbers, tile.rows):
-                to = panel + k * tile.width
-                add_dots(tile, to, unit == begin, sheets, places + k, job, here, min(job.band, out_height - line))
-            panel += room
+        for k in range(0, numbers, tile.rows):
+            panel = sums + k * tile.width
+            for f in range(first, last, tile.vectors):
+                here = grad + (g * job.filters + min(f, job.filters - tile.vectors)) * job.grad_channel  # the last ones overlap
+                add_dots(tile, panel, unit == begin, sheets, places + k, job, here, min(job.band, out_height - line))
+                panel += room
     out = job.out + (part * job.groups + g) * job.filters * numbers
     for f in range(first, last, tile.vectors):
         theirs = max(0, f + tile.vectors - job.filters)  # filters that the last ones have in common with those before

@@ -45,8 +45,8 @@ class Sheets:
     sheet: int
 
     @staticmethod
-    def of(problem: Problem, band: int) -> Sheets:
-        """For a problem whose padding is zeros."""
+    def of(problem: Problem, band: int, aligned: bool = False) -> Sheets:
+        """For a problem whose padding is zeros; rows begin on cache lines if they are to be `aligned`."""
         (depth, taps_a, taps_b), (_, stride_i, stride_j), (_, apart_i, apart_j) = map(
             three, (problem.kernel, problem.stride, problem.dilation)
         )
@@ -54,6 +54,7 @@ class Sheets:
         of_rows, of_columns = sorted({y % stride_i for y in rows_at}), sorted({u % stride_j for u in columns_at})
         pitch, rows = problem.out_space[-1] + columns_at[-1] // stride_j, band + rows_at[-1] // stride_i
         row_places = [(of_rows.index(y % stride_i), y // stride_i) for y in rows_at]
+        pitch = -(-pitch // LINE) * LINE if aligned else pitch
         if taps_a * band < len(of_rows) * rows:
             of_rows, rows, row_places = rows_at, band, [(a, 0) for a in range(taps_a)]
         column_places = [(of_columns.index(u % stride_j), u // stride_j) for u in columns_at]

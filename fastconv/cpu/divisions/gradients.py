@@ -101,17 +101,18 @@ def _turns_less(problem: Problem) -> bool:
     return problem.channels * (TURN * pixels + COPY * problem.filters) < problem.filters * TURN * (pixels + problem.channels)
 
 
-# Pixels of a band of tiled_weight_gradient_pixels: loading and storing a tile's sums, in L2, is a thirtieth of its updates. 512, of
-# which four filters' part of the gradient and the sheets would stay in L1, took 4 % longer.
+# Pixels of a band of tiled_weight_gradient_pixels: putting a tile's sums, in L2, takes a thirtieth of its updates. 512 took
+# 1 % longer.
 DOT_PIXELS = 1024
-OFF_A_LINE = 0.25  # of a multiply-add, for a load of an image's numbers, most of which cross a cache line
+# Of a multiply-add, for a load of an image's numbers that crosses a cache line; and for one of the last of a row, which has a mask.
+OFF_A_LINE, MASKED = 0.4, 2.0
 
 
 def dot_sums(problem: Problem, threads: int) -> Division:
     """For tiled_weight_gradient_pixels: bands and parts as of weight_sums, chunks of filters whose sums fit half a scratch."""
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     band, parts = _bands_and_parts(problem, DOT_PIXELS)
-    tile, sheets = _dots_tile(problem), Sheets.of(problem, band)
+    tile, sheets = _dots_tile(problem), Sheets.of(problem, band, aligned=True)
     sums = ceil(channels * taps(problem), tile.rows) * tile.rows * tile.width  # of a panel of filters
     panels, wanted = ceil(filters, tile.vectors), 2 * threads if threads > 1 else 1
     most = max(1, scratch_numbers(problem.dtype) // 2 // sums)
@@ -146,8 +147,9 @@ def _dots_cycles(problem: Problem, tile: TileShape) -> float:
     sums = problem.groups * ceil(numbers, tile.rows) * panels * tile.rows * tile.vectors
     chunks = ceil(sums * tile.lanes, problem.groups * scratch_numbers(problem.dtype) // 2)
     whole, over = divmod(problem.out_space[-1], tile.lanes)
-    vectors = whole + (1.5 if over else 0)  # a mask is made, and all loads have one
-    update = 1 + OFF_A_LINE / tile.vectors
+    vectors = whole + (1 + MASKED / tile.vectors if over else 0)
+    (*_, across), (*_, stride), (*_, apart) = problem.kernel, problem.stride, problem.dilation
+    update = 1 + OFF_A_LINE / tile.vectors * sum(b * apart >= stride for b in range(across)) / across  # first columns are aligned
     products = sums * (rows * vectors * update + 2 * COPY * rows / band + TURN * parts)  # sums lie in L2
     return products + chunks * _fill_cycles(problem)
 
