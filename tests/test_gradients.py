@@ -159,7 +159,8 @@ def test_a_batch_of_0_has_zeros():
 
 def test_what_runs():
     kernels = {
-        "conv2d,n1c64i56f64k3p1": "tiled_weight_gradient",
+        "conv2d,n1c64i56f64k3p1": "winograd_weight_gradient",
+        "conv2d,n1c64i56f64k3p1d2": "tiled_weight_gradient",
         "conv2d,n4c3i64f32k3s2p1": "tiled_weight_gradient_pixels",
         "conv2d,n4c3i64f32k3s2p1,channels_last": "tiled_weight_gradient",
         "conv2d,n1c64i56f64k3p1g64": "tiled_depthwise_weight_gradient",
