@@ -70,6 +70,42 @@ def test_what_kernels_rely_on(name):
     assert last == [0] * (len(last) - 1) + [1], name
 
 
+EDGES = [name for name in SCHEMES if SCHEMES[name].edge]
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_identity_at_an_edge(name):
+    """Two outputs fewer are exact by the same G, two products fewer of each phase that has points, and lose no more."""
+    scheme, edge = SCHEMES[name], SCHEMES[name].edge
+    left_out = {k for k, row in enumerate(edge.b) if not any(row)}
+    assert edge.g == scheme.g and len(left_out) == 2 * sum(phase.taps > 1 for phase in scheme.phases), name
+    assert not any(row[k] for row in edge.a for k in left_out), name
+    for i, row in enumerate(edge.a[:-2]):
+        for t in range(scheme.taps):
+            for s in range(scheme.numbers):
+                coefficient = sum(a * g[t] * b[s] for a, g, b in zip(row, edge.g, edge.b, strict=True))
+                assert coefficient == (s == i * scheme.stride + t), f"{name}: output {i}, tap {t}, number {s}"
+    assert toom.amplification(edge) < toom.amplification(scheme), name
+    assert worst_error([edge], 16, "float32") < worst_error([scheme], 16, "float32"), name
+
+
+def test_edges():
+    """Of more than two outputs; transposed schemes have none."""
+    assert EDGES == ["F4", "F6", "F4_5", "F4_2", "F4_4", "F7_4", "F4_3_2", "F4_5_2"]
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_what_edges_do_without(name):
+    """Products that serve none of the outputs that are wanted; of one phase as many are left as a filter of its own would take."""
+    scheme = SCHEMES[name]
+    assert len(scheme.spared) == scheme.outputs and scheme.spared[0] == 0, name
+    for wanted in range(1, scheme.outputs):
+        used = [k for k in range(scheme.count) if not scheme.spared[wanted] >> k & 1]
+        assert used == [k for k in range(scheme.count) if any(row[k] for row in scheme.at_edge(wanted).a[:wanted])], name
+        if scheme.stride == 1 and wanted >= scheme.outputs - 3:
+            assert len(used) == wanted + scheme.taps - 1, name
+
+
 @pytest.mark.parametrize("outputs", [1, 2, 3])
 def test_identity_between_zeros(outputs):
     """Of an enclosed scheme number s meets tap t in output s - t + 1; no coefficient of B' and A' but 1, 0 and -1."""
@@ -95,12 +131,16 @@ def test_any_distinct_points_will_do():
 
 @njit
 def transform(item, seat, job):
-    """Item 0 takes vectors to the points, item 1 from them."""
+    """Item 0 takes vectors to the points, item 1 from them; items 2 and 3 those of a tile at an edge."""
     tile, scheme = job.tile, job.scheme
     if item == 0:
         scheme.to_points(tile, job.x, tile.lanes, job.out, tile.lanes)
+    elif item == 2:
+        scheme.to_points_of(job.edge[2], tile, job.x, tile.lanes, job.out, tile.lanes)
     else:
         values = scheme.from_points(tile, job.x, tile.lanes)
+        if item == 3:
+            values = scheme.from_points_of(job.edge[2], tile, job.x, tile.lanes)
         for k in range(scheme.outputs):
             values[k].store(job.out + k * tile.lanes)
 
@@ -113,11 +153,17 @@ def test_transforms_are_the_matrices(name, lanes, dtype):
     scheme = SCHEMES[name]
     code = address(transform, *job.arguments(dtype, TileShape(1, 1, lanes, 1, dtype), scheme))
     call = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(code)
-    for item, matrix in ((0, np.array(scheme.b, float)), (1, np.array(scheme.a, float))):
+    least = max(1, scheme.outputs - 2)
+    edge, ways = (
+        scheme.at_edge(least),
+        [(0, 0, scheme.b), (1, 0, scheme.a), (2, scheme.outputs, scheme.b), (3, scheme.outputs, scheme.a)],
+    )
+    for item, wanted, exact in [*ways, (2, least, edge.b), (3, least, edge.a)]:
+        matrix = np.array(exact, float)
         for first in range(0, matrix.shape[1], lanes):
             given = np.eye(matrix.shape[1], lanes, -first, dtype)
-            out = np.full((len(matrix), lanes), np.nan, dtype)
-            words = job.fill({"x": given.ctypes.data, "out": out.ctypes.data})
+            out = np.zeros((len(matrix), lanes), dtype) if wanted else np.full((len(matrix), lanes), np.nan, dtype)
+            words = job.fill({"x": given.ctypes.data, "out": out.ctypes.data, "edge": (0, 0, wanted)})
             call(item, 0, words.ctypes.data)
             part, want = matrix[:, first : first + lanes], np.zeros_like(out, float)
             want[:, : part.shape[1]] = part

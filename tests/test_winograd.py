@@ -60,6 +60,21 @@ def test_whole_numbers(name, dtype):
 
 
 @pytest.mark.parametrize("name", SCHEMES)
+def test_every_width(name):
+    """Of results and their phases, so that tiles are cut at every place, in one band and in many."""
+    tile, scheme = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0]), SCHEMES[name]
+    for width in range(1, 41):
+        wanted, apart = (1 + 7 * width % 41, width), (1, 1) if scheme.transposed else (1 + width % 3, 1 + width // 2 % 3)
+        if scheme.transposed:
+            space = [n // 2 + 2 for n in wanted]
+        else:
+            reach = [(taps - 1) * step + 1 for taps, step in zip(scheme.window, apart)]
+            space = [(n - 1) * scheme.stride + r for n, r in zip(wanted, reach)]
+        line = f"n1c3i{space[0]}x{space[1]}f20{{}}d{apart[0]}x{apart[1]},bias"
+        tiled.check(name, written(name, line), tile, threads=1 + width % 2 * 7)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
 def test_views(name):
     tiled.check_views(name, 20)
 

@@ -54,7 +54,7 @@ def table() -> str:
 
 
 def tiles_of_a_plane() -> None:
-    """F(4x4) on a plane of 14 x 14: tiles of outputs, one window, and the tiles that can do without the last point."""
+    """F(4x4) on a plane of 14 x 14: tiles of outputs, one window, and how many tiles each pair of points is multiplied for."""
     size, scheme = 14, F4
     _, (plane, kinds) = axes(9, 4.1, 2)
     across = -(-size // scheme.outputs)
@@ -67,10 +67,10 @@ def tiles_of_a_plane() -> None:
     fit(plane, -0.2, size + 0.2, size + 0.2, -0.4)
     plane.set_title(f"{across * across} tiles of {scheme.outputs}x{scheme.outputs} outputs cover 14 x 14", fontsize=9)
 
-    last, beyond = scheme.count - 1, int(size % scheme.outputs > 0)
+    spared = scheme.spared[size % scheme.outputs]
     for i in range(scheme.count):
         for j in range(scheme.count):
-            needed = (across - beyond * (i == last)) * (across - beyond * (j == last))
+            needed = (across - (spared >> i & 1)) * (across - (spared >> j & 1))
             box(kinds, j, i, 1, 1, BLUE if needed == across**2 else ORANGE if needed > (across - 1) ** 2 else GREEN, str(needed),
                 ink="white", size=9)  # fmt: skip
     names = [str(p) for p in scheme.points] + ["inf"]

@@ -32,15 +32,15 @@ SCHEME = nested(F4)
 
 
 @compiled
-def multiply(job, v, u, m, used, down, across, bottom):
+def multiply(job, v, u, m, down, across, below, beside):
     """m[point][filter][slot] = sum over channels of v[point][channel][slot] * u[point][channel][filter], lane by lane.
 
-    Of `used` tiles, less those that do not need the point.
+    Of all tiles, less those that do not need the point.
     """
     tile, row, filters = job.tile, job.tiles * job.tile.lanes, job.unit * job.tile.lanes
     for i in range(job.points[1]):
         for j in range(job.points[2]):
-            begin, end = slots_of(job, i, j, used, down, across, bottom)
+            begin, end = slots_of(job, i, j, down, across, below, beside)
             for t in range(begin, end, tile.vectors):
                 for f in range(0, filters, tile.rows * tile.lanes):
                     acc, x, w = tile.zeros(), v + t * tile.lanes, u + f
@@ -151,10 +151,10 @@ def winograd_groups(item, seat, job):
     lines, g, begin = job.scratch + seat * job.scratch_size, block * tile.lanes, band * job.band
     columns, v, m, sums = lines + job.columns_at, lines + job.values_at, lines + job.products_at, lines + job.sums_at
     outputs, row, pitch = scheme.down.outputs, job.tiles * tile.lanes, job.pitch * tile.lanes
-    left = (height + outputs - 1) // outputs - begin
-    down = min(job.band, left)
-    bottom, across = job.beyond[0] if down == left else 0, job.across - job.beyond[1]
-    inside = down - bottom, across, bottom * across  # as in `winograd`
+    rows = height - begin * outputs
+    down = min(job.band, (rows + outputs - 1) // outputs)
+    whole = min(down, rows // outputs)
+    inside = whole, job.across - job.beyond, down - whole, job.beyond  # as in `winograd`
     for c in range(job.channels):
         together = min(c - c % job.together, job.channels - job.together)  # the first of them: the last ones overlap others
         line = lines + (c - together) * job.rows_seen * pitch
@@ -164,7 +164,7 @@ def winograd_groups(item, seat, job):
         for r in range(down):
             there = v + c * row
             gather(tile, job, scheme, line + r * scheme.down.advance * pitch, columns, there, job.channels * row, r, inside)
-    job.multiply_groups(v, job.weight + (block * job.panel + tile.lanes), m, down * job.across, inside[0], inside[1], inside[2])
+    job.multiply_groups(v, job.weight + (block * job.panel + tile.lanes), m, inside[0], inside[1], inside[2], inside[3])
     starts, size = sums + job.together * outputs * pitch, outputs * pitch
     starts_of(tile, job, g, starts)
     for r in range(down):

@@ -102,7 +102,9 @@ FIELDS: dict[str, tuple[int, str]] = {
     "lane_channels": (1, "integer"),  # from one lane to the next
     "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
     "across": (1, "integer"),  # tiles in a row
-    "beyond": (3, "three"),  # 1 if the last row of tiles reaches beyond the result; 1 if the last column does
+    "beyond": (1, "integer"),  # and those of them that reach beyond the result
+    "edge": (3, "three"),  # outputs of such tiles that are wanted, of the last rows and of the last columns
+    "spared": (3, "three"),  # products that they do without: bit k says it of the k-th
     "long": (3, "three"),  # of phases.py: phases of rows, and of columns, with one pixel more than the others
     "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase
     "plane": (1, "integer"),
@@ -305,9 +307,9 @@ def put_rows(job, sums, step, n, first, width, pixel, count):
 
 
 @method(JobType, "multiply_groups")
-def multiply_groups(job, v, u, m, used, down, across, bottom):
+def multiply_groups(job, v, u, m, down, across, below, beside):
     """The same of grouped.py."""
-    return _call("multiply_code", job, v, u, m, used, down, across, bottom)
+    return _call("multiply_code", job, v, u, m, down, across, below, beside)
 
 
 @method(JobType, "finish_row")

@@ -7,6 +7,7 @@ exactly from the points with rational numbers. In compiled code a job's scheme (
     scheme.to_points(tile, p, step, out, apart)       B' d of the vectors at p, p + step, ..., to out, out + apart, ...
     scheme.from_points(tile, p, step)                 a tuple, A' m of the vectors at p, p + step, ...
     scheme.from_taps(tile, p, step, out, apart)       G w, as to_points
+    scheme.to_points_of(wanted, ...), .from_points_of(wanted, ...)    the same of a tile at an edge, of so many outputs
     scheme.at_points(row), scheme.outputs_of(row)     B' d and A' m of a row of vectors in registers, rows too
     scheme.from_filters(tile, p, step, backwards, filters, out, apart), .from_mirrored_filters(tile, p, out, apart)     G w G'
 
@@ -99,7 +100,7 @@ class Scheme:
     @cached_property
     def count(self) -> int:
         """Products: as many as points, infinity among them."""
-        return len(self.a[0])
+        return len(self.g)
 
     @cached_property
     def matrices(self) -> int:
@@ -147,6 +148,65 @@ class Scheme:
             return _unit_matrix(self.numbers)
         rows = [_product([q for q in self.points if q != p]) for p in (*self.points, None)]
         return [row + [Fraction(0)] * (self.numbers - len(row)) for row in rows]
+
+    @cached_property
+    def edge(self) -> Edge | None:
+        """The same for two outputs fewer, without each phase's last two finite points; None where there is nothing to leave out."""
+        known = type(self) is Scheme and not self.transposed and self.taps > self.stride and self.outputs > 2
+        return Edge(self.outputs, self.taps, self.points, self.stride) if known else None
+
+    def at_edge(self, wanted: int) -> Scheme:
+        """What computes so many outputs of a tile, of which no others are wanted."""
+        return self.edge if self.edge and wanted <= self.outputs - 2 else self
+
+    @cached_property
+    def spared(self) -> tuple[int, ...]:
+        """The products that the first outputs do without, by how many of them are wanted: bit k says it of the k-th."""
+        rows = [self.at_edge(wanted).a[:wanted] for wanted in range(1, self.outputs)]
+        return 0, *(sum(1 << k for k in range(self.count) if not any(row[k] for row in first)) for first in rows)
+
+
+@dataclass(frozen=True)
+class Edge(Scheme):
+    """`outputs` - 2 outputs of a tile by the transformed weights of all: F(2, 3) by those of F(4, 3), at four of its six points.
+
+    A row of G is (1, p, p^2, ...) divided by (p - q) for all other points q, and fewer points make another divisor alone. So the
+    rows of B' are multiplied by what the divisor has too many: A' (G w * B' d) is exact with G of the larger scheme. What is
+    left out are rows of B' and columns of A' that are zero; the last two rows of A' have no meaning. Of a phase of one tap
+    products are left as they are: each serves one output.
+    """
+
+    @cached_property
+    def left(self) -> Scheme:
+        """What it would be with weights of its own."""
+        return Scheme(self.outputs - 2, self.taps, self.points[:-2])
+
+    @cached_property
+    def phases(self) -> list[Scheme]:
+        """Those that have an edge, at it."""
+        return [phase.edge or phase for phase in super().phases]
+
+    @property
+    def edge(self) -> Edge | None:
+        """Of an edge there is none."""
+        return None
+
+    @cached_property
+    def a(self) -> Matrix:
+        """A', zeros for the outputs and points that are left out."""
+        if self.stride > 1:
+            return super().a
+        nothing = [Fraction(0), Fraction(0)]
+        return [[*row[:-1], *nothing, row[-1]] for row in self.left.a] + [[Fraction(0)] * self.count for _ in nothing]
+
+    @cached_property
+    def b(self) -> Matrix:
+        """B', its rows as many times as large as G's are too small, zeros for the points that are left out."""
+        if self.stride > 1:
+            return super().b
+        nothing, divisors = [Fraction(0), Fraction(0)], [math.prod(p - q for q in self.points[-2:]) for p in self.points[:-2]]
+        rows = [[divisor * number for number in row] for divisor, row in zip([*divisors, Fraction(1)], self.left.b, strict=True)]
+        return [[*row, *nothing] for row in rows[:-1]] + [[Fraction(0)] * self.numbers for _ in nothing] + [[*rows[-1], *nothing]]
 
 
 @dataclass(frozen=True)
@@ -569,13 +629,19 @@ def _vectors(builder: Any, kind: Any, p: Any, step: Any, count: int) -> list[Any
     return [load_vector(builder, at(builder, p, builder.mul(step, ir.IntType(64)(k))), kind) for k in range(count)]
 
 
+def _put_rows(builder: Any, matrix: Matrix, kind: Any, p: Any, step: Any, out: Any, apart: Any) -> None:
+    """Matrix @ vectors, from p, p + step, ..., to out, out + apart, ..., but for rows of zeros."""
+    for k, value in enumerate(_rows_in_pairs(builder, matrix, _vectors(builder, kind, p, step, len(matrix[0])))):
+        if any(matrix[k]):
+            store_vector(builder, value, at(builder, out, builder.mul(apart, ir.IntType(64)(k))), kind)
+
+
 def _rows_of(matrix: Matrix, scheme: Any, tile: Any, p: Any, out: Any) -> Any:
-    """The rule of a method that puts matrix @ vectors, from p, p + step, ..., to out, out + apart, ..."""
+    """The rule of a method that does this."""
     kind = tile.shape
 
-    def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any, out: Any, apart: Any) -> None:
-        for k, value in enumerate(_rows_in_pairs(builder, matrix, _vectors(builder, kind, p, step, len(matrix[0])))):
-            store_vector(builder, value, at(builder, out, builder.mul(apart, ir.IntType(64)(k))), kind)
+    def build(builder: Any, scheme: Any, tile: Any, *places: Any) -> None:
+        _put_rows(builder, matrix, kind, *places)
 
     return types.void(tile, p, types.intp, out, types.intp), build
 
@@ -584,6 +650,17 @@ def _rows_of(matrix: Matrix, scheme: Any, tile: Any, p: Any, out: Any) -> Any:
 def to_points(scheme, tile, p, step, out, apart):
     """B' d of the vectors at p, p + step, ..., to out, out + apart, ..."""
     return _rows_of(scheme.scheme.b, scheme, tile, p, out)
+
+
+@method(SchemeType, "to_points_of")
+def to_points_of(scheme, wanted, tile, p, step, out, apart):
+    """As to_points, of a tile of which so many outputs are wanted."""
+    kind, s = tile.shape, scheme.scheme
+
+    def build(builder: Any, scheme: Any, wanted: Any, tile: Any, *places: Any) -> None:
+        _at_edge(builder, s, wanted, lambda here: _put_rows(builder, here.b, kind, *places))
+
+    return types.void(types.intp, tile, p, types.intp, out, types.intp), build
 
 
 @method(SchemeType, "from_taps")
@@ -638,13 +715,47 @@ def from_points(scheme, tile, p, step):
     kind, s = tile.shape, scheme.scheme
 
     def build(builder: Any, scheme: Any, tile: Any, p: Any, step: Any) -> Any:
-        values = _columns_in_pairs(builder, s.a, _vectors(builder, kind, p, step, s.count))
-        made = ir.ArrayType(values[0].type, s.outputs)(ir.Undefined)
-        for k, value in enumerate(values):
-            made = builder.insert_value(made, value, k)
-        return made
+        return _made_tuple(builder, _columns_in_pairs(builder, s.a, _vectors(builder, kind, p, step, s.count)))
 
     return types.UniTuple(VectorType(kind.lanes, kind.dtype), s.outputs)(tile, p, types.intp), build
+
+
+@method(SchemeType, "from_points_of")
+def from_points_of(scheme, wanted, tile, p, step):
+    """As from_points, of a tile of which so many outputs are wanted."""
+    kind, s = tile.shape, scheme.scheme
+
+    def build(builder: Any, scheme: Any, wanted: Any, tile: Any, p: Any, step: Any) -> Any:
+        def outputs_of(here: Any) -> list[Any]:
+            return _columns_in_pairs(builder, here.a, _vectors(builder, kind, p, step, s.count))
+
+        return _made_tuple(builder, _at_edge(builder, s, wanted, outputs_of))
+
+    return types.UniTuple(VectorType(kind.lanes, kind.dtype), s.outputs)(types.intp, tile, p, types.intp), build
+
+
+def _made_tuple(builder: Any, values: list[Any]) -> Any:
+    made = ir.ArrayType(values[0].type, len(values))(ir.Undefined)
+    for k, value in enumerate(values):
+        made = builder.insert_value(made, value, k)
+    return made
+
+
+def _at_edge(builder: Any, scheme: Scheme, wanted: Any, make: Callable[[Scheme], list[Any] | None]) -> list[Any]:
+    """The vectors that `make` makes with the scheme, or with its edge where no more outputs are wanted than that has."""
+    if scheme.edge is None:
+        return make(scheme) or []
+    made = []
+    with builder.if_else(builder.icmp_signed("<=", wanted, ir.IntType(64)(scheme.outputs - 2))) as branches:
+        for branch, here in zip(branches, (scheme.edge, scheme), strict=True):
+            with branch:
+                made.append((make(here) or [], builder.block))
+    values = []
+    for several in zip(*(of_branch for of_branch, _ in made), strict=True):
+        values.append(builder.phi(several[0].type))
+        for value, (_, block) in zip(several, made, strict=True):
+            values[-1].add_incoming(value, block)
+    return values
 
 
 def _row_of(matrix: Matrix, row: Any, product: Callable[[Any, Matrix, list[Any]], list[Any]]) -> Any:

@@ -23,7 +23,8 @@ A gradient's weights are fresh in every call, and to transform 2.4 million of th
 takes twice as long as all products. So an item may transform them itself: a few blocks of channels of a panel at a time, which
 are multiplied, and added to m, while they lie in L2.
 
-Tiles that reach beyond the result do without the last point, 8 % of the products at 14x14 and 12 % at 7x7: see `slot`.
+Tiles that reach beyond the result do without the products that serve nothing else, and F(4) makes two outputs at two points fewer,
+of the same weights (toom.Edge): 14 x 14 pixels, 14 = 4 + 4 + 4 + 2, take 484 products in place of 576. See `slot`.
 A dilated layer is dilation^2 interleaved images: an item's rows belong to one phase, its tiles to all phases of columns. Of a
 volume each plane is an image, whose channels are those of all planes that a window of depth sees.
 """
@@ -100,44 +101,59 @@ def turn_lines(square, image, apart, step, space, first, every, before, count, l
 
 
 @inlined
-def slot(r, t, inside):
-    """Where tile t of row r lies in v and m; `inside` as in `winograd`.
+def slot(r, t, edge, inside):
+    """Where a tile of row r lies in v and m: the t-th whole one, or the t-th `edge` one, which reaches beyond the last column.
 
-    The last point serves a tile's last output alone, which tiles that reach beyond the result do not have. In the order
-    bottom row, inside, right column, corner the tiles that have it follow one another, by rows, by columns, and by both.
+    In the order bottom row, inside, right columns, corner the tiles that a product is made of follow one another, whether those
+    below, those on the right, or both do without it. `inside` as in `winograd`.
     """
-    down, across, bottom = inside
-    if t == across:
-        return bottom + down * across + r
-    return t if r == down else bottom + r * across + t
+    down, across, below, beside = inside
+    if edge:
+        return below * across + down * across + r * beside + t
+    return t if r == down else (below + r) * across + t
 
 
 @inlined
-def slots_of(job, i, j, used, down, across, bottom):
-    """Of the slots, begin..end, those of the tiles that need point (i, j), of `used` in all: see `slot`."""
-    (_, points_i, points_j), end = job.points, used
-    if j == points_j - 1:
-        end = bottom + down * across
-    elif i == points_i - 1 and bottom > 0:
-        end = used - job.beyond[1]
-    return bottom if i == points_i - 1 else 0, end
+def slots_of(job, i, j, down, across, below, beside):
+    """Of the slots, begin..end, those of the tiles that need product (i, j): see `slot`."""
+    rows, begin = down + below, 0
+    if job.spared[1] >> i & 1:
+        rows, begin = down, below * across
+    end = (down + below) * across
+    if not job.spared[2] >> j & 1:
+        end += rows * beside
+    return begin, end
+
+
+@inlined
+def tiles_of(job, scheme, phase):
+    """Of a phase of columns: its whole tiles, and all of them."""
+    columns = (job.crop[2] + job.out_space[2] - phase + job.dilation[2] - 1) // job.dilation[2]
+    return columns // scheme.across.outputs, (columns + scheme.across.outputs - 1) // scheme.across.outputs
 
 
 @inlined
 def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
     """v[point][slot] = B' d B for one row of tiles; `columns` is scratch for B' d."""
     lanes, pitch, dilation = tile.lanes, job.pitch * tile.lanes, job.dilation[2]
+    high = job.edge[1] if r == inside[0] else scheme.down.outputs
     for column in range(job.columns_seen):
-        scheme.down.to_points(tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
+        scheme.down.to_points_of(high, tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
     for i in range(scheme.down.count):
-        t = 0
+        if r == inside[0] and job.spared[1] >> i & 1:
+            continue
+        whole, beyond = 0, 0
         for phase in range(dilation):
             window = columns + (i * pitch + phase * job.stride[2] * lanes)
-            for _ in range(phase, job.crop[2] + job.out_space[2], scheme.across.outputs * dilation):
-                there = v + (i * scheme.across.count * apart + slot(r, t, inside) * lanes)
-                scheme.across.to_points(tile, window, dilation * lanes, there, apart)
+            full, count = tiles_of(job, scheme, phase)
+            for k in range(count):
+                edge = k == full
+                there = v + (i * scheme.across.count * apart + slot(r, beyond if edge else whole + k, edge, inside) * lanes)
+                wide = job.edge[2] if edge else scheme.across.outputs
+                scheme.across.to_points_of(wide, tile, window, dilation * lanes, there, apart)
                 window += scheme.across.advance * dilation * lanes
-                t += 1
+            whole += full
+            beyond += count - full
 
 
 @compiled
@@ -161,15 +177,15 @@ def multiply(job, v, u, m, added, blocks, begin, end, block):
 
 
 @inlined
-def multiply_points(job, v, u, m, added, matrix, blocks, used, inside):
-    """m[point][slot][filter] at all points, of `used` tiles, less those that do not need the point: see `slot`.
+def multiply_points(job, v, u, m, added, matrix, blocks, inside):
+    """m[point][slot][filter] at all points, less those of tiles that do not need the point: see `slot`.
 
     The matrices of u lie `matrix` numbers apart.
     """
     (_, points_i, points_j), (_, matrices_i, matrices_j), size = job.points, job.matrices, job.tiles * job.tile.lanes
     for i in range(points_i):
         for j in range(points_j):
-            begin, end = slots_of(job, i, j, used, inside[0], inside[1], inside[2])
+            begin, end = slots_of(job, i, j, inside[0], inside[1], inside[2], inside[3])
             k, w = i * points_j + j, u + (min(i, matrices_i - 1) * matrices_j + min(j, matrices_j - 1)) * matrix
             job.multiply(v + k * blocks * size, w, m + k * job.tiles * job.unit, added, blocks, begin, end, size)
 
@@ -180,28 +196,31 @@ def scatter(tile, job, scheme, m, width, apart, start, columns, sums, r, inside)
 
     The products of a tile lie `width` from those of the next, those of a point `apart` from the next one's.
     """
-    points, lanes, dilation, pitch, t = scheme.across.count, tile.lanes, job.dilation[2], job.sums_pitch * width, 0
-    step = scheme.across.outputs * dilation
+    points, lanes, dilation, pitch, whole, beyond = scheme.across.count, tile.lanes, job.dilation[2], job.sums_pitch * width, 0, 0
+    high = job.edge[1] if r == inside[0] else scheme.down.outputs
     for phase in range(dilation):
-        count = (job.crop[2] + job.out_space[2] - phase + step - 1) // step
+        full, count = tiles_of(job, scheme, phase)
         for after in range(count):  # the last tile first: what it has beyond the result may lie where the next row begins
             k = after - 1 if after > 0 else count - 1
-            products = m + slot(r, t + k, inside) * width
+            edge = k == full
+            products = m + slot(r, beyond if edge else whole + k, edge, inside) * width
             for j in range(points):
                 there = columns + j * lanes
-                for value in scheme.down.from_points(tile, products + j * apart, points * apart):
+                for value in scheme.down.from_points_of(high, tile, products + j * apart, points * apart):
                     value.store(there)
                     there += points * lanes
-            for i in range(scheme.down.outputs):
-                there = sums + (i * pitch + (phase + k * step) * width)
-                for value in scheme.across.from_points(tile, columns + i * points * lanes, lanes):
+            wide = job.edge[2] if edge else scheme.across.outputs
+            for i in range(high):
+                there = sums + (i * pitch + (phase + k * scheme.across.outputs * dilation) * width)
+                for value in scheme.across.from_points_of(wide, tile, columns + i * points * lanes, lanes):
                     (value + start).clip(job.least, job.most).store(there)
                     there += dilation * width
-        t += count
+        whole += full
+        beyond += count - full
 
 
 @inlined
-def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, down, inside):
+def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, inside):
     """As multiply_points, of a panel that is transformed job.together blocks of channels at a time, and used at once."""
     group, filter, channel = job.weight_steps
     weights = job.weight + (g * group + f * filter)
@@ -209,7 +228,7 @@ def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, down, inside):
         blocks, c, bias = min(job.together, depth - q), q * tile.lanes, job.bias + (g * job.filters + f)
         count, there = blocks * tile.lanes, v + q * scheme.down.count * scheme.across.count * job.tiles * tile.lanes
         job.transform_panel(panel, weights + c * channel, bias, job.filters - f, job.channels - c, count)
-        multiply_points(job, there, panel + job.unit, m, q, (count + APART) * job.unit, blocks, down * job.across, inside)
+        multiply_points(job, there, panel + job.unit, m, q, (count + APART) * job.unit, blocks, inside)
 
 
 @compiled
@@ -228,12 +247,12 @@ def winograd(item, seat, job):
     columns, v = lines + job.columns_at, lines + job.values_at
     m, sums = lines + job.products_at, lines + job.sums_at
     begin = band * job.band
-    left = ((job.crop[1] + out_height - phase + apart - 1) // apart + outputs - 1) // outputs - begin
-    down = min(job.band, left)
+    rows = (job.crop[1] + out_height - phase + apart - 1) // apart - begin * outputs
+    down = min(job.band, (rows + outputs - 1) // outputs)
     if down <= 0:  # a phase with fewer rows than the first
         return
-    bottom, across = job.beyond[0] if down == left else 0, job.across - job.beyond[1]
-    inside = down - bottom, across, bottom * across  # rows and columns of tiles whose last outputs are all there; tiles below
+    whole = min(down, rows // outputs)
+    inside = whole, job.across - job.beyond, down - whole, job.beyond  # whole rows and columns of tiles, rows and columns beyond
     z = plane * job.stride[0] - job.before[0]
     front = min(job.kernel[0], max(0, (apart_z - 1 - z) // apart_z))  # taps of the depth before the image, and up to its end
     back = max(front, min(job.kernel[0], (job.space[0] - z + apart_z - 1) // apart_z))
@@ -254,11 +273,11 @@ def winograd(item, seat, job):
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), job.unit):
         packed, own = job.weight + (g * job.panels + f // job.unit) * job.panel, lines + job.panel_at
         if job.fresh:
-            multiply_fresh(tile, job, scheme, v, m, own, g, f, depth, down, inside)
+            multiply_fresh(tile, job, scheme, v, m, own, g, f, depth, inside)
         else:
             weights = packed + (1 + front * blocks * tile.lanes) * job.unit
             matrix = (job.kernel[0] * blocks * tile.lanes + APART) * job.unit
-            multiply_points(job, v, weights, m, 0, matrix, depth, down * job.across, inside)
+            multiply_points(job, v, weights, m, 0, matrix, depth, inside)
         for r in range(down):
             for k in range(0, job.unit, tile.lanes):
                 start = tile.load(own + k) if job.fresh else tile.load(packed + k)

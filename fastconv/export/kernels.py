@@ -27,6 +27,7 @@ SEPARABLE_WINDOWS = (3,)
 # The schemes of Toom and Cook: of two dimensions, the same both ways, and down the columns.
 SCHEMES = {name.removeprefix("winograd_"): scheme for name, scheme in winograd.SCHEMES.items() if scheme.down == scheme.across}
 COLUMNS = {f"columns_{scheme.outputs}_{scheme.taps}": scheme for scheme in columns.SCHEMES}
+MOST_OUTPUTS = max(scheme.outputs for scheme in [*(nested.down for nested in SCHEMES.values()), *COLUMNS.values()])
 TABLES = {
     "standard": ("tiled_standard", "tiled_standard_pixels", "multiply", "multiply_columns"),
     "pointwise": ("tiled_pointwise", "tiled_pointwise_pixels"),
@@ -198,6 +199,7 @@ struct tile {
 struct scheme { /* fastconv/cpu/toom.py */
     int64_t outputs, taps, stride, transposed, advance, overlap, numbers, count, matrices;
     double gather, scatter, amplification;
+    int64_t spared[MOST_OUTPUTS]; /* products that an edge does without, by the outputs that are wanted of it */
     kernel *code[2], *transform[2];
 };
 """
@@ -219,7 +221,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": divisions.gradients.PIXELS,
         "PIXELS_OF_ONE_TAP": divisions.gradients.PIXELS_OF_ONE_TAP, "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,
         "TOGETHER": divisions.depthwise.TOGETHER, "LINES_SHARE": divisions.depthwise.LINES_SHARE,
-        "LEAST_TURNED": tiles.LEAST_TURNED,
+        "LEAST_TURNED": tiles.LEAST_TURNED, "MOST_OUTPUTS": MOST_OUTPUTS,
     }  # fmt: skip
     lines = [
         "/* Written by `fastconv export`: the kernels that are in this library. */",
@@ -286,7 +288,8 @@ def _scheme_row(held: Sequence[Kernel], label: str, scheme: Scheme, kernel: str,
         scheme.outputs, scheme.taps, scheme.stride, int(scheme.transposed), scheme.advance, scheme.overlap, scheme.numbers,
         scheme.count, scheme.matrices, *transforms, toom.amplification(scheme),
     )  # fmt: skip
-    return "{" + ", ".join([*map(str, sizes), "{" + ", ".join(code) + "}", "{" + ", ".join(packs) + "}"]) + "}"
+    lists = (map(str, scheme.spared), code, packs)
+    return "{" + ", ".join([*map(str, sizes), *("{" + ", ".join(each) + "}" for each in lists)]) + "}"
 
 
 def _enumeration(name: str, members: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.divisions.costs import SHORT, TRANSFORM_TAPS
 from fastconv.cpu.divisions.shares import ceil, evenly, spread_out
-from fastconv.cpu.divisions.winograd import beyond_result, numbers_seen
+from fastconv.cpu.divisions.winograd import edges, numbers_seen
 from fastconv.cpu.grouped import lines_of_groups, multiply, put_pixels, put_planes
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import F4, nested
@@ -37,9 +37,9 @@ def divide(problem: Problem, threads: int) -> Division:
     products_at = values_at + points**2 * channels * tiles_at_once * lanes
     sums_at = products_at + points**2 * unit * tiles_at_once * lanes
     filled = ceil(channels * unit, lanes) * lanes
-    fields = {
+    fields = edges(problem, nested(scheme)) | {
         "pitch": pitch, "rows_seen": rows_seen, "columns_seen": columns_seen, "tiles": tiles_at_once, "across": across,
-        "beyond": (*beyond_result(problem, nested(scheme)), 0), "blocks": blocks, "lane_channels": channels, "filled": filled,
+        "blocks": blocks, "lane_channels": channels, "filled": filled,
         "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "sums_pitch": width,
         "panel": lanes * (1 + points**2 * (filled + APART)), "points": (1, points, points), "matrices": (1, points, points),
         "together": together,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,6 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         # Each band has its panels transformed anew: filters are cut first, as where they would be streamed anew.
         weights = machine.caches()["L3"] if fresh else weight_bytes(problem) * matrices // math.prod(scheme.window)
         band, chunk = spread_out(down, filters, 2 * lanes, others, threads, most, weights)
-        beyond = beyond_result(problem, scheme)
         tile = best_tile(problem, scheme, band, chunk)
         chunk = ceil(chunk, tile.width) * tile.width
         tiles_at_once = band * across + tile.rows - 1
@@ -62,9 +62,8 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         values_at = columns_at + rows.count * max(pitch, columns.count) * lanes
         products_at = values_at + points * padded * tiles_at_once
         sums_at = products_at + points * tiles_at_once * tile.width
-        fields = {
+        fields = edges(problem, scheme) | {
             "pitch": pitch, "rows_seen": rows_seen, "columns_seen": columns_seen, "tiles": tiles_at_once, "across": across,
-            "beyond": (*beyond, 0),
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "lane_channels": 1,
             "panels": ceil(filters, tile.width), "panel": tile.width * (1 + matrices * (padded + APART)),
             "points": (1, rows.count, columns.count), "matrices": (1, rows.matrices, columns.matrices),
@@ -104,16 +103,25 @@ def _deep(problem: Problem) -> int:
     return problem.kernel[0] if problem.dimensions == 3 else 1
 
 
-def beyond_result(problem: Problem, scheme: Nested) -> tuple[int, int]:
-    """Whether the last row, and the last column, of tiles reach beyond the result. Phases of a dilated image are left whole."""
-    (height, width), plain = _tiled_space(problem), problem.dilation[-2:] == (1, 1)
-    return int(plain and height % scheme.down.outputs > 0), int(plain and width % scheme.across.outputs > 0)
+def edges(problem: Problem, scheme: Nested) -> dict[str, Any]:
+    """Fields of the tiles that reach beyond the result: what is wanted of them, in the phases that have most of it."""
+    (height, width), (apart_i, apart_j) = _tiled_space(problem), problem.dilation[-2:]
+    down, across = _phases(height, apart_i), _phases(width, apart_j)
+    wanted = [max(n % s.outputs for n in sizes) for sizes, s in ((down, scheme.down), (across, scheme.across))]
+    return {
+        "beyond": sum(n % scheme.across.outputs > 0 for n in across),
+        "edge": (0, *wanted), "spared": (0, scheme.down.spared[wanted[0]], scheme.across.spared[wanted[1]]),
+    }  # fmt: skip
+
+
+def _phases(size: int, apart: int) -> list[int]:
+    """The phases of so many rows, or columns: how many each of them has."""
+    return [ceil(size - phase, apart) for phase in range(max(1, min(apart, size)))]
 
 
 def _tiles_across(problem: Problem, scheme: Scheme) -> int:
     """Tiles in a row, of all phases of columns."""
-    apart, width = problem.dilation[-1], _tiled_space(problem)[1]
-    return sum(ceil(ceil(width - phase, apart), scheme.outputs) for phase in range(min(apart, width)))
+    return sum(ceil(n, scheme.outputs) for n in _phases(_tiled_space(problem)[1], problem.dilation[-1]))
 
 
 # Schemes with tiles for few filters a group: of 3x3 windows of stride 1.
@@ -130,16 +138,16 @@ def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int) -> TileSh
 
 
 def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
-    """Of one image, group and phase of rows: the last point is left out where the last output is."""
-    (beyond_i, beyond_j), across = beyond_result(problem, scheme), _tiles_across(problem, scheme.across)
-    last_i, last_j = scheme.down.count - 1, scheme.across.count - 1
-    left, strips = ceil(ceil(_tiled_space(problem)[0], problem.dilation[-2]), scheme.down.outputs), 0
+    """Of one image, group and phase of rows, less the products that tiles beyond the result do without."""
+    fields, across, outputs = edges(problem, scheme), _tiles_across(problem, scheme.across), scheme.down.outputs
+    spared_i, spared_j = (mask.bit_count() for mask in fields["spared"][1:])
+    left, strips = ceil(_tiled_space(problem)[0], problem.dilation[-2]), 0
     while left > 0:
-        down = min(band, left)
-        inside = down - (beyond_i if down == left else 0)
-        for points, rows in ((last_i, down), (1, inside)):
-            strips += points * (last_j * ceil(rows * across, tile.rows) + ceil(rows * (across - beyond_j), tile.rows))
-        left -= down
+        down, whole = min(band, ceil(left, outputs)), min(band, left // outputs)
+        for points_i, rows in ((scheme.down.count - spared_i, down), (spared_i, whole)):
+            for points_j, columns in ((scheme.across.count - spared_j, across), (spared_j, across - fields["beyond"])):
+                strips += points_i * points_j * ceil(rows * columns, tile.rows)
+        left -= band * outputs
     lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
     return strips * ceil(filters, tile.width) * _deep(problem) * ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
 

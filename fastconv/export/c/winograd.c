@@ -37,25 +37,38 @@ static int64_t seen(const struct scheme *s, int64_t count) { return (count - 1) 
 /* Of a plane of the result, with what a transposed layer's crops take away in front. */
 static int64_t tiled(const struct geometry *g, int axis) { return g->out_space[axis] + (g->transposed ? g->before[axis] : 0); }
 
-/* Whether the last row, or column, of tiles reaches beyond the result: those do without the last point. */
-static int64_t beyond(const struct geometry *g, const struct scheme *s, int axis)
+/* Along an axis, the tiles of all phases that reach beyond the result, and what is wanted of them where it is most. */
+struct edge {
+    int64_t beyond, wanted;
+};
+
+static struct edge edge_of(const struct geometry *g, const struct scheme *s, int axis)
 {
-    return g->dilation[1] == 1 && g->dilation[2] == 1 && tiled(g, axis) % s->outputs > 0;
+    struct edge e = {0, 0};
+    for (int64_t phase = 0; phase < at_most(g->dilation[axis], tiled(g, axis)); phase++) {
+        int64_t wanted = ceiling(tiled(g, axis) - phase, g->dilation[axis]) % s->outputs;
+        e.beyond += wanted > 0, e.wanted = at_least(e.wanted, wanted);
+    }
+    return e;
 }
+
+static int64_t bits(int64_t mask) { return mask ? (mask & 1) + bits(mask >> 1) : 0; }
 
 /* Of the products of one image, group and phase of rows, per vector of filters and channel. */
 static double products_cost(const struct geometry *g, const struct scheme *s, const struct bands *b, const struct tile *tile)
 {
-    double strips = 0;
-    int64_t last = s->count - 1;
-    for (int64_t left = b->down; left > 0; left -= b->band) {
-        int64_t down = at_most(b->band, left), inside = down - (down == left ? beyond(g, s, 1) : 0);
-        int64_t points[] = {last, 1}, rows[] = {down, inside};
-        for (int k = 0; k < 2; k++)
-            strips += points[k] * (last * (double)ceiling(rows[k] * b->across, tile->rows) +
-                                   ceiling(rows[k] * (b->across - beyond(g, s, 2)), tile->rows));
+    struct edge below = edge_of(g, s, 1), beside = edge_of(g, s, 2);
+    int64_t spared[] = {bits(s->spared[below.wanted]), bits(s->spared[beside.wanted])};
+    int64_t across[] = {b->across, b->across - beside.beyond}, strips = 0;
+    for (int64_t left = ceiling(tiled(g, 1), g->dilation[1]); left > 0; left -= b->band * s->outputs) {
+        int64_t down[] = {at_most(b->band, ceiling(left, s->outputs)), at_most(b->band, left / s->outputs)};
+        for (int i = 0; i < 2; i++)
+            for (int j = 0; j < 2; j++) {
+                int64_t points = (i ? spared[0] : s->count - spared[0]) * (j ? spared[1] : s->count - spared[1]);
+                strips += points * ceiling(down[i] * across[j], tile->rows);
+            }
     }
-    return strips * ceiling(g->filters, width(g, tile)) * b->padded * update(tile->rows, tile->vectors, 1);
+    return (double)strips * ceiling(g->filters, width(g, tile)) * b->padded * update(tile->rows, tile->vectors, 1);
 }
 
 static struct bands bands_of(const struct geometry *g, const struct scheme *s)
@@ -115,7 +128,11 @@ void plan_winograd(const struct geometry *g, const struct scheme *s, fastconv_la
     pitch = at_least(pitch, tiled(g, 2) - g->out_space[2] + at_least(g->out_space[2], count));
     job[JOB_PITCH] = pitch, job[JOB_ROWS_SEEN] = seen(s, b.band), job[JOB_COLUMNS_SEEN] = columns_seen;
     job[JOB_TILES] = tiles, job[JOB_ACROSS] = b.across, job[JOB_LANE_CHANNELS] = 1;
-    job[JOB_BEYOND] = beyond(g, s, 1), job[JOB_BEYOND + 1] = beyond(g, s, 2), job[JOB_BEYOND + 2] = 0;
+    job[JOB_BEYOND] = edge_of(g, s, 2).beyond;
+    for (int d = 0; d < 3; d++) {
+        job[JOB_EDGE + d] = d ? edge_of(g, s, d).wanted : 0;
+        job[JOB_SPARED + d] = s->spared[job[JOB_EDGE + d]];
+    }
     job[JOB_COLUMNS_AT] = seen(s, b.band) * pitch * count;
     job[JOB_VALUES_AT] = job[JOB_COLUMNS_AT] + s->count * at_least(pitch, s->count) * count;
     job[JOB_PRODUCTS_AT] = job[JOB_VALUES_AT] + points * b.padded * tiles;
