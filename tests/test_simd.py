@@ -238,6 +238,23 @@ def test_transpose(lanes, dtype):
 
 
 @njit
+def few_turned(square, a, step, count, out):
+    square.load_few_turned(pointer(a), step, count).store(pointer(out), square.lanes)
+
+
+@BOTH
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_the_first_columns_of_a_turned_square(lanes, dtype):
+    square, a = TileShape(1, 1, lanes, 1, dtype).square, np.arange(1, 5 * lanes + 1).astype(dtype)
+    assert square.block == 16 // a.itemsize
+    for count in range(square.block + 1):
+        out = np.full((square.block, lanes), np.nan, dtype)
+        few_turned(square, a, 5, count, out)
+        np.testing.assert_array_equal(out[:count], a.reshape(lanes, 5).T[:count])
+        assert not out[count:].any()
+
+
+@njit
 def asked_for(array, n):
     pointer(array).prefetch(n)
     return array[0]

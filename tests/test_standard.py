@@ -115,9 +115,11 @@ def test_what_lies_between_is_not_read(name):
     assert (tiled.result(tiled.chosen(name, problem, tile), given) == 12).all()
 
 
-@pytest.mark.parametrize("ending", ["bias,relu", "pixelbias,residual", "float64"])
+@pytest.mark.parametrize(
+    "ending", ["f32k3p1g8,bias,relu", "f24k3p1g8,leaky_relu:0.5", "f24k3p1g8,pixelbias,residual", "f32k3p1g8,float64"]
+)
 def test_groups_that_share_cache_lines_are_computed_together(ending):
-    problem, bits = parse(f"conv2d,n2c32i9x17f32k3p1g8,{ending},channels_last"), set()
+    problem, bits = parse(f"conv2d,n2c32i9x17{ending},channels_last"), set()
     tile = replace(tiled.tile_of("tiled_standard", problem.dtype, 2, 1), lanes=4)
     given = arrays(problem, np.random.default_rng(0))
     for threads in (1, 4):

@@ -24,7 +24,7 @@ Other strides go through sheets: standard.py.
 
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, start_pixel, start_row
-from fastconv.cpu.standard import evenly
+from fastconv.cpu.standard import evenly, puts_in_place
 
 
 @compiled
@@ -63,7 +63,7 @@ def direct_pointwise_last(item, seat, job):
 
 
 @inlined
-def sum_pixels(tile, x, panel, job, out):
+def sum_pixels(tile, x, panel, job, out, apart):
     """Sums of tile.rows neighbouring pixels, tile.width filters.
 
     Channels first, neighbouring pixels are neighbours in memory; channels last they are a pixel's channels apart.
@@ -80,7 +80,7 @@ def sum_pixels(tile, x, panel, job, out):
             acc = acc.rank1_apart(x, step, w)
             x += x_channel
             w += tile.width
-    acc.clip(job.least, job.most).store(out, tile.width)
+    acc.clip(job.least, job.most).store(out, apart)
 
 
 @compiled
@@ -93,14 +93,18 @@ def tiled_pointwise(item, seat, job):
     x, sums = job.x + (n * job.x_image + begin * step), job.scratch + seat * job.scratch_size
     strips, tall = evenly(count, tile, short)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
-        panel = job.weight + f // tile.width * job.panel
+        panel, width = job.weight + f // tile.width * job.panel, min(tile.width, job.filters - f)
+        out, apart, in_place = sums, tile.width, puts_in_place(tile, job, width)
+        if in_place:
+            out, apart = job.out + ((n * job.out_space[2] + begin) * job.filters + f), job.filters
         for k in range(tall):
             p = k * tile.rows
-            sum_pixels(tile, x + p * step, panel, job, sums + p * tile.width)
+            sum_pixels(tile, x + p * step, panel, job, out + p * apart, apart)
         for k in range(tall, strips):
             p = min(tall + k * short.rows, count - short.rows)
-            sum_pixels(short, x + p * step, panel, job, sums + p * tile.width)
-        job.put_rows(sums, tile.width, n, f, min(tile.width, job.filters - f), begin, count)
+            sum_pixels(short, x + p * step, panel, job, out + p * apart, apart)
+        if not in_place:
+            job.put_rows(sums, tile.width, n, f, width, begin, count)
 
 
 @compiled

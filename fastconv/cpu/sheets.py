@@ -210,10 +210,11 @@ def turn_row(square, x, job, first, out):
     end = max(begin, min(pitch, -((first - width) // stride)))
     clear_row(square, out, channels, sheet, begin)  # squares overwrite what is too much
     clear_row(square, out + end, channels, sheet, pitch - end)
-    if 4 * channels <= lanes:  # of a photograph's three channels a square would be mostly empty: five times as slow
-        for c in range(channels):
-            for k in range(begin, end):
-                out[c * sheet + k] = x[(first + k * stride) * step + c]
+    if channels <= square.block and end - begin >= lanes:
+        for column in range(begin, end, lanes):
+            k = min(column, end - lanes)  # the last vector overlaps its neighbour
+            few = square.load_few_turned(x + (first + k * stride) * step, stride * step, channels)
+            few.store(out + k, sheet, channels, lanes)
         return
     for column in range(begin, end, lanes):
         pixels = x + (first + column * stride) * step

@@ -68,6 +68,11 @@ class TileShape:
         """Numbers in a row."""
         return self.vectors * self.lanes
 
+    @property
+    def block(self) -> int:
+        """Numbers of 128 bits, the smallest part of a vector that is moved by itself."""
+        return 16 // BYTES[self.dtype]
+
     @cached_property
     def square(self) -> TileShape:
         """As many rows as lanes, one vector a row: what can be transposed."""
@@ -160,7 +165,7 @@ def _constant(name: str) -> None:
     attribute(TileShapeType, name, lambda shape: (types.intp, lambda builder, value: INDEX(of(shape.shape))))
 
 
-for _field in ("rows", "vectors", "lanes", "step", "width"):
+for _field in ("rows", "vectors", "lanes", "step", "width", "block"):
     _constant(_field)
 
 
@@ -770,27 +775,45 @@ def transpose(tile):
 
 @method(TileShapeType, "load_turned")
 def load_turned(shape, p, step):
-    """Of a square: lane r of row k is p[r * step + k], in half of the shuffles of `load_tile` and `transpose`.
-
-    The other half, those of blocks of 128 bits, are done by loading such blocks to their places.
-    """
-    s, block = shape.shape, 16 // BYTES[shape.shape.dtype]
+    """Of a square: lane r of row k is p[r * step + k], in half of the shuffles of `load_tile` and `transpose`."""
+    s = shape.shape
 
     def build(builder: Any, shape: Any, p: Any, step: Any) -> Any:
-        piece = TileShape(1, 1, block, 1, s.dtype)
-        rows: list[Any] = [None] * s.lanes
-        for first in range(0, s.lanes, block):
-            for k in range(block):  # every block-th row from k on, its numbers first .. first + block
-                starts = [at(builder, at(builder, p, builder.mul(step, INDEX(row))), first) for row in range(k, s.lanes, block)]
-                pieces = [load_vector(builder, start, piece) for start in starts]
-                while len(pieces) > 1:
-                    width = 2 * pieces[0].type.count
-                    pieces = [_shuffled(builder, a, b, range(width)) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
-                rows[first + k] = pieces[0]
-            _exchange(builder, rows, range(first, first + block), s.lanes)
+        rows = []
+        for first in range(0, s.lanes, s.block):
+            rows += _turned_block(builder, s, at(builder, p, first), step)
         return _tile_of(builder, s, lambda row, vector: rows[row])
 
     return TileType(s)(p, types.intp), build
+
+
+@method(TileShapeType, "load_few_turned")
+def load_few_turned(shape, p, step, count):
+    """The first rows of `load_turned`, a block of 128 bits, of which `count` hold numbers and no memory beyond is touched."""
+    s = replace(shape.shape, rows=shape.shape.block)
+
+    def build(builder: Any, shape: Any, p: Any, step: Any, count: Any) -> Any:
+        rows = _turned_block(builder, s, p, step, _between(builder, s.rows, INDEX(0), count))
+        return _tile_of(builder, s, lambda row, vector: rows[row])
+
+    return TileType(s)(p, types.intp, types.intp), build
+
+
+def _turned_block(builder: Any, shape: TileShape, p: Any, step: Any, mask: Any = None) -> list[Any]:
+    """Lane r of row k is p[r * step + k], of a block of 128 bits: shuffles of whole blocks are saved by loading them in place."""
+    block, turned = shape.block, list[Any]()
+    piece = TileShape(1, 1, block, 1, shape.dtype)
+    for k in range(block):  # every block-th row from k on
+        starts = [at(builder, p, builder.mul(step, INDEX(row))) for row in range(k, shape.lanes, block)]
+        pieces = [
+            load_vector(builder, start, piece) if mask is None else _load_masked(builder, start, mask, piece) for start in starts
+        ]
+        while len(pieces) > 1:
+            width = 2 * pieces[0].type.count
+            pieces = [_shuffled(builder, a, b, range(width)) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
+        turned.append(pieces[0])
+    _exchange(builder, turned, range(block), shape.lanes)
+    return turned
 
 
 def _exchange(builder: Any, rows: list[Any], block: range, lanes: int) -> None:

@@ -216,6 +216,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "LANES": machine.lanes(), "L1": caches["L1d"], "L2": caches["L2"], "BLOCK": packing.BLOCK, "LINE": sheets.LINE,
         "RUN": divisions.standard.RUN, "ITEM_OPERATIONS": shares.ITEM_OPERATIONS, "ITEMS_A_PART": shares.ITEMS_A_THREAD,
         "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT[machine.registers()], "COPY": costs.COPY, "TURN": costs.TURN,
+        "WHOLE": costs.WHOLE, "PIECE": costs.PIECE,
         "DEPTHWISE_UPDATES": divisions.separable.DEPTHWISE_UPDATES, "FROM_L2": costs.STREAM[0], "FROM_L3": costs.STREAM[1],
         "FROM_MEMORY": costs.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
         "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": divisions.gradients.PIXELS,

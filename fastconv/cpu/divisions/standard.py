@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
-from fastconv.cpu.divisions.costs import COPY, TURN
+from fastconv.cpu.divisions.costs import COPY, PIECE, TURN, WHOLE
 from fastconv.cpu.divisions.shares import ceil, scratch_numbers, spread_out, weight_bytes
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
@@ -30,7 +30,7 @@ def filters_in_lanes(problem: Problem, threads: int, tile: TileShape | None = No
     rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
     tile = tile or filters_tile(problem)
     run, beside = max(1, RUN // out_width), _groups_beside(problem, tile)
-    sums = (run * out_width + max(lanes, tile.rows)) * tile.width * (1 + beside)
+    sums = (run * out_width + max(lanes, tile.rows)) * (tile.width + beside * filters)
     pieces = strips.cut(problem, tile)
     most = _largest_band(problem, (scratch_numbers(problem.dtype) - sums) // (1 + beside), 0)
     others = max(1, problem.batch) * problem.groups // (1 + beside) * planes(problem)
@@ -45,7 +45,7 @@ def _groups_beside(problem: Problem, tile: TileShape) -> int:
     One by one, each line of the image, and of the result, is fetched for each of them: 8 channels a group took 1.3 times as long.
     """
     channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
-    if problem.data_format != "channels_last" or filters != tile.width:
+    if problem.data_format != "channels_last" or filters > tile.width:
         return 0
     sharing = LINE // max(channels, filters)
     return max((n for n in range(1, sharing + 1) if problem.groups % n == 0), default=1) - 1
@@ -107,9 +107,16 @@ def filters_tile(problem: Problem) -> TileShape:
 def filters_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     """Of filters in lanes; taps that a whole strip misses are left out. Here and below with the best tile if none is given."""
     tile = tile or filters_tile(problem)
-    put = COPY if problem.data_format == "channels_last" else TURN
     panels = ceil(problem.filters // problem.groups, tile.width)
-    return updates(problem, tile) + panels * _rows(problem) * ceil(problem.out_space[-1], tile.lanes) * tile.width * put
+    vectors = panels * _rows(problem) * ceil(problem.out_space[-1], tile.lanes) * tile.width
+    return updates(problem, tile) + vectors * _put_cycles(problem, tile)
+
+
+def _put_cycles(problem: Problem, tile: TileShape) -> float:
+    """Of a vector of sums with filters in lanes."""
+    if problem.data_format != "channels_last":
+        return TURN
+    return COPY if problem.groups > 1 else WHOLE if problem.filters <= tile.width else PIECE / tile.vectors
 
 
 def updates(problem: Problem, tile: TileShape) -> float:

@@ -101,13 +101,22 @@ static double even_work(int64_t count, const struct tile *tile)
            (strips - tall) * update(tile->rows - 1, tile->vectors, tile->vectors);
 }
 
+/* Of a vector of sums with filters in lanes. */
+static double put_cost(const struct geometry *g, const struct tile *tile)
+{
+    if (!g->last) return TURN;
+    if (g->transposed || g->groups > 1) return COPY;
+    return g->filters <= width(g, tile) ? WHOLE : PIECE / tile->vectors;
+}
+
 /* Of a row of the result with filters in lanes: the sums, and what it takes to put them in place. */
 static double lanes_cost(const struct geometry *g, const struct tile *tile)
 {
     int64_t out_width = g->out_space[2], columns = out_width / (g->transposed ? g->stride[2] : 1);
-    double loop = taps(g) > 1 ? ceiling(columns, tile->rows) : 0, put = g->last ? COPY : TURN;
+    double loop = taps(g) > 1 ? ceiling(columns, tile->rows) : 0;
     double work = g->channels * taps(g) * (even_work(columns, tile) + loop);
-    return ceiling(g->filters, width(g, tile)) * (work + ceiling(out_width, lanes(g)) * width(g, tile) * put);
+    double put = ceiling(out_width, lanes(g)) * width(g, tile) * put_cost(g, tile);
+    return ceiling(g->filters, width(g, tile)) * (work + put);
 }
 
 /* Tables of tiles end with one of no rows. */
