@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.cpu import columns, grouped, job, launch, machine, separable, tiles, winograd
+from fastconv.cpu import columns, grouped, job, launch, machine, separable, strassen, tiles, winograd
 from fastconv.cpu.compiled import address, cache_folder
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -107,9 +107,12 @@ def _compile_shared(dtype: str) -> None:
         launch.shared_code(problem, choice.division, {"late": True, "inner_late": True})
     products = tiles.winograd_products(dtype) + tiles.narrow_winograd_products(dtype)
     pixels = tiles.pixels_in_lanes(dtype)
-    for module, shapes in ((winograd, products), (columns, pixels), (grouped, pixels)):
+    pairs = tiles.pairs_in_rows(dtype)
+    for multiply, shapes in (
+        (winograd.multiply, products), (columns.multiply, pixels), (grouped.multiply, pixels), (strassen.multiply_pairs, pairs),
+    ):  # fmt: skip
         for tile in shapes:
-            launch.multiply_code(module.multiply, tile)
+            launch.multiply_code(multiply, tile)
     for fill in (separable.fill_band, separable.fill_band_last):
         for window in tiles.separable_windows(dtype):
             launch.fill_code(fill, window, dtype)

@@ -75,7 +75,7 @@ def test_every_tile_that_a_division_takes_is_among_them(vector, monkeypatch):
             division = implementation.divide(task, (1, 4)[k % 2])
             if division.multiply is not None:
                 products = tiles.winograd_products(task.dtype) + tiles.narrow_winograd_products(task.dtype)
-                assert division.tile in products + tiles.pixels_in_lanes(task.dtype), task
+                assert division.tile in products + tiles.pixels_in_lanes(task.dtype) + tiles.pairs_in_rows(task.dtype), task
             taken = implementation.name, task.dtype, division.tile if division.multiply is None else division.outer
             assert taken in known, f"{task}: {Variant(*taken)}"
             met.add(taken)
@@ -88,11 +88,11 @@ BLOCKS = [problem for problem in bench.layers.MORE_LAYERS.values() if isinstance
 @pytest.mark.parametrize("threads", [1, 2])
 def test_blocks_of_mobilenet_are_among_them(threads):
     """With the tiles of this machine: by others the plan takes others."""
-    known = {(v.name, v.tile) for v in variants(["tiled_separable"])}
+    known = {(v.name, v.tile) for v in variants(["tiled_separable", "strassen_separable"])}
     for problem in [*BLOCKS, *ARTICLE.values()]:
         division = (choice := choose(problem, IMPLEMENTATIONS, threads, "columns")).division
         if machine.registers() == 32:
-            assert (choice.implementation.name, division.tile) in known, problem
+            assert (choice.implementation.name, division.outer or division.tile) in known, problem
             assert division.window in tiles.separable_windows("float32"), problem
 
 

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.cpu import divisions, machine
+from fastconv.cpu import machine
+from fastconv.cpu.divisions import separable as divisions
+from fastconv.cpu.launch import Bound, pack
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import most_threads
-from fastconv.plan import choose
+from fastconv.plan import ERRORS, Choice, choose, refusals
 from fastconv.problem import Problem
 
 LANES = machine.lanes("float32")
@@ -80,16 +82,71 @@ def test_same_bits_for_any_number_of_threads(first, filters, every):
         cases.same_bits(result, results[0])
 
 
+def by_kernel(name, text, threads=1, draw=cases.whole_numbers):
+    """What a kernel computes, whichever the plan would take; the problem and its arrays."""
+    problem, [implementation] = cases.parse(text), [i for i in IMPLEMENTATIONS if i.name == name]
+    assert implementation.refuse(problem) is None
+    given, out = cases.arrays(problem, np.random.default_rng(0), draw), np.full(problem.out_shape, np.nan, problem.dtype)
+    choice = Choice(problem, implementation, implementation.divide(problem, threads))
+    weights, biases = ([given.get(f"{part}_{what}") for part in ("depthwise", "pointwise")] for what in ("weight", "bias"))
+    bound = Bound(choice, given["x"], "residual" in given).with_weights(pack(choice, weights, biases))
+    with fc.num_threads(min(threads, most_threads())):
+        bound.compute(given["x"], given.get("residual"), out)
+    return out, problem, given, choice.division
+
+
 @pytest.mark.parametrize("kernel", ["tiled_separable", "tiled_separable_pixels"])
-def test_either_kernel_computes_any_form(kernel, monkeypatch):
-    """Whichever the machine would choose."""
-    monkeypatch.setattr(divisions.separable, "cycles", lambda problem: (1, 2) if kernel.endswith("pixels") else (2, 1))
-    choose.cache_clear()
+def test_either_kernel_computes_any_form(kernel):
     for first, filters in FORMS[1:4]:
-        text = separable(first, filters, ",bias,relu", ",bias,residual")
-        assert chosen(text).implementation.name == kernel
-        check(text)
-    choose.cache_clear()
+        got, problem, given, _ = by_kernel(kernel, separable(first, filters, ",bias,relu", ",bias,residual"))
+        cases.same_numbers(got, cases.call(fc.reference, problem, given))
+
+
+# By Strassen's algorithm ----------------------------------------------------------------------------------------------------
+
+PAIRED = [  # even and odd numbers of rows and pixels, parts of panels, several images, windows without code of their own
+    ("conv2d,n1c34i14f34k3p1g34", 70),
+    ("conv2d,n2c18i7f18k3p1g18", 64),
+    ("conv2d,n1c8i9x21f16k5s2p2g8", 66),
+    ("conv2d,n1c6i20x160f6k4s2p1g6,pixelbias", 32),
+]
+
+
+@pytest.mark.parametrize("outer", [",bias,relu", ",pixelbias,residual,hardswish"])
+@pytest.mark.parametrize("most", [10**6, 2000])
+def test_pairs_of_rows(most, outer, monkeypatch):
+    """Of a whole image, or band by band, the last one smaller."""
+    monkeypatch.setattr(divisions, "scratch_numbers", lambda dtype: most)
+    for first, filters in PAIRED:
+        got, problem, given, division = by_kernel("strassen_separable", separable(first, filters, ",relu", outer))
+        assert (division.bands > 1) == (most == 2000 and problem.out_space[0] % 2 == 0)
+        cases.same_numbers(got, cases.call(fc.reference, problem, given))
+
+
+def normal(rng, shape, dtype):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def test_pairs_keep_their_promise_and_their_bits_for_any_number_of_threads(monkeypatch):
+    """Whatever the bands: who is whose partner depends on the image alone."""
+    text, met = separable("conv2d,n1c64i28x14f64k3p1g64", 192, ",bias,relu", ",bias"), []
+    for threads, most in ((1, 10**6), (1, 10**4), (2, 10**6), (8, 10**4)):
+        monkeypatch.setattr(divisions, "scratch_numbers", lambda dtype, most=most: most)
+        got, problem, given, division = by_kernel("strassen_separable", text, threads, normal)
+        met.append((division.bands, division.chunks, got.tobytes()))
+    assert len(set(met)) == len(met) - 1 and len({bits for *_, bits in met}) == 1
+    between = fc.reference.depthwise_conv2d(given["x"], given["depthwise_weight"], given["depthwise_bias"], 1, 1, activation="relu")
+    scale = fc.reference.pointwise_conv2d(between, np.abs(given["pointwise_weight"]), np.abs(given["pointwise_bias"]))
+    assert (np.abs(got - cases.call(fc.reference, problem, given)) <= ERRORS["high"] * scale).all()
+
+
+def test_the_plan_takes_pairs_for_many_channels_and_never_at_highest_precision():
+    deep = "conv2d,n1c512i14f512k3p1g512"
+    lines = separable(deep, 512), separable("conv2d,n1c32i112f32k3p1g32", 64), separable(deep, 512, every=",highest")
+    names = [chosen(line).implementation.name for line in lines]
+    assert names == ["strassen_separable", "tiled_separable_pixels", "tiled_separable"]
+    assert "precision='highest' allows" in dict(refusals(cases.parse(lines[-1]), IMPLEMENTATIONS))[names[0]]
+    assert "has none" in divisions.unpaired(cases.parse(separable("conv2d,n1c512i99f512k3p1g512", 512)))
 
 
 def test_direct_can_be_asked_for():

@@ -71,7 +71,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "order": (1, "integer"),  # so many channels are packed tap after tap
     "fresh": (1, "integer"),  # of winograd.py: 1 if the kernel itself transforms the weights, from where they lie, to `panel_at`
     "weight_steps": (3, "three"),  # there, from group to group, filter to filter, channel to channel
-    "together": (1, "integer"),  # blocks of channels at a time; of grouped.py, channels, and filters
+    "together": (1, "integer"),  # blocks of channels at a time; of grouped.py, channels, and filters; of pointwise.py, filters
     "span": (1, "integer"),  # lines that a window spans
     "panel_at": (1, "integer"),
     "table": (1, "integers"),  # see sheets.py
@@ -86,7 +86,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "hop": (3, "three"),  # from a tap to the next one that reaches the same output, and how far back that one's source lies
     "back": (3, "three"),
     "result": (3, "three"),  # of blocks.py: filters of a group, rows of the result and numbers of a row
-    "run": (1, "integer"),  # rows of the result that are put together
+    "run": (1, "integer"),  # rows of the result that are put together; of separable.py, pairs that strassen.py multiplies at a time
     "strips": (1, "integer"),  # of a row, four numbers each in the table from `strips_at` on: see strips.py
     "strips_at": (1, "integer"),
     "sums_pitch": (1, "integer"),  # numbers of a row of them
@@ -277,9 +277,9 @@ def fill_lines(job, lines, image, first, count):
 
 
 @method(JobType, "fill_band")
-def fill_band(job, item, seat):
-    """The depthwise part of an item of a separable layer: separable.py."""
-    return _call("fill_code", job, item, seat)
+def fill_band(job, scratch, n, begin, end):
+    """The depthwise part of rows of an image of a separable layer: separable.py."""
+    return _call("fill_code", job, scratch, n, begin, end)
 
 
 @method(JobType, "multiply")
@@ -298,6 +298,12 @@ def transform_panel(job, panel, weights, bias, filters, channels, count):
 def multiply_columns(job, v, u, m, numbers):
     """The same of columns.py."""
     return _call("multiply_code", job, v, u, m, numbers)
+
+
+@method(JobType, "multiply_pairs")
+def multiply_pairs(job, scratch, x, weights, room, step, second, channels, chunk, image, begin, count):
+    """The seven products of a band of pairs of pixels: strassen.py."""
+    return _call("multiply_code", job, scratch, x, weights, room, step, second, channels, chunk, image, begin, count)
 
 
 @method(JobType, "put_rows")

@@ -374,9 +374,9 @@ def shared_code(problem: AnyProblem, division: Division, values: dict[str, Any],
 
 
 def fill_code(fill: Any, window: TileShape | None, dtype: str) -> int:
-    """Address of what computes a separable layer's depthwise part: fill(job, item, seat)."""
-    item, seat, with_window = job.arguments(dtype, window)
-    return address(fill, with_window, item, seat)
+    """Address of what computes a separable layer's depthwise part: fill(job, scratch, image, first row, end of rows)."""
+    _, index, with_window = job.arguments(dtype, window)
+    return address(fill, with_window, PointerType(NUMBA_FLOATS[dtype]), index, index, index)
 
 
 def transform_code(transform: Any, tile: TileShape, scheme: Any) -> int:

@@ -78,12 +78,11 @@ def band_of(job, item):
 
 
 @compiled
-def fill_band(job, item, seat):
-    """scratch[channel][pixel], job.pitch apart: the depthwise result of an item's rows, finished. The job's tile is the window."""
+def fill_band(job, scratch, n, begin, end):
+    """scratch[channel][pixel], job.pitch apart: the depthwise result of rows begin..end, finished. The job's tile is the window."""
     window, channels, out_width = job.tile, job.groups * job.filters, job.out_space[2]
     if window.rows * window.vectors > SMALL_WINDOW:
         align_stack()  # type: ignore[call-arg]
-    (n, begin, end), scratch = band_of(job, item), job.scratch + seat * job.scratch_size
     together = 1 if out_width > window.lanes else channels  # channels for which edges are made once
     for k in range(0, channels, together):
         here = scratch + k * job.pitch
@@ -97,10 +96,9 @@ def fill_band(job, item, seat):
 
 
 @compiled
-def sum_band(job, item, seat):
+def sum_band(job, scratch, n, begin, end):
     """As fill_band, of windows without code of their own."""
     inner, taps, channels = inner_epilogue_of(job), job.kernel[0] * job.kernel[1] * job.kernel[2], job.groups * job.filters
-    (n, begin, end), scratch = band_of(job, item), job.scratch + seat * job.scratch_size
     for k in range(channels):
         row, image = scratch + k * job.pitch, job.x + (n * job.x_image + k // job.filters * job.x_channel)
         sum_windows(job, row, image, job.weight + k * taps, inner, k, begin, end)
@@ -114,7 +112,7 @@ def tiled_separable_pixels(item, seat, job):
     rows, out_width = job.out_space[0] * job.out_space[1], job.out_space[2]
     (n, begin, end), chunk = band_of(job, item), item // job.bands % job.chunks
     scratch = job.scratch + seat * job.scratch_size
-    job.fill_band(item, seat)
+    job.fill_band(scratch, n, begin, end)
     count, pixels, image = (end - begin) * out_width, rows * out_width, n * filters * rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.rows):
         panel, used = job.outer_weight + f // tile.rows * job.outer_panel, min(tile.rows, filters - f)
@@ -145,7 +143,7 @@ def tiled_separable(item, seat, job):
     (n, begin, end), chunk = band_of(job, item), item // job.bands % job.chunks
     scratch = job.scratch + seat * job.scratch_size
     sums = scratch + job.sums_at
-    job.fill_band(item, seat)
+    job.fill_band(scratch, n, begin, end)
     count, pixels, image = (end - begin) * out_width, rows * out_width, n * filters * rows * out_width
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.width):
         panel, used = job.outer_weight + f // tile.width * job.outer_panel, min(tile.width, filters - f)
@@ -166,12 +164,37 @@ def tiled_separable(item, seat, job):
 
 
 @compiled
-def fill_band_last(job, item, seat):
-    """scratch[pixel][channel]: the depthwise result of an item's rows, finished. The job's tile is the window."""
+def strassen_separable(item, seat, job):
+    """A band of rows of the first half of one image, and their partners in the second, a chunk of pairs of filters: strassen.py.
+
+    A single band is the whole image, whose rows may be odd. Outer weights from strassen.combined_filters.
+    """
+    channels, rows, out_width = job.groups * job.filters, job.out_space[0] * job.out_space[1], job.out_space[2]
+    (n, begin, end), chunk, half = band_of(job, item), item // job.bands % job.chunks, rows // 2
+    first, second, pairs = job.scratch + seat * job.scratch_size, rows * out_width // 2, (rows * out_width + 1) // 2
+    if job.bands == 1:
+        job.fill_band(first, n, 0, rows)
+    else:
+        end = min(end, half)
+        second = pairs = (end - begin) * out_width
+        job.fill_band(first, n, begin, end)
+        job.fill_band(first + second, n, half + begin, half + end)
+    runs = max(1, pairs // job.run)
+    for k in range(runs):
+        p = k * job.run
+        count = job.run if k < runs - 1 else pairs - p  # the last ones are those left over
+        job.multiply_pairs(
+            first + channels * job.pitch, first + p, job.outer_weight, job.pitch - p, job.pitch, second, channels, chunk,
+            n, begin * out_width + p, count,
+        )  # fmt: skip
+
+
+@compiled
+def fill_band_last(job, row, n, begin, end):
+    """row[pixel][channel]: the depthwise result of rows begin..end, finished. The job's tile is the window."""
     window, channels, out_width = job.tile, job.groups * job.filters, job.out_space[2]
     if window.rows * window.vectors > SMALL_WINDOW:
         align_stack()  # type: ignore[call-arg]
-    (n, begin, end), row = band_of(job, item), job.scratch + seat * job.scratch_size
     for line in range(begin, end):
         walk_row(window, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
         if job.inner_late:
@@ -180,10 +203,9 @@ def fill_band_last(job, item, seat):
 
 
 @compiled
-def sum_band_last(job, item, seat):
+def sum_band_last(job, pixel, n, begin, end):
     """As fill_band_last, of windows without code of their own."""
     inner, channels, out_width = inner_epilogue_of(job), job.groups * job.filters, job.out_space[2]
-    (n, begin, end), pixel = band_of(job, item), job.scratch + seat * job.scratch_size
     for line in range(begin, end):
         for j in range(out_width):
             start_pixel(pixel, channels, inner, 0, (line * out_width + j) * channels)
@@ -199,7 +221,7 @@ def tiled_separable_last(item, seat, job):
     rows, out_width = job.out_space[0] * job.out_space[1], job.out_space[2]
     (n, begin, end), chunk = band_of(job, item), item // job.bands % job.chunks
     scratch = job.scratch + seat * job.scratch_size
-    job.fill_band(item, seat)
+    job.fill_band(scratch, n, begin, end)
     count, image, place = (end - begin) * out_width, n * filters * rows * out_width, begin * out_width * filters
     first_filter, last_filter = chunk * job.chunk, min((chunk + 1) * job.chunk, filters)
     for f in range(first_filter, last_filter, tile.width):

@@ -36,7 +36,7 @@ from fastconv.cpu import machine, packing, threads, toom
 from fastconv.cpu.compiled import address, compiled, inlined
 from fastconv.cpu.packing import turn
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.standard import evenly
+from fastconv.cpu.standard import evenly, turn_sums
 from fastconv.problem import Problem
 
 Array = np.ndarray[Any, Any]
@@ -133,13 +133,28 @@ def seven_products(tile, job, x, step, second, channels, v, panel, ones, sums):
     put(acc, job, ones, panel, width, sums + quarter)
 
 
-@inlined
-def multiply_pairs(job, x, room, step, second, channels, weights, size, filters, chunk, n, begin, after, count, scratch):
-    """A band of `count` pairs of pixels, a chunk of pairs of filters: pixels at x and x + second, results at begin and after.
+@compiled
+def put_pairs(job, sums, step, n, first, width, pixel, count):
+    """As standard.put_rows, channels first; the filters are those of the result, a separable layer's outer ones."""
+    pixels = job.out_space[0] * job.out_space[1] * job.out_space[2]
+    image, place = n * job.outer_filters * pixels, first * pixels + pixel
+    rows = job.out + (image + place)
+    turn_sums(job.square, sums, step, rows, pixels, width, count)
+    if job.late:
+        for k in range(width):
+            job.finish_row(rows + k * pixels, count, image, place + k * pixels)
 
-    Of an odd number of pixels the middle one is both, and put as a first: then results lie nearer than pixels.
+
+@compiled
+def multiply_pairs(job, scratch, x, weights, room, step, second, channels, chunk, n, begin, count):
+    """A band of `count` pairs of pixels, a chunk of pairs of filters: pixels at x and x + second, results from `begin` on.
+
+    Of an odd number of pixels the middle one is in two pairs, the first and the last, and put as the last one's. There is machine
+    code for each tile, which pointwise and separable layers call by its address.
     """
-    tile, short, half, channels = job.tile, job.short, filters // 2, channels // 2
+    tile, short, half, channels = job.tile, job.short, job.outer_filters // 2, channels // 2
+    pixels = job.out_space[0] * job.out_space[1] * job.out_space[2]
+    after, alone = begin + pixels // 2, pixels % 2 if begin == 0 else 0
     sums, v, quarter, factors = scratch + job.sums_at, scratch + job.values_at, job.sums_pitch, weights + HEAD * tile.width
     strips, tall = evenly(count, tile, short)
     for k in range(tile.rows):
@@ -150,9 +165,8 @@ def multiply_pairs(job, x, room, step, second, channels, weights, size, filters,
     for k in range(tall, strips):
         p = min(tall + k * short.rows, count - short.rows)
         add_up(short, x + p, room - p, step, second, channels, factors, v + k * job.sheet)
-    alone = 1 if begin == 0 and job.across > after - begin else 0
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, half), tile.width):
-        panel, used = weights + f // tile.width * size, min(tile.width, half - f)
+        panel, used = weights + f // tile.width * job.outer_panel, min(tile.width, half - f)
         for k in range(tall):
             p = k * tile.rows
             seven_products(tile, job, x + p, step, second, channels, v + k * job.sheet, panel, scratch, sums + p * tile.width)
@@ -169,11 +183,11 @@ def multiply_pairs(job, x, room, step, second, channels, weights, size, filters,
 def strassen_pointwise(item, seat, job):
     """One band of pairs of pixels of one image, one chunk of pairs of filters. Weights from combined_filters."""
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    begin, pixels, second = band * job.band, job.out_space[2], job.out_space[2] - job.across
-    count = job.band if band < job.bands - 1 else job.across - begin  # the last band takes what is left over
-    multiply_pairs(
-        job, job.x + (n * job.x_image + begin), pixels - begin, job.x_channel, second, job.channels, job.weight, job.panel,
-        job.filters, chunk, n, begin, second + begin, count, job.scratch + seat * job.scratch_size,
+    begin, pixels, scratch = band * job.band, job.out_space[2], job.scratch + seat * job.scratch_size
+    count = job.band if band < job.bands - 1 else (pixels + 1) // 2 - begin  # the last band takes what is left over
+    job.multiply_pairs(
+        scratch, job.x + (n * job.x_image + begin), job.weight, pixels - begin, job.x_channel, pixels // 2, job.channels, chunk,
+        n, begin, count,
     )  # fmt: skip
 
 

@@ -114,10 +114,14 @@ def _pairs_of(problem: Problem) -> str | None:
         return f"halves channels and filters, here are {problem.channels} and {problem.filters}"
     if problem.filters // 2 < machine.lanes(problem.dtype):
         return f"half of {problem.filters} filters fill no vector"
-    least = min(tile.short.rows for tile in tiles.pairs_in_rows(problem.dtype))
-    if problem.out_space[-1] < 2 * least:
-        return f"halves strips of {2 * least} pixels, here are {problem.out_space[-1]}"
+    if problem.out_space[-1] < (least := divisions.strassen.least_pixels(problem.dtype)):
+        return f"halves strips of {least} pixels, here are {problem.out_space[-1]}"
     return _unless(FIRST)(problem)
+
+
+def _separable_pairs_suit(problem: SeparableProblem) -> str | None:
+    alone = divisions.separable.pixels_alone(problem)
+    return _pairs_of(alone) or divisions.separable.unpaired(problem)
 
 
 def _transformed(scheme: Nested) -> Callable[..., Any]:
@@ -512,7 +516,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "strassen_pointwise", "winograd", ("pointwise",),
         strassen.strassen_pointwise, _in_pairs, divisions.strassen.divide, FILTERS, _pairs_suit,
-        ("columns",), tiles.pairs_in_rows, cycles=divisions.strassen.cycles, error=strassen.error_bound,
+        ("columns",), tiles.one_vector, cycles=divisions.strassen.cycles, error=strassen.error_bound,
         packing=divisions.strassen.packing,
     ),
     Implementation(
@@ -561,14 +565,21 @@ IMPLEMENTATIONS = (
         SHEETS, tiles.grouped_filters_in_lanes, cycles=divisions.standard.filters_cycles, packing=divisions.costs.panels_packing,
     ),
     Implementation(
+        "strassen_separable", "winograd", ("separable",),
+        separable.strassen_separable, _both(_in_pairs), divisions.separable.pairs_in_rows, FILTERS,
+        _separable_pairs_suit, ("columns",), tiles.one_vector,
+        cycles=divisions.separable.pairs_cycles,
+        error=lambda problem: strassen.error_bound(problem.pointwise),
+    ),
+    Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
         separable.tiled_separable_pixels, _both(_outer_rows), divisions.separable.pixels_in_lanes, PIXELS, _unless(FIRST),
-        ("columns",), tiles.separable_pixels, cycles=lambda problem: divisions.separable.cycles(problem)[0],
+        ("columns",), tiles.separable_pixels, cycles=divisions.separable.pixels_cycles,
     ),
     Implementation(
         "tiled_separable", "tiled", ("separable",),
         separable.tiled_separable, _both(_outer_lanes), divisions.separable.filters_in_lanes, FILTERS, _unless(FIRST),
-        ("columns",), tiles.separable_filters, cycles=lambda problem: divisions.separable.cycles(problem)[1],
+        ("columns",), tiles.separable_filters, cycles=divisions.separable.filters_cycles,
     ),
     Implementation(
         "tiled_separable_last", "tiled", ("separable",),

@@ -116,7 +116,7 @@ PAIRS_IN_ROWS = {32: (14, 13), 16: (6,)}
 
 
 def pairs_in_rows(dtype: str) -> list[TileShape]:
-    """Every tile of strassen_pointwise."""
+    """Every tile of the products of strassen.py."""
     return [TileShape(rows, 2, machine.lanes(dtype), 1, dtype) for rows in PAIRS_IN_ROWS[machine.registers()]]
 
 
@@ -201,7 +201,7 @@ def lines_in_vectors(dtype: str) -> list[TileShape]:
 
 
 def one_vector(dtype: str) -> list[TileShape]:
-    """The tile of tiled_depthwise_transposed_last, and all that winograd and winograd_columns themselves know of one."""
+    """The tile of tiled_depthwise_transposed_last, and all that kernels know of one whose products are compiled apart."""
     return [TileShape(1, 1, machine.lanes(dtype), 1, dtype)]
 
 

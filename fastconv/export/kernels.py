@@ -94,9 +94,7 @@ class Kernel(NamedTuple):
             return own, row, image, row, *[item] * 5
         if self.name == "multiply_columns":
             return own, row, image, row, item
-        if self.name.startswith(BANDS):
-            return own, item, seat
-        return (own, row, item, item, item) if self.name in SHARED else (item, seat, own)
+        return (own, row, item, item, item) if self.name in SHARED or self.name.startswith(BANDS) else (item, seat, own)
 
     @property
     def row(self) -> str:

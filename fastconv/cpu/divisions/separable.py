@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions import pointwise, standard
+from fastconv.cpu.divisions import pointwise, standard, strassen
 from fastconv.cpu.divisions.costs import STREAM, TURN
 from fastconv.cpu.divisions.depthwise import slides
 from fastconv.cpu.divisions.shares import ceil, scratch_numbers
 from fastconv.cpu.separable import fill_band, fill_band_last, sum_band, sum_band_last
 from fastconv.cpu.sheets import LINE, taps
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.strassen import PRODUCTS
 from fastconv.plan import Division
 from fastconv.problem import Problem, SeparableProblem
 
@@ -24,53 +27,121 @@ DEPTHWISE_UPDATES = 1.5
 
 def pixels_in_lanes(problem: SeparableProblem, threads: int) -> Division:
     """For tiled_separable_pixels: bands of rows as large as fit L2, whose pixels fill strips."""
-    tile = pointwise.pixels_tile(_pixels_alone(problem))
+    tile = pointwise.pixels_tile(pixels_alone(problem))
     return _separable(problem, tile, tile.rows, tile.width, 0, threads)
 
 
 def filters_in_lanes(problem: SeparableProblem, threads: int) -> Division:
     """For tiled_separable and tiled_separable_last: bands of rows whose sums stay in L1."""
-    alone = _pixels_alone(problem)
+    alone = pixels_alone(problem)
     shapes = [shape for tile in tiles.filters_in_lanes(problem.dtype) for shape in (tile, tile.short)]
     tile = min((shape for shape in shapes if shape.rows <= alone.out_space[-1]), key=lambda shape: _even_cycles(alone, shape))
     return _separable(problem, tile, tile.width, tile.rows, 0 if problem.data_format == "channels_last" else tile.width, threads)
 
 
 def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int) -> Division:
-    """Bands of rows and chunks of filters by which the busiest thread should be done first.
-
-    A band streams all weights of its chunk, and leaves pixels over from strips; a chunk has the depthwise part computed anew.
-    `sums`: numbers that are kept of each pixel until they are put where they belong.
-    """
-    first, filters, channels = problem.depthwise, problem.filters, problem.depthwise.filters
+    """`unit` filters of a panel, `strip` pixels of a strip; `sums`: numbers kept of a pixel until they are put in their places."""
+    channels, units, rows = problem.depthwise.filters, ceil(problem.filters, unit), math.prod(problem.out_space[:-1])
     last, width, lanes = problem.data_format == "channels_last", problem.out_space[-1], machine.lanes(problem.dtype)
-    rows, images, units = math.prod(problem.out_space[:-1]), max(1, problem.batch), ceil(filters, unit)
     most = max(1, min(rows, scratch_numbers(problem.dtype) // (width * (channels + sums))))
-    weights = unit * channels * np.dtype(problem.dtype).itemsize  # of a unit of filters, in bytes
-    speed = STREAM[units * weights > machine.caches()["L2"]]
-    depthwise = DEPTHWISE_UPDATES * taps(first) * width * channels / lanes  # of a row
 
-    def busiest(division: tuple[int, int]) -> float:
-        band, chunks = division
-        products = ceil(band * width, strip) * strip * unit * channels / lanes
-        item = ceil(units, chunks) * (products + weights / speed) + band * depthwise
-        return ceil(images * ceil(rows, band) * chunks, threads) * item
+    def cycles_of(band: int) -> tuple[float, float]:
+        return ceil(band * width, strip) * strip * unit * channels / lanes, _depthwise_cycles(problem, band * width)
 
-    band, chunks = min(((b, c) for c in range(1, min(units, threads) + 1) for b in range(most, 0, -1)), key=busiest)
-    chunk = ceil(units, chunks)
-    bands, chunks = ceil(rows, band), ceil(units, chunk)
-    window, fill = None, sum_band_last if last else sum_band
-    if slides(first) is None and not (last and first.filters != first.groups):
-        (taps_i, taps_j), fill = first.kernel, fill_band_last if last else fill_band
-        window = TileShape(taps_i, taps_j, lanes, first.stride[0], problem.dtype)
-    pitch = LINE * (ceil(max(band * width, strip) + lanes, LINE) | 1)
-    panel = (lanes if last else 1) * (1 + taps(first))
-    most_pixels = max(band * width, strip, lanes)
+    heights = range(most, 0, -1)
+    band, bands, chunk, chunks = _shared_out(problem, rows, heights, units, unit * channels, cycles_of, threads)
+    pixels = max(band * width, strip)
+    pitch = LINE * (ceil(pixels + lanes, LINE) | 1)
+    panel = (lanes if last else 1) * (1 + taps(problem.depthwise))
+    most_pixels = max(pixels, lanes)
     sums_at = most_pixels * channels if last else channels * pitch
     fields = {"pitch": pitch, "panel": panel, "outer_panel": unit * (1 + channels), "sums_at": sums_at}
     scratch = sums_at + sums * most_pixels
     items = problem.batch * bands * chunks
-    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, fill, fields, window)
+    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, fields=fields, **_windows(problem))
+
+
+def pairs_in_rows(problem: SeparableProblem, threads: int) -> Division:
+    """For strassen_separable: bands of rows of the first half of an image, which meet the second; of an odd number, all of them."""
+    alone, channels, lanes = pixels_alone(problem), problem.depthwise.filters, machine.lanes(problem.dtype)
+    unit = tiles.pairs_in_rows(problem.dtype)[0].width
+    units, least = ceil(problem.filters // 2, unit), strassen.least_pixels(problem.dtype)
+    rows, row = _pairs(problem)
+    most = max(1, min(rows, scratch_numbers(problem.dtype) // (2 * row * channels)))
+
+    def cycles_of(band: int) -> tuple[float, float]:
+        pairs = band * row
+        products, sums = strassen.pairs_cycles(alone, pairs, strassen.best_tile(alone, pairs))
+        return products / units, sums + _depthwise_cycles(problem, 2 * pairs)
+
+    heights = [band for band in range(most, 0, -1) if 2 * row * _last(rows, band) >= least] or [rows]
+    numbers = PRODUCTS * unit * channels // 2
+    band, bands, chunk, chunks = _shared_out(problem, rows, heights, units, numbers, cycles_of, threads)
+    tile = strassen.best_tile(alone, band * row)
+    run = strassen.at_a_time(alone, tile, band * row)
+    longest = max(strassen.longest(count * row, run) for count in (band, _last(rows, band)))
+    fields, scratch = strassen.layout(alone, tile, longest)
+    pitch = LINE * (ceil(2 * band * row + lanes, LINE) | 1)
+    fields |= {"pitch": pitch, "panel": 1 + taps(problem.depthwise), "run": run}
+    code, items = strassen.code(problem.dtype) | _windows(problem), problem.batch * bands * chunks
+    return Division(items, bands, band, chunks, chunk * unit, channels * pitch + scratch, tile, unit, fields=fields, **code)
+
+
+def _pairs(problem: SeparableProblem) -> tuple[int, int]:
+    """Rows of the first half of an image, and pairs of pixels of one; of an odd number of rows all are one."""
+    rows, pixels = math.prod(problem.out_space[:-1]), math.prod(problem.out_space)
+    return (1, ceil(pixels, 2)) if rows % 2 else (rows // 2, problem.out_space[-1])
+
+
+def unpaired(problem: SeparableProblem) -> str | None:
+    """Why an image cannot be cut in two halves that are computed band by band, where it must be."""
+    _, row = _pairs(problem)
+    if 2 * row * problem.depthwise.filters > scratch_numbers(problem.dtype):
+        return f"keeps pairs of rows in L2, of which {problem.out_space} has none, or too large ones"
+    return None
+
+
+def _last(rows: int, band: int) -> int:
+    """Rows of the last band."""
+    return (rows - 1) % band + 1
+
+
+def _shared_out(
+    problem: SeparableProblem, rows: int, heights: Iterable[int], units: int, numbers: int,
+    cycles_of: Callable[[int], tuple[float, float]], threads: int,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """(band, bands, chunk, chunks) by which the busiest thread should be done first: rows of a band, units of a chunk.
+
+    A band, of one of these `heights`, streams all weights of its chunk, so many `numbers` a unit, and leaves pixels over from
+    strips; a chunk has the depthwise part computed anew. `cycles_of` a band: for each unit of filters, and once.
+    """
+    costs, weights = {band: cycles_of(band) for band in heights}, numbers * np.dtype(problem.dtype).itemsize
+    stream, images = weights / STREAM[units * weights > machine.caches()["L2"]], max(1, problem.batch)
+
+    def busiest(division: tuple[int, int]) -> float:
+        band, chunks = division
+        of_a_unit, once = costs[band]
+        return ceil(images * ceil(rows, band) * chunks, threads) * (ceil(units, chunks) * (of_a_unit + stream) + once)
+
+    band, chunks = min(((b, c) for c in range(1, min(units, threads) + 1) for b in costs), key=busiest)
+    chunk = ceil(units, chunks)
+    return band, ceil(rows, band), chunk, ceil(units, chunk)
+
+
+def _depthwise_cycles(problem: SeparableProblem, pixels: int) -> float:
+    """Of the depthwise part."""
+    first = problem.depthwise
+    return DEPTHWISE_UPDATES * taps(first) * pixels * first.filters / machine.lanes(problem.dtype)
+
+
+def _windows(problem: SeparableProblem) -> dict[str, Any]:
+    """What computes the depthwise part, and the window that it knows."""
+    first, last = problem.depthwise, problem.data_format == "channels_last"
+    if slides(first) is None and not (last and first.filters != first.groups):
+        taps_i, taps_j = first.kernel
+        window = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), first.stride[0], problem.dtype)
+        return {"fill": fill_band_last if last else fill_band, "window": window}
+    return {"fill": sum_band_last if last else sum_band}
 
 
 def _even_cycles(problem: Problem, tile: TileShape) -> float:
@@ -79,14 +150,24 @@ def _even_cycles(problem: Problem, tile: TileShape) -> float:
     return ceil(problem.filters, tile.width) * (updates + ceil(problem.out_space[-1], tile.lanes) * tile.width * TURN)
 
 
-def _pixels_alone(problem: SeparableProblem) -> Problem:
+def pixels_alone(problem: SeparableProblem) -> Problem:
     """The pointwise part, without ends of rows."""
     one, space = (1,), (math.prod(problem.out_space),)
     return replace(problem.pointwise, space=space, kernel=one, stride=one, pads=((0, 0),), dilation=one)
 
 
-def cycles(problem: SeparableProblem) -> tuple[float, float]:
-    """Of the pointwise part, with pixels in lanes and with filters in lanes."""
-    alone = _pixels_alone(problem)
-    pixels, filters = pointwise.pixels_tile(alone), standard.filters_tile(alone)
-    return pointwise.pixels_cycles(alone, pixels), standard.filters_cycles(alone, filters)
+def pixels_cycles(problem: SeparableProblem) -> float:
+    """Of the pointwise part, here and below, with pixels in lanes."""
+    alone = pixels_alone(problem)
+    return pointwise.pixels_cycles(alone, pointwise.pixels_tile(alone))
+
+
+def filters_cycles(problem: SeparableProblem) -> float:
+    """With filters in lanes."""
+    alone = pixels_alone(problem)
+    return standard.filters_cycles(alone, standard.filters_tile(alone))
+
+
+def pairs_cycles(problem: SeparableProblem) -> float:
+    """By Strassen's algorithm."""
+    return strassen.cycles(pixels_alone(problem))

@@ -4,38 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from fastconv.cpu import machine, strips, tiles
+from fastconv.cpu import strips, tiles
 from fastconv.cpu.divisions.costs import TURN, panels_packing
 from fastconv.cpu.divisions.shares import ceil, scratch_numbers
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.standard import put_rows
-from fastconv.cpu.strassen import PRODUCTS, SUMS, head_of
+from fastconv.cpu.strassen import PRODUCTS, SUMS, head_of, multiply_pairs, put_pairs
 from fastconv.plan import Division
 from fastconv.problem import Problem
 
 
 def divide(problem: Problem, threads: int) -> Division:
-    """For strassen_pointwise: bands of pairs of pixels whose sums of all channels lie in L2, chunks of pairs of filters."""
-    tile, pairs, images = best_tile(problem), ceil(problem.out_space[-1], 2), max(1, problem.batch)
-    strips = max(1, pairs // tile.rows)
-    band = strips // min(strips, ceil(strips, _most_pairs(problem, tile) // tile.rows))
-    bands = strips // band
-    longest = pairs - band * tile.rows * (bands - 1)  # the last band takes what is left over
-    chunk = _chunk_of_pairs(problem, tile, bands * images, threads)
+    """For strassen_pointwise: bands of pairs of pixels, chunks of pairs of filters."""
+    pairs, images = ceil(problem.out_space[-1], 2), max(1, problem.batch)
+    tile = best_tile(problem, pairs)
+    band = at_a_time(problem, tile, pairs)
+    bands, panels = max(1, pairs // band), ceil(problem.filters // 2, tile.width)
+    # Cut only where there are few other items, for each chunk adds up the image anew.
+    chunk = tile.width * ceil(panels, min(panels, ceil(2 * threads, bands * images)) if threads > 1 else 1)
     chunks = ceil(problem.filters // 2, chunk)
-    fields, scratch = _pairs_fields(problem, tile, pairs, longest)
-    fields |= {"panels": ceil(problem.filters // 2, tile.width), "panel": fields["outer_panel"]}
-    items, unit = problem.batch * bands * chunks, tile.width
-    return Division(items, bands, band * tile.rows, chunks, chunk, scratch, tile, unit, None, fields, put=put_rows)
+    fields, scratch = layout(problem, tile, longest(pairs, band))
+    items = problem.batch * bands * chunks
+    return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, **code(problem.dtype))
 
 
-def _most_pairs(problem: Problem, tile: TileShape) -> int:
-    """Pairs of pixels of a band: their sums of the image in half of L2, the four sums of a panel in L1."""
-    size, strip = np.dtype(problem.dtype).itemsize, _a_strip(problem, tile)
-    strips = min(scratch_numbers(problem.dtype) // strip, machine.caches()["L1d"] // (4 * tile.rows * tile.width * size))
-    return max(1, strips) * tile.rows
+def code(dtype: str) -> dict[str, Any]:
+    """What multiplies, and the tile of the kernels that call it."""
+    [outer] = tiles.one_vector(dtype)
+    return {"multiply": multiply_pairs, "put": put_pairs, "outer": outer}
+
+
+def at_a_time(problem: Problem, tile: TileShape, pairs: int) -> int:
+    """How many of so many pairs are multiplied together: whole strips, whose sums of the image take half of L2 at most."""
+    strips = max(1, pairs // tile.rows)
+    most = max(1, scratch_numbers(problem.dtype) // _a_strip(problem, tile))
+    return strips // ceil(strips, most) * tile.rows
+
+
+def least_pixels(dtype: str) -> int:
+    """That fill the two halves of a strip."""
+    return 2 * min(tile.short.rows for tile in tiles.pairs_in_rows(dtype))
+
+
+def longest(pairs: int, band: int) -> int:
+    """Of so many pairs in bands: the last one takes what is left over."""
+    return pairs - band * (max(1, pairs // band) - 1)
 
 
 def _a_strip(problem: Problem, tile: TileShape) -> int:
@@ -43,31 +55,24 @@ def _a_strip(problem: Problem, tile: TileShape) -> int:
     return ceil(tile.rows, tile.lanes) * tile.lanes * (1 + SUMS * problem.channels // 2)
 
 
-def _chunk_of_pairs(problem: Problem, tile: TileShape, others: int, threads: int) -> int:
-    """Filters of a chunk: cut only where there are few other items, for each chunk adds up the image anew."""
-    panels = ceil(problem.filters // 2, tile.width)
-    return tile.width * ceil(panels, min(panels, ceil(2 * threads, others)) if threads > 1 else 1)
-
-
-def _pairs_fields(problem: Problem, tile: TileShape, pairs: int, longest: int) -> tuple[dict[str, Any], int]:
-    """Where things lie in a seat's scratch, and how large it is: ones, two tiles, four sums, strips; `longest`: pairs of a band."""
+def layout(problem: Problem, tile: TileShape, pairs: int) -> tuple[dict[str, Any], int]:
+    """Where things lie in a seat's scratch for so many pairs, and how large it is: ones, two tiles, four sums, strips."""
     row, head = ceil(tile.rows, tile.lanes) * tile.lanes, head_of(problem.channels, tile.width)
-    quarter = (longest + tile.rows + tile.lanes) * tile.width
+    quarter = (pairs + tile.rows + tile.lanes) * tile.width
     sums_at = row + 2 * tile.rows * tile.width
     values_at = sums_at + 4 * quarter
     fields = {
-        "across": pairs, "sheet": _a_strip(problem, tile), "head": head, "sums_pitch": quarter,
-        "products_at": row, "sums_at": sums_at, "values_at": values_at,
+        "sheet": _a_strip(problem, tile), "head": head, "sums_pitch": quarter, "products_at": row, "sums_at": sums_at,
+        "values_at": values_at, "outer_filters": problem.filters,
         "outer_panel": tile.width * (head + PRODUCTS * problem.channels // 2),
     }  # fmt: skip
-    return fields, values_at + ceil(longest, tile.short.rows) * fields["sheet"]
+    return fields, values_at + ceil(pairs, tile.short.rows) * fields["sheet"]
 
 
-def best_tile(problem: Problem) -> TileShape:
-    """The tile whose strips of pairs waste least."""
-    every, pairs = tiles.pairs_in_rows(problem.dtype), ceil(problem.out_space[-1], 2)
-    fitting = [tile for tile in every if tile.short.rows <= pairs]
-    return min(fitting, key=lambda tile: _cycles(problem, tile))
+def best_tile(problem: Problem, pairs: int) -> TileShape:
+    """The tile whose strips of so many pairs waste least."""
+    fitting = [tile for tile in tiles.pairs_in_rows(problem.dtype) if tile.short.rows <= pairs]
+    return min(fitting, key=lambda tile: sum(pairs_cycles(problem, pairs, tile)))
 
 
 # Of a vector of pairs of pixels, for each pair of channels: to measure four numbers, and to make and put four sums, bound by what
@@ -79,15 +84,16 @@ KEPT = 5.0
 
 def cycles(problem: Problem) -> float:
     """Of seven products of halves and the sums of the image."""
-    return _cycles(problem, best_tile(problem))
+    pairs = ceil(problem.out_space[-1], 2)
+    return max(1, problem.batch) * sum(pairs_cycles(problem, pairs, best_tile(problem, pairs)))
 
 
-def _cycles(problem: Problem, tile: TileShape) -> float:
-    pairs, panels, depth = ceil(problem.out_space[-1], 2), ceil(problem.filters // 2, tile.width), problem.channels // 2
+def pairs_cycles(problem: Problem, pairs: int, tile: TileShape) -> tuple[float, float]:
+    """Of so many pairs of pixels: of all products, and of the sums of the image."""
+    panels, depth = ceil(problem.filters // 2, tile.width), problem.channels // 2
     products = PRODUCTS * panels * (depth + KEPT) * strips.even_work(pairs, tile)
     put = 4 * panels * ceil(pairs, tile.lanes) * tile.width * TURN
-    sums = ceil(pairs, tile.rows) * ceil(tile.rows, tile.lanes) * depth * SUM_PAIRS
-    return max(1, problem.batch) * (products + put + sums)
+    return products + put, ceil(pairs, tile.rows) * ceil(tile.rows, tile.lanes) * depth * SUM_PAIRS
 
 
 def packing(problem: Problem) -> float:
