@@ -109,31 +109,29 @@ def tiled_pointwise(item, seat, job):
 
 @compiled
 def tiled_pointwise_pixels(item, seat, job):
-    """One band of pixels of one image, one chunk of filters: pixels in lanes, read in place. Weights from packing.row_panels.
-
-    A strip's channels x width numbers stay in L1 while the panels of all filters pass over it, from L2.
-    """
+    """One band of pixels of one image, one chunk of filters: pixels in lanes, read in place. Weights from packing.row_panels."""
     tile, channels, filters = job.tile, job.channels, job.filters
     pixels, x_channel = job.out_space[2], job.x_channel
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     begin, image = band * job.band, n * filters * pixels
-    end = begin + job.band if band < job.bands - 1 else pixels
-    for first in range(begin, end, tile.width):
-        p = min(first, end - tile.width)
-        for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters), tile.rows):
-            w, x = job.weight + f // tile.rows * job.panel, job.x + (n * job.x_image + p)
-            acc = tile.from_rows(w)
-            for _ in range(channels):
-                w += tile.rows
-                acc = acc.rank1(w, x)
-                x += x_channel
-            out, rows = job.out + (image + f * pixels + p), min(tile.rows, filters - f)
-            acc = acc.clip(job.least, job.most)
-            if rows == tile.rows:
-                acc.store(out, pixels)
-            else:
-                acc.store(out, pixels, rows, tile.width)
-    if job.late:
-        for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
-            place = f * pixels + begin
-            job.finish_row(job.out + (image + place), end - begin, image, place)
+    end, last = begin + job.band if band < job.bands - 1 else pixels, min((chunk + 1) * job.chunk, filters)
+    for group in range(chunk * job.chunk, last, job.together):
+        until = min(group + job.together, last)
+        for first in range(begin, end, tile.width):
+            p = min(first, end - tile.width)
+            for f in range(group, until, tile.rows):
+                w, x, rows = job.weight + f // tile.rows * job.panel, job.x + (n * job.x_image + p), min(tile.rows, until - f)
+                acc = tile.from_rows(w)
+                for _ in range(channels):
+                    w += tile.rows
+                    acc = acc.rank1(w, x)
+                    x += x_channel
+                acc, out = acc.clip(job.least, job.most), job.out + (image + f * pixels + p)
+                if rows == tile.rows:
+                    acc.store(out, pixels)
+                else:
+                    acc.store(out, pixels, rows, tile.width)
+        if job.late:
+            for f in range(group, until):
+                place = f * pixels + begin
+                job.finish_row(job.out + (image + place), end - begin, image, place)

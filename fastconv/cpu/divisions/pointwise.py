@@ -16,11 +16,16 @@ from fastconv.cpu.standard import put_rows
 from fastconv.plan import Division
 from fastconv.problem import Problem
 
+# Of so few a tile is done sooner than memory takes its sums: then panels pass one by one, and each writes a few rows from end to
+# end. A layer of 16 to 96 at 112 x 112 takes 0.55 ms in place of 0.9 in its network; of 256 to 64 it would take 10 % longer.
+FEW_CHANNELS = 64
+
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_pointwise_pixels: bands of strips of an image's pixels, read where they lie."""
     tile = pixels_tile(problem)
-    fields = {"panel": tile.rows * (1 + problem.channels)}
+    together = tile.rows if problem.channels <= FEW_CHANNELS else ceil(problem.filters, tile.rows) * tile.rows
+    fields = {"panel": tile.rows * (1 + problem.channels), "together": together}
     # What is done late is done to a whole band, which should still lie in L2.
     bands = ceil(math.prod(problem.out_space) * problem.filters, scratch_numbers(problem.dtype))
     return _over_pixels(problem, tile, tile.width, tile.rows, bands, threads, fields)

@@ -322,6 +322,8 @@ static void over_pixels(
     *longest = band * strip + g->out_space[2] - band * strip * bands;
 }
 
+enum { FEW_CHANNELS = 64 }; /* divisions/pointwise.py */
+
 static int pointwise(const struct geometry *g, fastconv_layer *layer)
 {
     const struct tile *in_lanes = cheapest(g, tiled_pointwise[g->dtype], g->out_space[2] + 1, lanes_cost), *pixel = NULL;
@@ -331,6 +333,7 @@ static int pointwise(const struct geometry *g, fastconv_layer *layer)
     if (pixel && (!in_lanes || in_place_cost(g, pixel) <= lanes_cost(g, in_lanes))) {
         int64_t bands = ceiling(g->out_space[2] * g->filters, scratch_numbers(g)); /* what is finished late still lies in L2 */
         over_pixels(g, layer, width(g, pixel), pixel->rows, bands, &longest);
+        layer->job[JOB_TOGETHER] = g->channels <= FEW_CHANNELS ? pixel->rows : ceiling(g->filters, pixel->rows) * pixel->rows;
         use(layer, pixel->code, ROW_PANELS, pixel->rows);
         return FASTCONV_OK;
     }
