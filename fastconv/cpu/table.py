@@ -619,7 +619,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "strassen_transposed", "winograd", ("transposed",),
         strassen.strassen_pointwise, _woven_in_pairs, divisions.blocks.woven_pairs, FILTERS, _pairs_weave, ("columns",),
-        tiles.pairs_in_rows, cycles=divisions.blocks.woven_pairs_cycles, error=strassen.error_bound,
+        tiles.one_vector, cycles=divisions.blocks.woven_pairs_cycles, error=strassen.error_bound,
         packing=divisions.blocks.pairs_packing,
     ),
     Implementation(
