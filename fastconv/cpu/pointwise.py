@@ -26,6 +26,11 @@ from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, start_pixel, start_row
 from fastconv.cpu.standard import evenly, puts_in_place
 
+# Updates between asking for weights and using them: cold ones come from memory as fast as from L3. 1024 channels of float64 at 7x7,
+# whose 8 MB lie in L3, gained a tenth to a quarter.
+AHEAD = 64
+LINE_BLOCKS = 4  # of 128 bits in a cache line
+
 
 @compiled
 def direct_pointwise(item, seat, job):
@@ -63,20 +68,29 @@ def direct_pointwise_last(item, seat, job):
 
 
 @inlined
+def prefetch_weights(w, width, line):
+    """Those of AHEAD updates from now, a line at a time; behind a panel's end lies the next one."""
+    for k in range(0, width, line):
+        w.prefetch_l2(AHEAD * width + k)
+
+
+@inlined
 def sum_pixels(tile, x, panel, job, out, apart):
     """Sums of tile.rows neighbouring pixels, tile.width filters.
 
     Channels first, neighbouring pixels are neighbours in memory; channels last they are a pixel's channels apart.
     """
-    w, step, x_channel = panel + tile.width, job.x_steps[2], job.x_channel
+    w, step, x_channel, line = panel + tile.width, job.x_steps[2], job.x_channel, LINE_BLOCKS * tile.block
     acc = tile.from_columns(panel)
     if step == 1:
         for _ in range(job.channels):
+            prefetch_weights(w, tile.width, line)
             acc = acc.rank1(x, w)
             x += x_channel
             w += tile.width
     else:
         for _ in range(job.channels):
+            prefetch_weights(w, tile.width, line)
             acc = acc.rank1_apart(x, step, w)
             x += x_channel
             w += tile.width

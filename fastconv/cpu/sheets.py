@@ -210,11 +210,16 @@ def turn_row(square, x, job, first, out):
     end = max(begin, min(pitch, -((first - width) // stride)))
     clear_row(square, out, channels, sheet, begin)  # squares overwrite what is too much
     clear_row(square, out + end, channels, sheet, pitch - end)
-    if channels <= square.block and end - begin >= lanes:
-        for column in range(begin, end, lanes):
-            k = min(column, end - lanes)  # the last vector overlaps its neighbour
-            few = square.load_few_turned(x + (first + k * stride) * step, stride * step, channels)
-            few.store(out + k, sheet, channels, lanes)
+    if channels <= square.block:  # of a photograph's three channels a square would be mostly empty
+        pixels, apart, count = x + (first + begin * stride) * step, stride * step, end - begin
+        if count >= lanes:
+            turn_few(square, pixels, apart, channels, count, out + begin, sheet)
+        elif count >= job.half.lanes:
+            turn_few(job.half, pixels, apart, channels, count, out + begin, sheet)
+        else:
+            for c in range(channels):
+                for k in range(count):
+                    out[c * sheet + begin + k] = pixels[k * apart + c]
         return
     for column in range(begin, end, lanes):
         pixels = x + (first + column * stride) * step
@@ -225,3 +230,11 @@ def turn_row(square, x, job, first, out):
                 block.store(there, sheet)
             else:
                 block.store(there, sheet, channels - c, lanes)
+
+
+@inlined
+def turn_few(square, pixels, apart, channels, count, out, sheet):
+    """out[c][k] = pixels[k * apart + c] of so many pixels, as many as lanes at least: the last vector overlaps its neighbour."""
+    for column in range(0, count, square.lanes):
+        k = min(column, count - square.lanes)
+        square.load_few_turned(pixels + k * apart, apart, channels).store(out + k, sheet, channels, square.lanes)

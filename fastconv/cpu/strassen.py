@@ -35,6 +35,7 @@ from fastconv.cpu import job as jobs
 from fastconv.cpu import machine, packing, threads, toom
 from fastconv.cpu.compiled import address, compiled, inlined
 from fastconv.cpu.packing import turn
+from fastconv.cpu.pointwise import prefetch_weights
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import evenly, turn_sums
 from fastconv.problem import Problem
@@ -42,8 +43,6 @@ from fastconv.problem import Problem
 Array = np.ndarray[Any, Any]
 PRODUCTS, SUMS = 7, 4
 LINE = 16  # numbers of float32 in a cache line
-# Updates between asking for weights and using them: cold ones come from memory as fast as from L3.
-AHEAD = 64
 HEAD = 4  # rows of a panel before the channels' factors: bias and factor of its first filters, and of its second ones
 # Factors: a filter of zeros is taken for one so much smaller than its partner; TINY makes 0 / 0 a 1.
 MOST, TINY, ROOT = 2.0**30, 2.0**-120, math.sqrt(2)
@@ -97,8 +96,7 @@ def add_up(tile, x, room, step, second, channels, factors, v):
 def added(acc, x, step, w, width, channels):
     """To a tile a product, over half of the channels."""
     for _ in range(channels):
-        for k in range(0, width, LINE):
-            w.prefetch_l2(AHEAD * width + k)
+        prefetch_weights(w, width, LINE)
         acc = acc.rank1(x, w)
         x += step
         w += width
