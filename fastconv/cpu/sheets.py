@@ -7,9 +7,10 @@ The tiled kernels read one layout only, whatever the image looks like: one sheet
 where row y and column u of the padded image lie in phase (y % stride, u % stride) at (y // stride, u // stride). So tap
 (e, a, b) of the window of output (i, j) lies at `table[tap] + i * pitch + j`: stride, dilation and padding are gone. Phases
 that no tap touches are left out, and so are the rows between taps that lie further apart than a band is high: then each tap's
-rows are a phase of their own. Copying costs 1 to 2 % of a 3x3 layer with 32 filters, and an image of any strides, channels
-first or last, is read where it lies: rows of a plane move by whole vectors, pixels of a channels-last image by squares that
-are transposed in registers.
+rows are a phase of their own. Where there are few channels, so may each tap across have its own (`by_tap`): rows are as long as
+the result's then, and a run of them is summed where it belongs. Copying costs 1 to 2 % of a 3x3 layer with 32 filters, and an
+image of any strides, channels first or last, is read where it lies: rows of a plane move by whole vectors, pixels of a
+channels-last image by squares that are transposed in registers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastconv.cpu.compiled import compiled, inlined
 from fastconv.problem import Problem, three
 
 MOST_EVENS = 4  # the largest stride that whole vectors are picked of, by taking every other number twice
+BY_VECTORS = (1, 2, 4)  # all of these
 LINE = 16  # numbers: channels lie an odd number of these apart, so that they do not fall into the same sets of L1
 
 
@@ -45,8 +47,8 @@ class Sheets:
     sheet: int
 
     @staticmethod
-    def of(problem: Problem, band: int, aligned: bool = False) -> Sheets:
-        """For a problem whose padding is zeros; rows begin on cache lines if they are to be `aligned`."""
+    def of(problem: Problem, band: int, *, aligned: bool = False, by_tap: bool = False) -> Sheets:
+        """For a problem whose padding is zeros: rows begin on cache lines (`aligned`), each tap across is a phase (`by_tap`)."""
         (depth, taps_a, taps_b), (_, stride_i, stride_j), (_, apart_i, apart_j) = map(
             three, (problem.kernel, problem.stride, problem.dilation)
         )
@@ -58,6 +60,8 @@ class Sheets:
         if taps_a * band < len(of_rows) * rows:
             of_rows, rows, row_places = rows_at, band, [(a, 0) for a in range(taps_a)]
         column_places = [(of_columns.index(u % stride_j), u // stride_j) for u in columns_at]
+        if by_tap:
+            of_columns, pitch, column_places = columns_at, problem.out_space[-1], [(b, 0) for b in range(taps_b)]
         phase_size = pitch * rows
         per_depth = phase_size * len(of_rows) * len(of_columns)
         table = [

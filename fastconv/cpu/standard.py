@@ -265,8 +265,8 @@ def sum_plane(tile, job, sheets, panel, numbers, out, step, rows, room):
 def tiled_standard_pixels(item, seat, job):
     """As tiled_standard, with pixels in lanes: strips run over a band's whole plane of sheets, across the ends of rows.
 
-    The sums of the columns between rows belong to no output and are left behind; where there are none, in signals and with windows
-    no wider than the stride, sums go straight to the result. Weights from packing.row_panels.
+    The sums of the columns between rows belong to no output and are left behind; where there are none, in signals, with windows no
+    wider than the stride and with few channels, sums go straight to the result. Weights from packing.row_panels.
     """
     tile, channels, (out_depth, out_height, out_width) = job.tile, job.channels, job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks

@@ -23,7 +23,7 @@ static void count_phases(const struct geometry *g, int64_t *of_rows, int64_t *of
 
 static double cost_with(const struct geometry *g, const struct scheme *s, int64_t of_rows, int64_t of_columns, const struct tile *tile)
 {
-    struct sheets sheets = sheets_of(g, of_rows, of_columns, s->outputs);
+    struct sheets sheets = sheets_of(g, of_rows, of_columns, 0, s->outputs);
     int64_t down = ceiling(g->out_space[1], s->outputs), phases = sheets.of_rows * sheets.of_columns;
     double strips = (double)down * sheets.pitch / width(g, tile) + 0.5, depth = g->channels * sheets.of_rows * g->kernel[2];
     double products = s->count * ceiling(g->filters, tile->rows) * strips * depth * update(tile->rows, tile->vectors, tile->vectors);
@@ -89,11 +89,11 @@ int plan_columns(const struct geometry *g, const struct scheme *s, fastconv_laye
     const struct tile *tile = tile_of(g, s, of_rows, of_columns);
     int64_t down = ceiling(g->out_space[1], s->outputs), band = 1, chunk;
     for (int64_t b = 2; b <= down; b++) {
-        struct sheets sheets = sheets_of(g, of_rows, of_columns, b * s->outputs);
+        struct sheets sheets = sheets_of(g, of_rows, of_columns, 0, b * s->outputs);
         if (lay(g, s, tile, &sheets, b, unused) <= room) band = b;
     }
     spread_out(g, down, tile->rows, images(g) * g->groups, band, weight_bytes(g), &band, &chunk);
-    struct sheets sheets = sheets_of(g, of_rows, of_columns, band * s->outputs);
+    struct sheets sheets = sheets_of(g, of_rows, of_columns, 0, band * s->outputs);
     int64_t scratch = lay(g, s, tile, &sheets, band, job);
     fill_table(g, &sheets, phases_i, phases_j, layer->table);
     tabulate(g, &sheets, phases_j, job[JOB_PLANE], layer->table);

@@ -63,7 +63,7 @@ static int over_blocks(const struct geometry *g, fastconv_layer *layer)
     int64_t *phases = calloc(g->kernel[1] + g->kernel[2], sizeof *phases);
     if (!phases) return FASTCONV_NO_MEMORY;
     int64_t *phases_j = phases + g->kernel[1], of_rows = phases_of(g, 1, phases), of_columns = phases_of(g, 2, phases_j);
-    struct sheets sheets = sheets_of(g, of_rows, of_columns, band);
+    struct sheets sheets = sheets_of(g, of_rows, of_columns, 0, band);
     const struct tile *tile = NULL;
     for (const struct tile *t = tiled_weight_gradient[g->dtype]; t->rows; t++)
         if (!tile || shares_of(g, t, band, sheets.sheet, 1).cycles < shares_of(g, tile, band, sheets.sheet, 1).cycles) tile = t;

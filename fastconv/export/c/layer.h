@@ -78,10 +78,10 @@ void use(fastconv_layer *layer, kernel *code, enum order order, int64_t unit);
 /* Sheets: fastconv/cpu/sheets.py. `of_rows` and `of_columns` are the phases that any tap meets. */
 struct sheets {
     int64_t of_rows, of_columns, pitch, rows, phase, sheet;
-    int apart; /* each row of taps is a phase of its own */
+    int apart, by_tap; /* each row of taps is a phase of its own; each tap across */
 };
 int64_t phases_of(const struct geometry *g, int axis, int64_t *phases); /* in ascending order; room for as many as taps */
-struct sheets sheets_of(const struct geometry *g, int64_t of_rows, int64_t of_columns, int64_t band);
+struct sheets sheets_of(const struct geometry *g, int64_t of_rows, int64_t of_columns, int by_tap, int64_t band);
 int64_t fill_table(
     const struct geometry *g, const struct sheets *s, const int64_t *rows, const int64_t *columns, int64_t *table);
 void lay_sheets(const struct geometry *g, const struct sheets *s, int64_t *job);

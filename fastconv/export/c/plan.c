@@ -166,10 +166,10 @@ int64_t phases_of(const struct geometry *g, int axis, int64_t *phases)
     return count;
 }
 
-struct sheets sheets_of(const struct geometry *g, int64_t of_rows, int64_t of_columns, int64_t band)
+struct sheets sheets_of(const struct geometry *g, int64_t of_rows, int64_t of_columns, int by_tap, int64_t band)
 {
-    struct sheets s = {.of_rows = of_rows, .of_columns = of_columns};
-    s.pitch = g->out_space[2] + (g->kernel[2] - 1) * g->dilation[2] / g->stride[2];
+    struct sheets s = {.of_rows = of_rows, .of_columns = by_tap ? g->kernel[2] : of_columns, .by_tap = by_tap};
+    s.pitch = g->out_space[2] + (by_tap ? 0 : (g->kernel[2] - 1) * g->dilation[2] / g->stride[2]);
     s.rows = band + (g->kernel[1] - 1) * g->dilation[1] / g->stride[1];
     s.apart = g->kernel[1] * band < of_rows * s.rows;
     if (s.apart) s.of_rows = g->kernel[1], s.rows = band;
@@ -195,11 +195,11 @@ int64_t fill_table(
             for (int64_t b = 0; b < g->kernel[2]; b++) {
                 int64_t y = a * g->dilation[1], u = b * g->dilation[2];
                 int64_t slot_i = s->apart ? a : index_of(rows, y % g->stride[1]), row = s->apart ? 0 : y / g->stride[1];
-                int64_t slot = (e * s->of_rows + slot_i) * s->of_columns + index_of(columns, u % g->stride[2]);
-                table[count++] = slot * s->phase + row * s->pitch + u / g->stride[2];
+                int64_t slot_j = s->by_tap ? b : index_of(columns, u % g->stride[2]), slot = (e * s->of_rows + slot_i) * s->of_columns;
+                table[count++] = (slot + slot_j) * s->phase + row * s->pitch + (s->by_tap ? 0 : u / g->stride[2]);
             }
     for (int64_t k = 0; k < s->of_rows; k++) table[count++] = s->apart ? k * g->dilation[1] : rows[k];
-    for (int64_t k = 0; k < s->of_columns; k++) table[count++] = columns[k];
+    for (int64_t k = 0; k < s->of_columns; k++) table[count++] = s->by_tap ? k * g->dilation[2] : columns[k];
     return count;
 }
 
@@ -230,6 +230,26 @@ static int64_t fill_strips(const struct geometry *g, const struct tile *tile, in
     return strips;
 }
 
+static int64_t count_of_phases(const struct geometry *g, int axis)
+{
+    int64_t stride = g->stride[axis], a = stride, b = g->dilation[axis];
+    while (b) {
+        int64_t rest = a % b;
+        a = b, b = rest;
+    }
+    return at_most(g->kernel[axis], stride / a);
+}
+
+/* Whether each tap across is copied anew; how many rows for it, or else out of the sums, for one of the result. */
+static int copies_by_tap(const struct geometry *g, int64_t *copied)
+{
+    int64_t phases = count_of_phases(g, 2), stride = g->stride[2];
+    int64_t more = g->channels * g->kernel[0] * count_of_phases(g, 1) * (g->kernel[2] - phases);
+    int by_tap = (stride == 1 || stride == 2 || stride == 4) && 0 < more && 2 * more <= g->filters;
+    *copied = by_tap ? more : g->filters;
+    return by_tap;
+}
+
 /* tiled_standard, filters in lanes, or tiled_standard_pixels: bands of rows whose sheets and sums fit a part's scratch. */
 static int over_sheets(const struct geometry *g, fastconv_layer *layer, const struct tile *tile, int pixels_in_lanes)
 {
@@ -238,17 +258,18 @@ static int over_sheets(const struct geometry *g, fastconv_layer *layer, const st
     int64_t most_numbers = taps(g) + g->kernel[1] + g->kernel[2] + 4 * strips;
     if (!(layer->table = calloc(most_numbers + g->kernel[1] + g->kernel[2], sizeof *layer->table))) return FASTCONV_NO_MEMORY;
     int64_t *phases_i = layer->table + most_numbers, *phases_j = phases_i + g->kernel[1];
-    int64_t of_rows = phases_of(g, 1, phases_i), of_columns = phases_of(g, 2, phases_j);
+    int64_t of_rows = phases_of(g, 1, phases_i), of_columns = phases_of(g, 2, phases_j), copied;
+    int by_tap = pixels_in_lanes && copies_by_tap(g, &copied);
 
-    int64_t pitch = sheets_of(g, of_rows, of_columns, 1).pitch, run = at_least(1, RUN / out_width);
+    int64_t pitch = sheets_of(g, of_rows, of_columns, by_tap, 1).pitch, run = at_least(1, RUN / out_width);
     int64_t fixed = pixels_in_lanes ? tile->rows * width(g, tile)
                                     : (run * out_width + at_least(lanes(g), tile->rows)) * width(g, tile);
     int64_t a_row = pixels_in_lanes ? tile->rows * pitch : 0, most = 1, band, chunk;
-    while (most < rows && g->channels * sheets_of(g, of_rows, of_columns, most + 1).sheet + (most + 1) * a_row <=
+    while (most < rows && g->channels * sheets_of(g, of_rows, of_columns, by_tap, most + 1).sheet + (most + 1) * a_row <=
                               scratch_numbers(g) - fixed) most++;
     spread_out(g, rows, unit, at_least(g->batch, 1) * others, most, weight_bytes(g), &band, &chunk);
 
-    struct sheets s = sheets_of(g, of_rows, of_columns, band);
+    struct sheets s = sheets_of(g, of_rows, of_columns, by_tap, band);
     int64_t slack = pixels_in_lanes ? width(g, tile) : LINE, sums_at = ceiling(g->channels * s.sheet + slack, LINE) * LINE;
     int64_t flat = ceiling(band * pitch, width(g, tile)) * width(g, tile);
     int64_t sums = pixels_in_lanes ? tile->rows * flat + lanes(g) : fixed;
@@ -264,12 +285,12 @@ static int over_sheets(const struct geometry *g, fastconv_layer *layer, const st
     return FASTCONV_OK;
 }
 
-/* Of a row with pixels in lanes, over planes of sheets; the phases count for nothing here. */
+/* Of a row with pixels in lanes, over planes of sheets. */
 static double pixels_cost(const struct geometry *g, const struct tile *tile)
 {
-    int64_t pitch = sheets_of(g, 1, 1, 1).pitch;
+    int64_t copied, pitch = sheets_of(g, 1, 1, copies_by_tap(g, &copied), 1).pitch; /* the phases count for nothing here */
     double strips = (double)pitch / width(g, tile) + 0.5 / g->out_space[1];
-    double put = COPY * g->filters * ceiling(g->out_space[2], lanes(g));
+    double put = COPY * copied * ceiling(g->out_space[2], lanes(g));
     double updates = g->channels * taps(g) * update(tile->rows, tile->vectors, tile->vectors);
     return ceiling(g->filters, tile->rows) * strips * updates + put;
 }
