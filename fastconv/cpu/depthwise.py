@@ -191,6 +191,14 @@ def prefetch_lines(tile, line, step):
 
 
 @inlined
+def prefetch_plane(tile, line, step):
+    """To L2, what one step of a walk reads, of another plane."""
+    for row in range(tile.step):
+        for vector in range(tile.step):
+            line.prefetch_l2(row * step + vector * tile.lanes)
+
+
+@inlined
 def meet(tile, weights, sums, job, image, edges, line, taps_apart):
     """The sums under way, after those lines of the image that the newest window begins with: one, or two of step 2."""
     height, step = job.space[1], job.x_steps[1]
@@ -214,7 +222,7 @@ def put(tile, sums, out, room, width, low, high):
 
 
 @inlined
-def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart, out, room, low, high):
+def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart, out, room, low, high, ahead):
     """`count` windows one above the other, for a vector of columns; the first begins at `line` of the image.
 
     Taps of a window are `taps_apart`, lines of a walk `apart`, rows of the result so many too: both constants where they are 1,
@@ -222,7 +230,7 @@ def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart
     numbers are left: what they write past a row's end belongs to the next, which is written next. `high` may be None: a clip takes
     3 % of a 3x3 walk, and relu is half of one; of larger windows it takes too little to compile them again. Of those the last lines
     are unrolled, without the windows that would begin there and never end, 4 % of 5x5 on 14 x 14; of small ones that takes
-    registers from the walk.
+    registers from the walk. Small ones ask for what they read, `ahead` numbers further on, to L2; if it is 0 or None, for nothing.
     """
     pitch, unfinished, sums = apart * job.out_space[2], (tile.rows - 1) // tile.step, tile.sums(start)
     lines = count + unfinished
@@ -232,6 +240,8 @@ def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart
     for t in range(rolled):
         if tile.rows * tile.vectors <= SMALL_WINDOW:
             prefetch_lines(tile, image + (line + BELOW) * job.x_steps[1], job.x_steps[1])
+            if ahead is not None and ahead != 0:
+                prefetch_plane(tile, image + (line * job.x_steps[1] + ahead), job.x_steps[1])
         sums = meet(tile, weights, sums, job, image, edges, line, taps_apart)
         if t >= unfinished:
             put(tile, sums, out, room, job.out_space[2], low, high)
@@ -275,8 +285,8 @@ def walk_two(tile, weights, start, job, image, edges, line, count, out, room, x_
 
 
 @inlined
-def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip):
-    """The vector of columns from `j` on, of rows begin..end of filters first..last of image n."""
+def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip, ahead=None):
+    """The vector of columns from `j` on, of rows begin..end of filters first..last of image n; `ahead`: see `walk`."""
     lanes, phases, apart, out_width = tile.lanes, job.dilation[1], job.dilation[2], job.out_space[2]
     whole = out_width >= lanes or phases == 1  # vectors may be stored whole
     u = j * tile.step - job.before[2]
@@ -290,13 +300,13 @@ def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip):
             line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
             here, room = out + ((f - first) * plane + phase * out_width + j), (end - i) * out_width if whole else 0
             if tile.step == 1 and (phases > 1 or apart > 1):
-                walk(tile, weights, start, job, image, edges, line, count, apart, phases, here, room, clip[0], clip[1])
+                walk(tile, weights, start, job, image, edges, line, count, apart, phases, here, room, clip[0], clip[1], ahead)
             elif inner and tile.step == 2:
-                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], clip[1])
+                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], clip[1], ahead)
             elif inner and clip[1] == np.inf and tile.rows * tile.vectors <= SMALL_WINDOW:
-                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], None)
+                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], None, ahead)
             else:
-                walk(tile, weights, start, job, image, edges, line, count, 1, 1, here, room, clip[0], clip[1])
+                walk(tile, weights, start, job, image, edges, line, count, 1, 1, here, room, clip[0], clip[1], ahead)
 
 
 @inlined
