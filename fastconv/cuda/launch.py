@@ -324,7 +324,7 @@ def by_tile(factory: Callable[..., Any]) -> Callable[[Task], None]:
     def run(task: Task) -> None:
         task = _with_room(task)
         taps = 1 if isinstance(task.problem, SeparableProblem) else math.prod(task.problem.kernel)
-        _run_tiles(task, factory, weight_at, term_place, taps, math.prod(task.problem.out_space), {})
+        _run_tiles(task, factory, weight_at, term_place, taps, math.prod(task.problem.out_space))
 
     return run
 
@@ -337,10 +337,9 @@ def by_phase(factory: Callable[..., Any]) -> Callable[[Task], None]:
         stride, out = three(problem.stride), three(problem.out_space)
         step = steps_of(stride, three(problem.dilation))
         taps = most_taps(three(problem.kernel), step)
-        count = math.prod(map(min, stride, out))
+        phases = tuple(map(min, stride, out))
         largest = math.prod(-(-n // s) for n, s in zip(out, stride, strict=True))
-        changes = {"phases": count, "lines": taps}
-        _run_tiles(task, factory, phase_weight, phase_term, math.prod(taps), largest, changes)
+        _run_tiles(task, factory, phase_weight, phase_term, math.prod(taps), largest, phases, lines=taps)
 
     return run
 
@@ -420,7 +419,8 @@ def _sums(task: Task) -> tuple[View, Any]:
 
 
 def _run_tiles(
-    task: Task, factory: Callable[..., Any], weight: Any, term: Any, taps: int, pixels: int, changes: dict[str, Any]
+    task: Task, factory: Callable[..., Any], weight: Any, term: Any, taps: int, pixels: int,
+    phases: tuple[int, ...] = (1, 1, 1), **changes: Any,
 ) -> None:  # fmt: skip
     """Pack the weights, unless they are kept, and launch.
 
@@ -429,6 +429,7 @@ def _run_tiles(
     problem, tile = task.problem, task.tile
     one_tap = {"kernel": (1, 1, 1)} if isinstance(problem, SeparableProblem) else {}  # of the weights that are packed
     sums, finish = _sums(task)
+    changes["phases"] = math.prod(phases)
     told = _job(task, np.int32, out=sums.row, out_split=task.out.count, **changes)
     panels, slices = -(-int(told.filters) // tile.filters), -(-int(told.channels) * taps // tile.terms)
     rows = int(told.phases) * int(told.groups) * panels
@@ -438,7 +439,7 @@ def _run_tiles(
         wide = _job(task, out=to.row, panels=panels, slices=slices, **changes | one_tap)
         task.tape.launch(packing.filter_panels(problem.dtype, tile, weight), _grid(size, task.gpu.multiprocessors), THREADS, wide)
 
-    weights = task.once((weight, tile), (max(size, 1),), pack)
+    weights = task.once((weight, tile, phases), (max(size, 1),), pack)  # a small result has fewer phases than its layer
     told = _replaced(told, weight=weights.row, panels=panels, slices=slices, split=max(1, -(-slices // task.splits)))
     if isinstance(problem, SeparableProblem):
         kernel = factory(problem.dtype, finish, _finish_inner(problem), tile)

@@ -144,6 +144,17 @@ def test_layers_of_device_arrays():
         layer(given["x"])
 
 
+def test_a_layer_whose_results_have_fewer_phases_than_its_stride():
+    """The weights packed for them do not serve larger ones."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-4, 5, (2, 3, 6)).astype("f4")
+    layer = fc.ConvTranspose1d(weight, stride=4, padding=2, algorithm="tiled")
+    for length in (1, 3):
+        x = rng.integers(-4, 5, (1, 2, length)).astype("f4")
+        want = fc.reference.conv_transpose1d(x, weight, stride=4, padding=2)
+        np.testing.assert_array_equal(layer(there(x)).copy_to_host(), want)
+
+
 @pytest.mark.parametrize("algorithm", ["direct", "tiled"])
 def test_views(algorithm):
     problem, given = made("conv2d,n2c3i3x4f4k3p1,bias,residual")
