@@ -82,11 +82,11 @@ def _copied(problem: Problem) -> tuple[bool, int]:
 def _largest_band(problem: Problem, room: int, sums_a_row: int, by_tap: bool = False) -> int:
     """Rows whose sheets and sums fit so much room; one if none do."""
     channels = problem.channels // problem.groups
-    return 1 + bisect_right(
-        range(2, rows_in_a_plane(problem) + 1),
-        room,
-        key=lambda b: channels * Sheets.of(problem, b, by_tap=by_tap).sheet + b * sums_a_row,
-    )
+
+    def numbers(band: int) -> int:
+        return channels * Sheets.of(problem, band, by_tap=by_tap).sheet + band * sums_a_row
+
+    return 1 + bisect_right(range(2, rows_in_a_plane(problem) + 1), room, key=numbers)
 
 
 def pixels_tile(problem: Problem) -> TileShape:
