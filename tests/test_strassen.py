@@ -11,7 +11,7 @@ from fastconv.cpu import strassen
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose, refusals
 
-PAIRS = "strassen_pointwise"
+PAIRS, PATCHES = "strassen_pointwise", "strassen_patches"
 LINES = [  # odd and even numbers of pixels, parts of panels, several bands and images, everything that is done late
     "conv2d,n1c2i5x5f32k1,bias",
     "conv2d,n2c34i7x7f70k1,bias,relu",
@@ -39,8 +39,24 @@ def test_whole_numbers(dtype):
             tiled.check(PAIRS, f"{line},{dtype}", tile, threads)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_patches_of_whole_numbers(dtype):
+    tile = tiled.tile_of(PATCHES, dtype, 6, 2)
+    for line in tiled.problems(PATCHES, tile, 40 if dtype == "float32" else 10):
+        tiled.check(PATCHES, line, tile, threads=3)
+
+
+@pytest.mark.usefixtures("every_tile")
+@pytest.mark.parametrize("text", ["c192i28f384k2s2", "c3i224f768k16s16", "c512i28f1024k1s2"])
+def test_windows_that_do_not_overlap(text):
+    """ConvNeXt's steps down, a transformer's patches, shortcuts of residual networks."""
+    assert choose(cases.parse(f"conv2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == PATCHES
+    assert choose(cases.parse(f"conv2d,n1{text},highest"), IMPLEMENTATIONS, 1).implementation.algorithm == "tiled"
+
+
 @pytest.mark.parametrize("view", tiled.VIEWS)
 def test_views(view):
+    tiled.check(PATCHES, "conv2d,n2c6i9x47f70k2x3s2x3,bias,relu", view=tiled.VIEWS[view])
     tiled.check(PAIRS, LINES[1], tiled.tile_of(PAIRS, "float32", 6, 2), view=tiled.VIEWS[view])
 
 

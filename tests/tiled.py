@@ -41,6 +41,7 @@ PICKS = {
     "winograd_columns_4_4": ("columns.best_tile", ((4, 3),)),
     "winograd_columns_7_4": ("columns.best_tile", ((4, 3),)),
     "tiled_transposed": ("transposed.best_tile", ((6, 2), (2, 1))),
+    "strassen_patches": ("strassen.best_tile", ((6, 2),)),
     "strassen_transposed": ("strassen.best_tile", ((6, 2),)),
     "tiled_transposed_woven": ("standard.filters_tile", ((6, 2),)),
     "tiled_transposed_blocks": ("blocks.filters_tile", ((6, 2),)),
@@ -180,10 +181,14 @@ def problems(name, tile, count, seed=0):
     if name == "strassen_pointwise":  # even numbers of both, and pixels for strips of the largest tile
         traits |= {"c": (2, tile.lanes, 34), "f": tuple(2 * f for f in around(tile.lanes, tile.width) if f >= tile.lanes)}
         traits |= {"w": (9, 13, 31, 47), "h": (3, 5, 9), "format": ("",)}
+    if name == "strassen_patches":
+        windows = (("2", "2"), ("1", "2"), ("2x3", "2x3"), ("4", "5"), ("3x2", "4x2"))
+        traits |= {"window": windows, "p": ("0",), "d": ("1",), "g": (1,), "dimensions": (1, 2, 2), "format": ("",)}
+        traits |= {"c": (2, 6, tile.lanes), "f": (2 * tile.lanes, 2 * tile.lanes + 2, 70), "w": (47, 61, 80), "h": (5, 9, 12)}
     while len(lines) < count:
         t = drawn(rng, traits)
         d = t["dimensions"]
-        if columns:
+        if "window" in t:
             t["k"], t["s"] = t["window"]
         if name in phases.SCHEMES:
             t["p"] = t["d"]

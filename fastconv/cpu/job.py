@@ -76,6 +76,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "panel_at": (1, "integer"),
     "table": (1, "integers"),  # see sheets.py
     "phases": (3, "three"),  # of the sheets, and below: see sheets.py
+    "phase_rows": (1, "integer"),
     "pitch": (1, "integer"),
     "phase_size": (1, "integer"),
     "sheet": (1, "integer"),
@@ -86,7 +87,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "hop": (3, "three"),  # from a tap to the next one that reaches the same output, and how far back that one's source lies
     "back": (3, "three"),
     "result": (3, "three"),  # of blocks.py: filters of a group, rows of the result and numbers of a row
-    "run": (1, "integer"),  # rows of the result that are put together; of separable.py, pairs that strassen.py multiplies at a time
+    "run": (1, "integer"),  # rows of the result that are put together; of strassen.py, pairs multiplied at a time
     "strips": (1, "integer"),  # of a row, four numbers each in the table from `strips_at` on: see strips.py
     "strips_at": (1, "integer"),
     "sums_pitch": (1, "integer"),  # numbers of a row of them
@@ -96,7 +97,8 @@ FIELDS: dict[str, tuple[int, str]] = {
     "grads_at": (1, "integer"),
     "places": (1, "integer"),  # where they begin in the table
     "exchanged": (1, "integer"),  # 1 if image and gradient stand for each other
-    "head": (1, "integer"),  # of strassen.py: rows of a panel before its first sum
+    "strip": (1, "integer"),  # of strassen.py: numbers of a strip's sums of the image
+    "head": (1, "integer"),  # rows of a panel before its first sum
     "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
     "columns_seen": (1, "integer"),
     "lane_channels": (1, "integer"),  # from one lane to the next

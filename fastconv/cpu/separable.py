@@ -31,6 +31,7 @@ from fastconv.cpu.depthwise import SMALL_WINDOW, add_window_last, sum_windows, w
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
 from fastconv.cpu.simd import align_stack
 from fastconv.cpu.standard import turn_sums
+from fastconv.cpu.strassen import multiply_runs
 
 
 @compiled
@@ -186,14 +187,10 @@ def strassen_separable(item, seat, job):
         second = pairs = (end - begin) * out_width
         job.fill_band(first, n, begin, end)
         job.fill_band(first + second, n, half + begin, half + end)
-    runs = max(1, pairs // job.run)
-    for k in range(runs):
-        p = k * job.run
-        count = job.run if k < runs - 1 else pairs - p  # the last ones are those left over
-        job.multiply_pairs(
-            first + channels * job.pitch, first + p, job.outer_weight, job.pitch - p, job.pitch, second, channels, chunk,
-            n, begin * out_width + p, count,
-        )  # fmt: skip
+    scratch = first + channels * job.pitch
+    multiply_runs(
+        job, scratch, first, job.outer_weight, job.pitch, job.pitch, second, channels, chunk, n, begin * out_width, pairs
+    )  # fmt: skip
 
 
 @compiled

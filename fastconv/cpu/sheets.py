@@ -36,12 +36,15 @@ class Sheets:
         Where each tap lies; then the phases of rows that are kept; then those of columns.
     phases : (int, int, int)
         Taps of the depth; how many phases of rows and of columns are kept.
+    phase_rows : int
+        Rows of a phase.
     pitch, phase_size, sheet : int
         Numbers in a row, in a phase, in a sheet.
     """
 
     table: tuple[int, ...]
     phases: tuple[int, int, int]
+    phase_rows: int
     pitch: int
     phase_size: int
     sheet: int
@@ -70,7 +73,7 @@ class Sheets:
         ]  # fmt: skip
         lines = -(-(depth * per_depth + LINE) // LINE)  # the last row is written in whole vectors
         sheet = LINE * (lines | 1)
-        return Sheets((*table, *of_rows, *of_columns), (depth, len(of_rows), len(of_columns)), pitch, phase_size, sheet)
+        return Sheets((*table, *of_rows, *of_columns), (depth, len(of_rows), len(of_columns)), rows, pitch, phase_size, sheet)
 
 
 def rows_in_a_plane(problem: Problem) -> int:
@@ -95,7 +98,7 @@ def fill_sheets(job, sheets, image, plane, line):
     (depth, height, _), (stride_z, stride_i, _), step = job.space, job.stride, job.x_steps
     taps_z, phases_i, phases_j = job.phases
     taps = job.kernel[0] * job.kernel[1] * job.kernel[2]
-    pitch, rows = job.pitch, job.phase_size // job.pitch
+    pitch, rows = job.pitch, job.phase_rows
     for e in range(taps_z):
         z = plane * stride_z + e * job.dilation[0] - job.before[0]
         for slot_i in range(phases_i):
@@ -218,8 +221,8 @@ def turn_row(square, x, job, first, out):
         pixels, apart, count = x + (first + begin * stride) * step, stride * step, end - begin
         if count >= lanes:
             turn_few(square, pixels, apart, channels, count, out + begin, sheet)
-        elif count >= job.half.lanes:
-            turn_few(job.half, pixels, apart, channels, count, out + begin, sheet)
+        elif count >= job.half_square.lanes:
+            turn_few(job.half_square, pixels, apart, channels, count, out + begin, sheet)
         else:
             for c in range(channels):
                 for k in range(count):

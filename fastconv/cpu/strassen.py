@@ -18,6 +18,9 @@ and channel c likewise. An item is a band of pairs of pixels of one image, a chu
     panel of pairs          A11, A12, S2, S3, -A22, S1, S4 from L2
       strip of pairs          four tiles of the result: seven products, whose rank-1 updates run over half of the channels
 
+Other layers are pointwise ones in disguise: `strassen_patches` takes the taps of windows that do not overlap for channels, and
+`Division.put` may weave the phases of a transposed layer's blocks (blocks.py); separable.py has a kernel of its own.
+
 Sums mix numbers, and what is small beside its partner would be lost: a filter of weights of 1e-6 beside one of ones. So the second
 of each pair is first brought to the size of the first, by a power of two, which rounds nothing: filters and channels when they are
 packed, by their weights, pixels by their channels. Then errors are near those of a direct kernel (`error_bound`).
@@ -159,22 +162,31 @@ def multiply_pairs(job, scratch, x, weights, room, step, second, channels, chunk
         scratch[k] = 1
     for k in range(tall):
         p = k * tile.rows
-        add_up(tile, x + p, room - p, step, second, channels, factors, v + k * job.sheet)
+        add_up(tile, x + p, room - p, step, second, channels, factors, v + k * job.strip)
     for k in range(tall, strips):
         p = min(tall + k * short.rows, count - short.rows)
-        add_up(short, x + p, room - p, step, second, channels, factors, v + k * job.sheet)
+        add_up(short, x + p, room - p, step, second, channels, factors, v + k * job.strip)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, half), tile.width):
         panel, used = weights + f // tile.width * job.outer_panel, min(tile.width, half - f)
         for k in range(tall):
             p = k * tile.rows
-            seven_products(tile, job, x + p, step, second, channels, v + k * job.sheet, panel, scratch, sums + p * tile.width)
+            seven_products(tile, job, x + p, step, second, channels, v + k * job.strip, panel, scratch, sums + p * tile.width)
         for k in range(tall, strips):
             p = min(tall + k * short.rows, count - short.rows)
-            seven_products(short, job, x + p, step, second, channels, v + k * job.sheet, panel, scratch, sums + p * tile.width)
+            seven_products(short, job, x + p, step, second, channels, v + k * job.strip, panel, scratch, sums + p * tile.width)
         for g in range(2):
             here, filter = sums + 2 * g * quarter, g * half + f
             job.put_rows(here, tile.width, n, filter, used, begin, count)
             job.put_rows(here + (quarter + alone * tile.width), tile.width, n, filter, used, after + alone, count - alone)
+
+
+@inlined
+def multiply_runs(job, scratch, x, weights, room, step, second, channels, chunk, n, begin, pairs):
+    """`pairs` of pixels, job.run at a time; the last ones are those left over."""
+    runs = max(1, pairs // job.run)
+    for k in range(runs):
+        p, count = k * job.run, job.run if k < runs - 1 else pairs - k * job.run
+        job.multiply_pairs(scratch, x + p, weights, room - p, step, second, channels, chunk, n, begin + p, count)
 
 
 @compiled
@@ -187,6 +199,18 @@ def strassen_pointwise(item, seat, job):
         scratch, job.x + (n * job.x_image + begin), job.weight, pixels - begin, job.x_channel, pixels // 2, job.channels, chunk,
         n, begin, count,
     )  # fmt: skip
+
+
+@compiled
+def strassen_patches(item, seat, job):
+    """One image, one chunk of pairs of filters, of windows that do not overlap: their taps are channels of a pointwise layer.
+
+    Sheets (sheets.py) hold the whole image, a row of all pixels for each channel and tap. Weights from combined_filters.
+    """
+    pixels, depth = job.out_space[0] * job.out_space[1] * job.out_space[2], job.channels * job.kernel[1] * job.kernel[2]
+    chunk, n, sheets, row = item % job.chunks, item // job.chunks, job.scratch + seat * job.scratch_size, job.phase_size
+    job.fill_sheets(sheets, job.x + n * job.x_image, 0, 0)
+    multiply_runs(job, sheets + depth * row, sheets, job.weight, row, row, pixels // 2, depth, chunk, n, 0, (pixels + 1) // 2)
 
 
 # Weights --------------------------------------------------------------------------------------------------------------

@@ -119,6 +119,18 @@ def _pairs_of(problem: Problem) -> str | None:
     return _unless(FIRST)(problem)
 
 
+def _patches_suit(problem: Problem) -> str | None:
+    if problem.dimensions == 3 or problem.groups > 1 or any(map(any, problem.pads)):
+        return "computes planes and signals of one group without padding"
+    if any(k > s for k, s in zip(problem.kernel, problem.stride, strict=True)) or any(d != 1 for d in problem.dilation):
+        return f"computes windows that do not overlap, these are {problem.kernel} with stride {problem.stride}"
+    return _pairs_of(divisions.strassen.as_channels(problem))
+
+
+def _patches_in_pairs(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return _in_pairs(problem, unit, [weights[0].reshape(*weights[0].shape[:2], -1, 1)], biases)
+
+
 def _separable_pairs_suit(problem: SeparableProblem) -> str | None:
     alone = divisions.separable.pixels_alone(problem)
     return _pairs_of(alone) or divisions.separable.unpaired(problem)
@@ -518,6 +530,12 @@ IMPLEMENTATIONS = (
         strassen.strassen_pointwise, _in_pairs, divisions.strassen.divide, FILTERS, _pairs_suit,
         ("columns",), tiles.one_vector, cycles=divisions.strassen.cycles, error=strassen.error_bound,
         packing=divisions.strassen.packing,
+    ),
+    Implementation(
+        "strassen_patches", "winograd", ("standard", "pointwise"),
+        strassen.strassen_patches, _patches_in_pairs, divisions.strassen.patches, FILTERS, _patches_suit,
+        SHEETS, tiles.one_vector, cycles=divisions.strassen.patches_cycles,
+        error=lambda problem: strassen.error_bound(divisions.strassen.as_channels(problem)), packing=divisions.strassen.packing,
     ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),

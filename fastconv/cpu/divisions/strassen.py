@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict, replace
 from typing import Any
 
-from fastconv.cpu import strips, tiles
-from fastconv.cpu.divisions.costs import TURN, panels_packing
+from fastconv.cpu import machine, strips, tiles
+from fastconv.cpu.divisions.costs import COPY, TURN, panels_packing
 from fastconv.cpu.divisions.shares import ceil, scratch_numbers
+from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.strassen import PRODUCTS, SUMS, head_of, multiply_pairs, put_pairs
 from fastconv.plan import Division
@@ -25,6 +28,36 @@ def divide(problem: Problem, threads: int) -> Division:
     fields, scratch = layout(problem, tile, longest(pairs, band))
     items = problem.batch * bands * chunks
     return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, **code(problem.dtype))
+
+
+def patches(problem: Problem, threads: int) -> Division:
+    """For strassen_patches: images, and chunks of pairs of filters where there are fewer of them than threads."""
+    conv, lanes, images = as_channels(problem), machine.lanes(problem.dtype), max(1, problem.batch)
+    [pixels] = conv.out_space
+    pairs = ceil(pixels, 2)
+    tile = best_tile(conv, pairs)
+    run, panels = at_a_time(conv, tile, pairs), ceil(problem.filters // 2, tile.width)
+    chunk = tile.width * ceil(panels, min(panels, ceil(threads, images)))  # each adds up the image anew
+    chunks = ceil(problem.filters // 2, chunk)
+    fields, scratch = layout(conv, tile, longest(pairs, run))
+    row = LINE * (ceil(pixels + lanes, LINE) | 1)
+    fields |= asdict(Sheets.of(problem, rows_in_a_plane(problem))) | {"run": run, "phase_size": row, "sheet": taps(problem) * row}
+    scratch += conv.channels * row
+    code_of = code(problem.dtype) | {"fill": fill_sheets}
+    return Division(problem.batch * chunks, 1, 1, chunks, chunk, scratch, tile, tile.width, fields=fields, **code_of)
+
+
+def as_channels(problem: Problem) -> Problem:
+    """The pointwise layer whose channels are the taps of windows that do not overlap."""
+    one, pixels = (1,), (math.prod(problem.out_space),)
+    channels = problem.channels * taps(problem)
+    return replace(problem, channels=channels, space=pixels, kernel=one, stride=one, pads=((0, 0),), dilation=one)
+
+
+def patches_cycles(problem: Problem) -> float:
+    """Of the pointwise layer, and of copying the image."""
+    conv = as_channels(problem)
+    return cycles(conv) + 2 * COPY * conv.batch * conv.channels * ceil(conv.space[0], machine.lanes(problem.dtype))
 
 
 def code(dtype: str) -> dict[str, Any]:
@@ -62,11 +95,11 @@ def layout(problem: Problem, tile: TileShape, pairs: int) -> tuple[dict[str, Any
     sums_at = row + 2 * tile.rows * tile.width
     values_at = sums_at + 4 * quarter
     fields = {
-        "sheet": _a_strip(problem, tile), "head": head, "sums_pitch": quarter, "products_at": row, "sums_at": sums_at,
+        "strip": _a_strip(problem, tile), "head": head, "sums_pitch": quarter, "products_at": row, "sums_at": sums_at,
         "values_at": values_at, "outer_filters": problem.filters,
         "outer_panel": tile.width * (head + PRODUCTS * problem.channels // 2),
     }  # fmt: skip
-    return fields, values_at + ceil(pairs, tile.short.rows) * fields["sheet"]
+    return fields, values_at + ceil(pairs, tile.short.rows) * fields["strip"]
 
 
 def best_tile(problem: Problem, pairs: int) -> TileShape:

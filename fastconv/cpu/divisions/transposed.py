@@ -47,6 +47,7 @@ def filters_in_lanes(problem: Problem, threads: int) -> Division:
         "spread": stride, "apart": dilation, "crop": crop, "hop": hop, "back": back, "run": run,
         "stride": ones, "dilation": ones, "before": (0, 0, -first), "phases": (depth, 1, 1),
         "table": (0,) * (taps(problem) + 2), "pitch": pitch, "phase_size": sheet_rows(band, spans[1], stride[1]) * pitch,
+        "phase_rows": sheet_rows(band, spans[1], stride[1]),
         "sheet": sheet(band), "sums_at": sums_at, "panels": ceil(filters, tile.width),
         "panel": tile.width * (1 + channels * taps(problem)),
     }  # fmt: skip

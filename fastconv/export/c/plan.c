@@ -206,7 +206,7 @@ int64_t fill_table(
 void lay_sheets(const struct geometry *g, const struct sheets *s, int64_t *job)
 {
     set_three(job, JOB_PHASES, g->kernel[0], s->of_rows, s->of_columns);
-    job[JOB_PITCH] = s->pitch, job[JOB_PHASE_SIZE] = s->phase, job[JOB_SHEET] = s->sheet;
+    job[JOB_PITCH] = s->pitch, job[JOB_PHASE_SIZE] = s->phase, job[JOB_PHASE_ROWS] = s->rows, job[JOB_SHEET] = s->sheet;
     job[JOB_FILL_CODE] = (intptr_t)fill_sheets[g->dtype];
 }
 
@@ -500,7 +500,7 @@ static int transposed(const struct geometry *g, fastconv_layer *layer)
     }
     set_three(job, JOB_STRIDE, 1, 1, 1), set_three(job, JOB_DILATION, 1, 1, 1), set_three(job, JOB_BEFORE, 0, 0, -first);
     set_three(job, JOB_PHASES, depth, 1, 1);
-    job[JOB_PITCH] = pitch, job[JOB_PHASE_SIZE] = phase, job[JOB_SHEET] = sheet;
+    job[JOB_PITCH] = pitch, job[JOB_PHASE_SIZE] = phase, job[JOB_PHASE_ROWS] = phase / pitch, job[JOB_SHEET] = sheet;
     job[JOB_PANELS] = ceiling(g->filters, width(g, tile)), job[JOB_PANEL] = width(g, tile) * (1 + g->channels * taps(g));
     job[JOB_FILL_CODE] = (intptr_t)fill_sheets[g->dtype];
     divide(g, layer, others, rows, band, g->filters, chunk, job[JOB_SUMS_AT] + sums);
