@@ -666,8 +666,8 @@ IMPLEMENTATIONS = (
         Implementation(
             name, "winograd", ("weights",),
             winograd_gradients.winograd_weight_gradient, None, divisions.winograd_gradients.divide(scheme), FILTERS,
-            _winograd_of_weights(scheme), SHEETS, tiles.weight_products, scheme, divisions.winograd_gradients.cycles(scheme),
-            _error_of_weights(scheme),
+            _winograd_of_weights(scheme), SHEETS, tiles.weight_products_ahead, scheme,
+            divisions.winograd_gradients.cycles(scheme), _error_of_weights(scheme),
         )
         for name, scheme in winograd_gradients.SCHEMES.items()
     ),
