@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
         def room(panels: int, block: int) -> int:
             return scheme.count * size * (ceil(block, lanes) * lanes + panels * tile.width) + sums * kept(panels, block)
 
-        panels, block = _shares(problem, ceil(2 * threads if threads > 1 else 1, parts * problem.groups), tile.width, room)
+        panels, block = _shares(problem, scheme, threads, parts * problem.groups, room)
         chunk = panels * tile.width
         seen = (across - 1) * scheme.across.advance + scheme.across.numbers
         pitch = max(seen, problem.pads[1][0] + max(problem.space[1], lanes), max(problem.out_space[1], lanes))
@@ -67,22 +67,26 @@ def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
     return division_of
 
 
-def _shares(problem: Problem, wanted: int, width: int, room: Callable[[int, int], int]) -> tuple[int, int]:
-    """(panels of a chunk, channels of a block): each chunk has the image transformed anew, each block the gradient."""
-    filters, channels, lanes = problem.filters // problem.groups, problem.channels // problem.groups, machine.lanes(problem.dtype)
-    every, vectors = ceil(filters, width), ceil(channels, lanes)
+def _shares(problem: Problem, scheme: Nested, threads: int, others: int, room: Callable[[int, int], int]) -> tuple[int, int]:
+    """(panels of a chunk, channels of a block) by which the busiest thread should be done first.
+
+    Each chunk has the image transformed anew, each block the gradient: items are no more than they must be.
+    """
+    (tile,) = tiles.weight_products(problem.dtype)
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    every, vectors, update = ceil(filters, tile.width), ceil(channels, tile.lanes), tiles.update_cycles(tile, 1)
     most = machine.caches()["L3"] * POINTS_SHARE / np.dtype(problem.dtype).itemsize
 
-    def shares() -> Iterator[tuple[int, int]]:
-        for panels in sorted({evenly(every, every, count) for count in range(1, every + 1)}):
-            yield from ((panels, min(channels, lanes * evenly(vectors, vectors, count))) for count in range(1, vectors + 1))
+    def even(count: int) -> list[int]:
+        return sorted({evenly(count, count, shares) for shares in range(1, count + 1)}, reverse=True)
 
-    def cost(share: tuple[int, int]) -> tuple[bool, bool, float]:
-        chunks, blocks = ceil(every, share[0]), ceil(channels, share[1])
-        transforms = chunks * vectors * IMAGE + blocks * every * width // lanes * GRADIENT
-        return room(*share) > most, chunks * blocks < min(wanted, every * vectors), transforms
+    def busiest(share: tuple[int, int]) -> tuple[bool, float]:
+        panels, block = share
+        transforms = ceil(block, tile.lanes) * IMAGE + panels * tile.vectors * GRADIENT
+        item = scheme.count * panels * ceil(block, tile.rows) * update + transforms
+        return room(*share) > most, ceil(others * ceil(every, panels) * ceil(channels, block), threads) * item
 
-    return min(shares(), key=cost)
+    return min(((panels, min(channels, tile.lanes * block)) for panels in even(every) for block in even(vectors)), key=busiest)
 
 
 def cycles(scheme: Nested) -> Callable[[Problem], float]:
