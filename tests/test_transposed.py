@@ -51,6 +51,7 @@ SHUFFLED = [
     "transposed2d,n1c3i4x9f3k5x3s3x5p1o1,bias,residual,silu",  # fewer taps than a stride, segments that two panels share
     "transposed2d,n1c3i4x9f20k7s4p6:1x0:5o1,bias,tanh",  # whole blocks are cropped
     "transposed2d,n1c6i4x9f10k4s4g2,bias",
+    "transposed2d,n1c3i4x9f2k9x5s4p3x1,bias,relu",  # phases of rows with fewer taps than the first
     "transposed1d,n2c17i40f7k16s20p3o2,pixelbias",
 ]
 

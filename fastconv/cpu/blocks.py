@@ -97,7 +97,7 @@ def tiled_transposed_blocks_pixels(item, seat, job):
     numbers, image = (rows - 1) * job.pitch + job.out_space[2], n * job.groups * filters * height * width
     for f in range(0, job.filters, tile.rows):
         panel = job.weight + (g * job.panels + f // tile.rows) * job.panel
-        sum_plane(tile, job, sheets, panel, numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
+        sum_plane(tile, job, sheets, panel, first_tap(tile, job, f), numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
         for k in range(min(tile.rows, job.filters - f)):
             put_phase(job, sums + k * job.sums_pitch, image, g, f + k, line, rows)
     if job.late:
@@ -105,6 +105,19 @@ def tiled_transposed_blocks_pixels(item, seat, job):
         for f in range(g * filters, (g + 1) * filters):
             place = (f * height + begin) * width
             job.finish_row(job.out + (image + place), (end - begin) * width, image, place)
+
+
+@inlined
+def first_tap(tile, job, f):
+    """Of a panel of phases from f on: taps run backwards, and the first row of them reaches only the first rows of a block.
+
+    9x9 windows of stride 4: three of four panels of a filter have 6 taps, not 9.
+    """
+    (_, stride_i, stride_j), begin = job.spread, job.kernel[2]
+    for k in range(f, min(f + tile.rows, job.filters)):
+        if k // stride_j % stride_i < job.long[1]:
+            begin = 0
+    return begin
 
 
 @inlined

@@ -244,13 +244,17 @@ def turn_sums(square, sums, step, out, pixels, filters, count):
 
 
 @inlined
-def sum_plane(tile, job, sheets, panel, numbers, out, step, rows, room):
-    """out[filter * step + p] for tile.rows filters and so many numbers of a plane of sheets; `rows` and `room` may be written."""
+def sum_plane(tile, job, sheets, panel, begin, numbers, out, step, rows, room):
+    """out[filter * step + p] for tile.rows filters, over the taps from `begin` on, and so many numbers of a plane of sheets.
+
+    `rows` of them and `room` numbers may be written.
+    """
     taps, table, sheet = job.kernel[0] * job.kernel[1] * job.kernel[2], job.table, job.sheet
     for p in range(0, numbers, tile.width):
         acc, w, x = tile.from_rows(panel), panel + tile.rows, sheets + p
         for _ in range(job.channels):
-            for tap in range(taps):
+            w += begin * tile.rows
+            for tap in range(begin, taps):
                 acc = acc.rank1(w, x + table[tap])
                 w += tile.rows
             x += sheet
@@ -281,10 +285,10 @@ def tiled_standard_pixels(item, seat, job):
         panel, used = job.weight + (g * job.panels + f // tile.rows) * job.panel, min(tile.rows, job.filters - f)
         place = (g * job.filters + f) * pixels + pixel
         if rows == 1 or job.pitch == out_width:
-            sum_plane(tile, job, sheets, panel, count, job.out + (first + place), pixels, used, count)
+            sum_plane(tile, job, sheets, panel, 0, count, job.out + (first + place), pixels, used, count)
         else:
             numbers = (rows - 1) * job.pitch + out_width
-            sum_plane(tile, job, sheets, panel, numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
+            sum_plane(tile, job, sheets, panel, 0, numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
             for k in range(used):
                 put_plane(tile, job, sums + k * job.sums_pitch, job.out + (first + place + k * pixels), rows)
         if job.late:

@@ -43,7 +43,7 @@ SCHEMES = {
 @inlined
 def beyond(job, begin, end):
     """How many of these rows of tiles reach beyond their plane."""
-    return job.beyond[0] * (end // job.down - begin // job.down)
+    return job.ends[0] * (end // job.down - begin // job.down)
 
 
 @inlined
@@ -52,7 +52,7 @@ def slots(job, row, unit):
 
     Rows of tiles that reach beyond come first; last columns that do come behind all others, those of the same rows last.
     """
-    (begin, end), across = unit, job.across - job.beyond[1]
+    (begin, end), across = unit, job.across - job.ends[1]
     bottoms, before, rest = beyond(job, begin, end), beyond(job, begin, row), (end - begin) * across
     others = row - begin - before
     if beyond(job, row, row + 1):
@@ -72,7 +72,7 @@ def gather_image(square, job, lines, columns, rows, unit, v, apart):
             there = v + i * scheme.across.count * apart
             for t in range(job.across):
                 window = columns + (i * pitch + t * scheme.across.advance * lanes)
-                slot = last if t >= job.across - job.beyond[1] else first + t
+                slot = last if t >= job.across - job.ends[1] else first + t
                 scheme.across.to_points(square, window, lanes, there + slot * lanes, apart)
         lines += scheme.down.advance * pitch
 
@@ -89,7 +89,7 @@ def gather_gradient(square, job, lines, columns, rows, unit, u, apart):
             there = u + i * scheme.across.count * apart
             for t in range(job.across):
                 window = columns + (i * pitch + t * scheme.across.taps * lanes)
-                slot = last if t >= job.across - job.beyond[1] else first + t
+                slot = last if t >= job.across - job.ends[1] else first + t
                 scheme.across.from_taps(square, window, lanes, there + slot * width, apart)
         lines += scheme.down.taps * pitch
 
@@ -98,13 +98,13 @@ def gather_gradient(square, job, lines, columns, rows, unit, u, apart):
 def multiply(tile, job, v, u, m, unit, added):
     """m[point][channel][filter] = sum over slots of v[point][slot][channel] * u[point][slot][filter], `added` to what is there."""
     points_i, points_j, rows = job.scheme.down.count, job.scheme.across.count, unit[1] - unit[0]
-    bottoms, across = beyond(job, unit[0], unit[1]), job.across - job.beyond[1]
+    bottoms, across = beyond(job, unit[0], unit[1]), job.across - job.ends[1]
     for i in range(points_i):
         for j in range(points_j):
             begin, end = 0, rows * across
             if i == points_i - 1:
                 begin = bottoms * across
-            if j < points_j - 1 and job.beyond[1]:
+            if j < points_j - 1 and job.ends[1]:
                 end += rows - (bottoms if i == points_i - 1 else 0)
             acc, x, g = tile.zeros(), v + begin * tile.lanes, u + begin * tile.width
             for _ in range(begin, end):

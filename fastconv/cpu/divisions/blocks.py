@@ -51,9 +51,10 @@ def _placed(problem: Problem) -> dict[str, Any]:
     (_, stride, across), (_, height, width) = three(problem.stride), three(problem.out_space)
     _, crop_i, crop_j = three([before % s for (before, _), s in zip(problem.pads, problem.stride, strict=True)], 0)
     side_by_side, filters = (problem.filters, 1) if last else (1, problem.filters // problem.groups)
+    long = [(k - 1) % s + 1 for k, s in zip(three(problem.kernel), three(problem.stride), strict=True)]
     return {
         "spread": (1, stride, across * side_by_side), "crop": (0, crop_i, crop_j * side_by_side),
-        "result": (filters, height, width * side_by_side),
+        "result": (filters, height, width * side_by_side), "long": long,
     }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
         chunks, blocks = ceil(filters, chunk), ceil(channels, block)
         fields = {
             "parts": parts, "blocks": blocks, "channels": block, "all_channels": channels, "filters": filters,
-            "down": down, "across": across, "beyond": (*_beyond(problem, scheme), 0), "tiles": size, "pitch": pitch,
+            "down": down, "across": across, "ends": (*_beyond(problem, scheme), 0), "tiles": size, "pitch": pitch,
             "columns_at": columns_at, "values_at": values_at, "grads_at": grads_at, "products_at": products_at,
             "sums_at": sums_at, "panel": sums if rows > band else 0,
         }  # fmt: skip
