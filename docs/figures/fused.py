@@ -24,7 +24,7 @@ def bands() -> None:
     left.barh(places, scratch, 0.42, color=BLUE, label="a band's scratch")
     for place, choice, size in zip(places, choices, scratch, strict=True):
         rows = choice.problem.out_space[0]
-        words = f"{choice.division.band} of {rows} rows, {choice.implementation.name.removeprefix('tiled_')}"
+        words = f"{-(-rows // choice.division.bands)} of {rows} rows, {choice.implementation.name.removeprefix('tiled_')}"
         left.annotate(words, (size, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
     left.axvline(machine.caches()["L2"] / 1024, color=RED, linewidth=1)
     left.text(machine.caches()["L2"] / 1024 * 1.02, len(names) - 0.55, "L2", color=RED, fontsize=8)

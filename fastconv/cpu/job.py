@@ -107,7 +107,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "beyond": (1, "integer"),  # and those of them that reach beyond the result
     "edge": (3, "three"),  # outputs of such tiles that are wanted, of the last rows and of the last columns
     "spared": (3, "three"),  # products that they do without: bit k says it of the k-th
-    "ends": (3, "three"),  # of winograd_gradients.py: 1 if the last row of tiles reaches beyond the plane; 1 if the last column does
+    "ends": (3, "three"),  # of winograd_gradients.py: 1 if the last row of tiles reaches beyond the plane; if the last column does
     "long": (3, "three"),  # phases of rows, and of columns, with one pixel more than the others: phases.py; one tap more: blocks.py
     "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase
     "plane": (1, "integer"),

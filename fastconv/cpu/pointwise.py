@@ -19,6 +19,9 @@ its rows divide, and for channels-last images and results:
       panel of filters        tile.rows of them, from L2                   strip of pixels       tile.rows of them
         channels                a rank-1 update each                         channels              a rank-1 update each
 
+With few channels each panel passes over all strips of a band by itself, for then the result's memory is the limit, which a few rows
+reach better than many: divisions/pointwise.py.
+
 Other strides go through sheets: standard.py.
 """
 

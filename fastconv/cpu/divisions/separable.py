@@ -84,6 +84,7 @@ def pairs_in_rows(problem: SeparableProblem, threads: int) -> Division:
     pitch = LINE * (ceil(2 * band * row + lanes, LINE) | 1)
     fields |= {"pitch": pitch, "panel": 1 + taps(problem.depthwise), "run": run}
     code, items = strassen.code(problem.dtype) | _windows(problem), problem.batch * bands * chunks
+    band = math.prod(problem.out_space[:-1]) if bands == 1 else band  # rows of the whole image
     return Division(items, bands, band, chunks, chunk * unit, channels * pitch + scratch, tile, unit, fields=fields, **code)
 
 

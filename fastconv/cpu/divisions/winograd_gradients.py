@@ -95,7 +95,7 @@ def cycles(scheme: Nested) -> Callable[[Problem], float]:
     def cycles_of(problem: Problem) -> float:
         division, (down, across) = divide(scheme)(problem, 1), _tiles(problem, scheme)
         tile, fields, rows = division.tile, division.fields, max(1, problem.batch) * down
-        beyond_i, beyond_j, _ = fields["beyond"]
+        beyond_i, beyond_j, _ = fields["ends"]
         filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
         panels, vectors, inside = ceil(filters, tile.width), ceil(channels, tile.lanes), rows - max(1, problem.batch) * beyond_i
         used = ((scheme.down.count - 1) * rows + inside) * ((scheme.across.count - 1) * across + across - beyond_j)
