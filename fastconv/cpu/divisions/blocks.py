@@ -16,7 +16,7 @@ from fastconv.cpu.strassen import PRODUCTS
 from fastconv.plan import Division
 from fastconv.problem import Problem, three
 
-SCATTER = 1.5  # for a number: to load and store it by itself
+SCATTER = 2.0  # for a number: to load and store it by itself
 SHUFFLE = 13.0  # to move a vector, or a part of one, to where no other one lies near
 
 
