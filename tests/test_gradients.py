@@ -11,7 +11,7 @@ from test_grad import keywords
 
 import fastconv as fc
 from fastconv import reference
-from fastconv.cpu import divisions, launch, machine, tiles
+from fastconv.cpu import launch, machine, plans, tiles
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
@@ -216,6 +216,6 @@ def test_views_of_depthwise_layers(view):
 def test_lines_at_once_fit_the_registers():
     for kernel in tiles.WINDOWS:
         for stride in (1, 2):
-            lines = divisions.gradients.lines_at_once(*kernel, stride)
+            lines = plans.gradients.lines_at_once(*kernel, stride)
             assert 1 <= lines <= kernel[0]
             assert lines == 1 or lines * kernel[1] + lines + kernel[1] < machine.registers()

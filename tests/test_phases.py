@@ -36,7 +36,7 @@ def test_threads_and_bands_do_not_change_a_bit(name, monkeypatch):
     for line in LINES[name]:
         (problem, given), bits = tiled.of_normal_numbers(f"conv2d,{line}"), set()
         for threads, share in ((1, 0.5), (2, 0.5), (3, 0.001), (1, 0.0)):
-            monkeypatch.setattr("fastconv.cpu.divisions.phases.PHASES_SHARE", share)
+            monkeypatch.setattr("fastconv.cpu.plans.phases.PHASES_SHARE", share)
             with fc.num_threads(min(threads, fc.get_num_threads())):
                 bits.add(tiled.result(tiled.chosen(name, problem, None, threads), given).tobytes())
         assert len(bits) == 1, line

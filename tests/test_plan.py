@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fastconv.cpu.divisions.shares import scratch_numbers
+from fastconv.cpu.plans.shares import scratch_numbers
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose, refusals
 from fastconv.problem import Problem

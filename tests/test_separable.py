@@ -6,8 +6,8 @@ import pytest
 
 import fastconv as fc
 from fastconv.cpu import machine
-from fastconv.cpu.divisions import separable as divisions
 from fastconv.cpu.launch import Bound, pack
+from fastconv.cpu.plans import separable as plans
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import most_threads
 from fastconv.plan import ERRORS, Choice, choose, refusals
@@ -116,7 +116,7 @@ PAIRED = [  # even and odd numbers of rows and pixels, parts of panels, several 
 @pytest.mark.parametrize("most", [10**6, 2000])
 def test_pairs_of_rows(most, outer, monkeypatch):
     """Of a whole image, or band by band, the last one smaller."""
-    monkeypatch.setattr(divisions, "scratch_numbers", lambda dtype: most)
+    monkeypatch.setattr(plans, "scratch_numbers", lambda dtype: most)
     for first, filters in PAIRED:
         got, problem, given, division = by_kernel("strassen_separable", separable(first, filters, ",relu", outer))
         assert (division.bands > 1) == (most == 2000 and problem.out_space[0] % 2 == 0)
@@ -131,7 +131,7 @@ def test_pairs_keep_their_promise_and_their_bits_for_any_number_of_threads(monke
     """Whatever the bands: who is whose partner depends on the image alone."""
     text, met = separable("conv2d,n1c64i28x14f64k3p1g64", 192, ",bias,relu", ",bias"), []
     for threads, most in ((1, 10**6), (1, 10**4), (2, 10**6), (8, 10**4)):
-        monkeypatch.setattr(divisions, "scratch_numbers", lambda dtype, most=most: most)
+        monkeypatch.setattr(plans, "scratch_numbers", lambda dtype, most=most: most)
         got, problem, given, division = by_kernel("strassen_separable", text, threads, normal)
         met.append((division.bands, division.chunks, got.tobytes()))
     assert len(set(met)) == len(met) - 1 and len({bits for *_, bits in met}) == 1
@@ -146,7 +146,7 @@ def test_the_plan_takes_pairs_for_many_channels_and_never_at_highest_precision()
     names = [chosen(line).implementation.name for line in lines]
     assert names == ["strassen_separable", "tiled_separable_pixels", "tiled_separable"]
     assert "precision='highest' allows" in dict(refusals(cases.parse(lines[-1]), IMPLEMENTATIONS))[names[0]]
-    assert "has none" in divisions.unpaired(cases.parse(separable("conv2d,n1c512i99f512k3p1g512", 512)))
+    assert "has none" in plans.unpaired(cases.parse(separable("conv2d,n1c512i99f512k3p1g512", 512)))
 
 
 def test_direct_can_be_asked_for():

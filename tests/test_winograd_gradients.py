@@ -10,7 +10,7 @@ from cases import parse
 
 import fastconv as fc
 from fastconv import plan
-from fastconv.cpu import divisions, launch, machine, tiles
+from fastconv.cpu import launch, machine, plans, tiles
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.winograd_gradients import SCHEMES, error_bound
 from fastconv.plan import Choice, choose, refusals
@@ -125,7 +125,7 @@ def test_scratch_that_does_not_fit_is_cut(monkeypatch):
     problem, bits = parse(f"conv2d,n30c{3 * LANES}i14f{3 * TILE.width}k3p1"), set()
     x, grad = (rng.standard_normal(shape).astype("f4") for shape in (problem.x_shape, problem.out_shape))
     for share in (1.0, 0.02, 1e-9):
-        monkeypatch.setattr(divisions.winograd_gradients, "POINTS_SHARE", share)
+        monkeypatch.setattr(plans.winograd_gradients, "POINTS_SHARE", share)
         bits.add((chosen(name, problem).division.chunks, result(name, problem, x, grad).tobytes()))
     assert len({chunks for chunks, _ in bits}) > 1 and len({got for _, got in bits}) == 1
 

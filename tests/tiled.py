@@ -71,7 +71,7 @@ def asked(name, problem):
 def chosen(name, problem, tile=None, threads=1):
     """A kernel for a problem, with a tile of its own if one is given."""
     task, implementation = asked(name, problem), BY_NAME[name]
-    with patch(f"fastconv.cpu.divisions.{PICKS[name][0]}", lambda *_: tile) if tile else nullcontext():
+    with patch(f"fastconv.cpu.plans.{PICKS[name][0]}", lambda *_: tile) if tile else nullcontext():
         return Choice(task, implementation, implementation.divide(task, threads), task.operation != problem.operation)
 
 

@@ -20,7 +20,7 @@ its rows divide, and for channels-last images and results:
         channels                a rank-1 update each                         channels              a rank-1 update each
 
 With few channels each panel passes over all strips of a band by itself, for then the result's memory is the limit, which a few rows
-reach better than many: divisions/pointwise.py.
+reach better than many: plans/pointwise.py.
 
 Other strides go through sheets: standard.py.
 """

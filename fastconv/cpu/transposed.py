@@ -126,7 +126,7 @@ def direct_transposed_last(item, seat, job):
 def reaching(position, axis, job, lowest, size):
     """Which taps of an axis reach an output, from a source within lowest..size: the first tap, its source, and how many.
 
-    The next ones are job.hop taps on, job.back sources back. Asked once a strip, not for each block of channels: divisions.
+    The next ones are job.hop taps on, job.back sources back. Asked once a strip, not for each block of channels: it divides.
     """
     taps, spread, apart, hop, back = job.kernel[axis], job.spread[axis], job.apart[axis], job.hop[axis], job.back[axis]
     tap, count = 0, 0

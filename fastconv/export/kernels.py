@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastconv import epilogue
-from fastconv.cpu import columns, divisions, job, machine, packing, sheets, tiles, toom, winograd
-from fastconv.cpu.divisions import costs, shares
+from fastconv.cpu import columns, job, machine, packing, plans, sheets, tiles, toom, winograd
+from fastconv.cpu.plans import costs, shares
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
 from fastconv.cpu.toom import Scheme
 from fastconv.cpu.windows import LEAST_HALF
@@ -161,8 +161,8 @@ def _gradients(dtype: str) -> Iterator[Kernel]:
     yield from (Kernel(f"gradients.direct_{what}_gradient", dtype) for what in ("weight", "bias"))
     for name, choice in (
         ("tiled_weight_gradient", tiles.numbers_in_rows(dtype)),
-        ("tiled_depthwise_weight_gradient", divisions.gradients.tiles_of_windows(dtype)),
-        ("tiled_depthwise_weight_gradient_last", divisions.gradients.tiles_of_windows_last(dtype)),
+        ("tiled_depthwise_weight_gradient", plans.gradients.tiles_of_windows(dtype)),
+        ("tiled_depthwise_weight_gradient_last", plans.gradients.tiles_of_windows_last(dtype)),
     ):
         yield from (Kernel(f"gradients.{name}", dtype, tile) for tile in choice if tile.lanes == whole)
 
@@ -212,14 +212,14 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
     supported = " && ".join(f'__builtin_cpu_supports("{name}")' for name in needed) or "1"
     numbers = {
         "LANES": machine.lanes(), "L1": caches["L1d"], "L2": caches["L2"], "BLOCK": packing.BLOCK, "LINE": sheets.LINE,
-        "RUN": divisions.standard.RUN, "ITEM_OPERATIONS": shares.ITEM_OPERATIONS, "ITEMS_A_PART": shares.ITEMS_A_THREAD,
+        "RUN": plans.standard.RUN, "ITEM_OPERATIONS": shares.ITEM_OPERATIONS, "ITEMS_A_PART": shares.ITEMS_A_THREAD,
         "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT[machine.registers()], "COPY": costs.COPY, "TURN": costs.TURN,
         "WHOLE": costs.WHOLE, "PIECE": costs.PIECE,
-        "DEPTHWISE_UPDATES": divisions.separable.DEPTHWISE_UPDATES, "FROM_L2": costs.STREAM[0], "FROM_L3": costs.STREAM[1],
+        "DEPTHWISE_UPDATES": plans.separable.DEPTHWISE_UPDATES, "FROM_L2": costs.STREAM[0], "FROM_L3": costs.STREAM[1],
         "FROM_MEMORY": costs.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
-        "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": divisions.gradients.PIXELS,
-        "PIXELS_OF_ONE_TAP": divisions.gradients.PIXELS_OF_ONE_TAP, "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,
-        "TOGETHER": divisions.depthwise.TOGETHER, "LINES_SHARE": divisions.depthwise.LINES_SHARE,
+        "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": plans.gradients.BAND_PIXELS,
+        "PIXELS_OF_ONE_TAP": plans.gradients.PIXELS_OF_ONE_TAP, "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,
+        "TOGETHER": plans.depthwise.TOGETHER, "LINES_SHARE": plans.depthwise.LINES_SHARE,
         "LEAST_TURNED": tiles.LEAST_TURNED, "MOST_OUTPUTS": MOST_OUTPUTS,
     }  # fmt: skip
     lines = [
@@ -282,7 +282,7 @@ def _scheme_row(held: Sequence[Kernel], label: str, scheme: Scheme, kernel: str,
     if not own:
         return ""
     code, packs = ([k.symbol for k in own if k.name == name] for name in (kernel, transform))
-    transforms = divisions.winograd.TRANSFORMS.get(toom.nested(scheme), (0.0, 0.0))
+    transforms = plans.winograd.TRANSFORMS.get(toom.nested(scheme), (0.0, 0.0))
     sizes = (
         scheme.outputs, scheme.taps, scheme.stride, int(scheme.transposed), scheme.advance, scheme.overlap, scheme.numbers,
         scheme.count, scheme.matrices, *transforms, toom.amplification(scheme),

@@ -1,4 +1,4 @@
-/* Toom and Cook's scheme down the columns: fastconv/cpu/columns.py, and its division in divisions/, in C. */
+/* Toom and Cook's scheme down the columns: fastconv/cpu/columns.py, and its division in plans/, in C. */
 #include "layer.h"
 
 #include <math.h>

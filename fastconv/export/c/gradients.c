@@ -1,4 +1,4 @@
-/* Gradients: of weights and biases by the kernels of fastconv/cpu/gradients.py, with the divisions of divisions/ in C; that of an
+/* Gradients: of weights and biases by the kernels of fastconv/cpu/gradients.py, with the divisions of plans/ in C; that of an
  * image is a layer, transposed if this one is not, and the other way round. */
 #include "layer.h"
 

@@ -1,4 +1,4 @@
-/* Which kernel computes a layer, with which tile, and how the work is divided: fastconv/cpu/divisions/ in C, where the reasons
+/* Which kernel computes a layer, with which tile, and how the work is divided: fastconv/cpu/plans/ in C, where the reasons
  * are. No result depends on what is decided here. Costs are multiply-adds of a vector. */
 #include "layer.h"
 
@@ -343,7 +343,7 @@ static void over_pixels(
     *longest = band * strip + g->out_space[2] - band * strip * bands;
 }
 
-enum { FEW_CHANNELS = 64 }; /* divisions/pointwise.py */
+enum { FEW_CHANNELS = 64 }; /* plans/pointwise.py */
 
 static int pointwise(const struct geometry *g, fastconv_layer *layer)
 {

@@ -1,5 +1,5 @@
 /* Winograd's scheme in two dimensions, of stride 1 and 2, any dilation, in planes, volumes, and transposed: fastconv/cpu/winograd.py,
- * and its division in divisions/, in C. */
+ * and its division in plans/, in C. */
 #include "layer.h"
 
 #include <float.h>

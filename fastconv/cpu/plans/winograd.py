@@ -1,4 +1,4 @@
-"""The division of winograd.py, and what it shares with those of phases.py, signals.py and grouped.py.
+"""The plan for winograd.py, and what it shares with those for phases.py, signals.py and grouped.py.
 
 Bands of rows of tiles whose transforms fit L2.
 """
@@ -12,19 +12,63 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, tiles, toom
-from fastconv.cpu.divisions.costs import STREAM, TRANSFORM_TAPS
-from fastconv.cpu.divisions.shares import ceil, evenly, spread_out, weight_bytes
+from fastconv.cpu.plans.costs import STREAM, TRANSFORM_TAPS
+from fastconv.cpu.plans.rules import FILTERS, SHEETS
+from fastconv.cpu.plans.shares import ceil, evenly, spread_out, weight_bytes
 from fastconv.cpu.sheets import LINE, planes
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, ONE, Nested, Scheme, nested
-from fastconv.cpu.winograd import APART, lines_of_lanes, multiply, transform_panel
-from fastconv.plan import Division
+from fastconv.cpu.winograd import (
+    APART,
+    FRESH,
+    SCHEMES,
+    error_bound,
+    lines_of_lanes,
+    multiply,
+    transform_panel,
+    transformed_filters,
+    winograd,
+)
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
 
 # Share of L2 for what winograd.py transforms of a panel at a time: F(4x4)'s sums are loaded and stored so much less often that
 # a 7x7 layer of 512 channels takes 1.46 ms in place of 1.81.
 PANEL_SHARE = 0.6
+
+
+def pack(scheme: Nested) -> Callable[..., Any]:
+    def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        return [transformed_filters(weights[0], biases[0], unit, machine.lanes(problem.dtype), scheme)]
+
+    return pack
+
+
+def fresh_refuse(scheme: Nested) -> Callable[[Problem], str | None]:
+    return lambda problem: refuse(scheme)(problem) or ("computes planes" if problem.dimensions == 3 else None)
+
+
+def error(scheme: Nested) -> Callable[[Problem], float]:
+    def error(problem: Problem) -> float:
+        summed = problem.channels // problem.groups * math.prod(problem.kernel[:-2])
+        return error_bound(scheme, summed, problem.dtype)
+
+    return error
+
+
+def refuse(scheme: Nested) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.kernel[-2:] != scheme.window or problem.stride[-2:] != (scheme.stride, scheme.stride):
+            rows, columns = scheme.window
+            return f"computes {rows}x{columns} windows of stride {scheme.stride} in a plane"
+        if scheme.transposed and (problem.dimensions != 2 or problem.dilation != (1, 1)):
+            return "computes planes without dilation"
+        if min(min(pad) for pad in problem.pads) < 0:
+            return "reads the whole image, this one is cropped"
+        return None
+
+    return refuse
 
 
 def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Division]:
@@ -169,7 +213,7 @@ FRESH_TAPS = {nested(F2): 90.0, nested(F4): 165.0}
 PUT_STREAM = (7.0, 3.0)
 
 
-def packing(scheme: Nested) -> Callable[[Problem], float]:
+def packing_cycles(scheme: Nested) -> Callable[[Problem], float]:
     """Of transformed filters: to make them, and to put out what they grow to."""
 
     def cycles_of(problem: Problem) -> float:
@@ -213,3 +257,25 @@ def each_image(problem: Problem, scheme: Nested, division: Division, products: f
     streamed = division.bands * weights / stream_speed(problem, weights)
     transforms = count * (blocks * gather + panels * tile.vectors * scatter)
     return max(1, problem.batch) * problem.groups * (max(products, streamed) + transforms)
+
+
+IMPLEMENTATIONS = (
+    *(
+        Implementation(
+            name, "winograd", ("transposed",) if scheme.transposed else ("standard", "atrous"),
+            winograd, pack(scheme), divide(scheme), FILTERS, refuse(scheme), SHEETS,
+            tiles.one_vector, scheme, cycles(scheme), error(scheme),
+            packing_cycles(scheme),
+        )
+        for name, scheme in SCHEMES.items()
+    ),
+    *(
+        Implementation(
+            f"{name}_fresh", "winograd", ("standard", "atrous"),
+            winograd, None, divide(SCHEMES[name], True), FILTERS,
+            fresh_refuse(SCHEMES[name]), SHEETS, tiles.one_vector, SCHEMES[name],
+            cycles(SCHEMES[name], True), error(SCHEMES[name]),
+        )
+        for name in FRESH
+    ),
+)  # fmt: skip

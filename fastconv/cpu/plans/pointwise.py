@@ -1,4 +1,4 @@
-"""Divisions of pointwise.py's tiled kernels: bands of an image's pixels, read where they lie."""
+"""Plans for pointwise.py's tiled kernels: bands of an image's pixels, read where they lie."""
 
 from __future__ import annotations
 
@@ -9,16 +9,31 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions import standard
-from fastconv.cpu.divisions.shares import ITEMS_A_THREAD, ceil, chunks_of, scratch_numbers, weight_bytes
+from fastconv.cpu.plans import standard
+from fastconv.cpu.plans.costs import panels_packing
+from fastconv.cpu.plans.rules import FILTERS, FIRST, PIXELS, in_lanes, in_rows, unless
+from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil, chunks_of, scratch_numbers, weight_bytes
+from fastconv.cpu.pointwise import tiled_pointwise, tiled_pointwise_pixels
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
-from fastconv.plan import Division
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
 
 # Of so few a tile is done sooner than memory takes its sums: then panels pass one by one, and each writes a few rows from end to
 # end. A layer of 16 to 96 at 112 x 112 takes 0.55 ms in place of 0.9 in its network; of 256 to 64 it would take 10 % longer.
 FEW_CHANNELS = 64
+
+
+def filters_refuse(problem: Problem) -> str | None:
+    return f"reads neighbouring pixels, the stride is {problem.stride}" if any(s != 1 for s in problem.stride) else None
+
+
+def pixels_refuse(problem: Problem) -> str | None:
+    if refusal := filters_refuse(problem):
+        return refusal
+    if pixels_tile(problem).width > problem.space[0]:
+        return f"{problem.space[0]} pixels do not fill a tile"
+    return unless(FIRST)(problem)
 
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
@@ -77,3 +92,17 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     tile = tile or pixels_tile(problem)
     strips = problem.batch * ceil(problem.out_space[-1], tile.width)
     return ceil(problem.filters, tile.rows) * strips * problem.channels * tiles.update_cycles(tile, tile.vectors)
+
+
+IMPLEMENTATIONS = (
+    Implementation(
+        "tiled_pointwise_pixels", "tiled", ("pointwise",),
+        tiled_pointwise_pixels, in_rows, pixels_in_lanes, PIXELS, pixels_refuse,
+        ("columns",), tiles.pixels_in_lanes, cycles=pixels_cycles, packing=panels_packing,
+    ),
+    Implementation(
+        "tiled_pointwise", "tiled", ("pointwise",),
+        tiled_pointwise, in_lanes, filters_in_lanes, FILTERS, filters_refuse,
+        tiles=tiles.filters_in_lanes, cycles=standard.filters_cycles, packing=panels_packing,
+    ),
+)  # fmt: skip

@@ -1,21 +1,40 @@
-"""The division of grouped.py: bands of rows of tiles, vectors of groups."""
+"""The plan for grouped.py: bands of rows of tiles, vectors of groups."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions.costs import SHORT, TRANSFORM_TAPS
-from fastconv.cpu.divisions.shares import ceil, evenly, spread_out
-from fastconv.cpu.divisions.winograd import edges, numbers_seen
-from fastconv.cpu.grouped import lines_of_groups, multiply, put_pixels, put_planes
+from fastconv.cpu.grouped import SCHEME, lines_of_groups, multiply, put_pixels, put_planes, transformed_groups, winograd_groups
+from fastconv.cpu.plans import winograd
+from fastconv.cpu.plans.costs import SHORT, TRANSFORM_TAPS
+from fastconv.cpu.plans.rules import FIRST, LAST, unless
+from fastconv.cpu.plans.shares import ceil, evenly, spread_out
+from fastconv.cpu.plans.winograd import edges, numbers_seen
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import F4, nested
 from fastconv.cpu.winograd import APART, lines_of_lanes
-from fastconv.plan import Division
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
+
+
+def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [transformed_groups(weights[0], unit, machine.lanes(problem.dtype))]
+
+
+def refuse(data_format: str) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 2 or problem.dilation != (1, 1):
+            return "computes planes without dilation"
+        if problem.algorithm == "auto" and problem.groups < machine.lanes(problem.dtype) // 2:
+            return f"has a group in each lane, here are {problem.groups}"
+        return unless(data_format)(problem) or winograd.refuse(SCHEME)(problem)
+
+    return refuse
 
 
 def divide(problem: Problem, threads: int) -> Division:
@@ -72,7 +91,7 @@ def best_tile(problem: Problem, band: int) -> TileShape:
 GROUP_TRANSFORMS = (310.0, 230.0)  # with groups in lanes, whose planes lie further apart
 
 
-def packing(problem: Problem) -> float:
+def packing_cycles(problem: Problem) -> float:
     """Of transformed groups."""
     return TRANSFORM_TAPS * problem.parameters / math.prod(problem.kernel) / machine.lanes(problem.dtype)
 
@@ -88,3 +107,18 @@ def cycles(problem: Problem) -> float:
     products = F4.count**2 * (channels + SHORT) * ceil(filters, tile.rows) * strips * tiles.update_cycles(tile, streamed)
     blocks = problem.batch * ceil(problem.groups, tile.lanes)
     return blocks * (products + down * across * (channels * gather + filters * scatter))
+
+
+IMPLEMENTATIONS = (
+    *(
+        Implementation(
+            name, "winograd", ("standard",),
+            winograd_groups, pack, divide, "groups", refuse(data_format),
+            reads, tiles.one_vector, SCHEME, cycles, winograd.error(SCHEME),
+            packing_cycles,
+        )
+        for name, data_format, reads in (
+            ("winograd_groups", FIRST, ("columns",)), ("winograd_groups_last", LAST, ("channels",)),
+        )
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The division of phases.py: bands of phases whose numbers fit L3, chunks of filters."""
+"""The plan for phases.py: bands of phases whose numbers fit L3, chunks of filters."""
 
 from __future__ import annotations
 
@@ -8,17 +8,38 @@ from collections.abc import Callable
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions.shares import ceil, spread_out, weight_bytes
-from fastconv.cpu.divisions.winograd import each_image
+from fastconv.cpu.phases import SCHEMES, error_bound, winograd_phases
+from fastconv.cpu.plans import winograd
+from fastconv.cpu.plans.rules import FILTERS, SHEETS
+from fastconv.cpu.plans.shares import ceil, spread_out, weight_bytes
+from fastconv.cpu.plans.winograd import each_image
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.toom import Nested
 from fastconv.cpu.winograd import APART, lines_of_lanes, multiply
-from fastconv.plan import Division
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
 
 # Share of L3 for the numbers of phases.py: the weights pass by.
 PHASES_SHARE = 0.5
+
+
+def refuse(scheme: Nested) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 2 or problem.kernel != (3, 3) or problem.stride != (1, 1):
+            return "computes 3x3 windows of stride 1 in planes"
+        if any(pads != (apart, apart) for pads, apart in zip(problem.pads, problem.dilation, strict=True)):
+            return f"has zeros of {problem.dilation} pixels on all sides, here are {problem.pads}"
+        for size, apart, one in zip(problem.space, problem.dilation, (scheme.down, scheme.across), strict=True):
+            if not (one.outputs - 1) * apart < size <= one.outputs * apart:
+                return f"has phases of {one.outputs} pixels and one fewer, here are {size} of rate {apart}"
+        return None
+
+    return refuse
+
+
+def error(scheme: Nested) -> Callable[[Problem], float]:
+    return lambda problem: error_bound(scheme, problem.channels // problem.groups, problem.dtype)
 
 
 def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
@@ -92,3 +113,15 @@ def cycles(scheme: Nested) -> Callable[[Problem], float]:
         return each_image(problem, scheme, division, products, math.prod(problem.dilation))
 
     return cycles_of
+
+
+IMPLEMENTATIONS = (
+    *(
+        Implementation(
+            name, "winograd", ("atrous",),
+            winograd_phases, winograd.pack(scheme), divide(scheme), FILTERS, refuse(scheme), SHEETS,
+            tiles.one_vector, scheme, cycles(scheme), error(scheme), winograd.packing_cycles(scheme),
+        )
+        for name, scheme in SCHEMES.items()
+    ),
+)  # fmt: skip

@@ -1,20 +1,86 @@
-"""Divisions of transposed.py: bands of the result's rows, chunks of filters or of channels."""
+"""Plans for transposed.py: bands of the result's rows, chunks of filters or of channels."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
-from fastconv.cpu import machine, strips, tiles
-from fastconv.cpu.divisions import depthwise
-from fastconv.cpu.divisions.costs import COPY, TURN
-from fastconv.cpu.divisions.shares import ITEMS_A_THREAD, ceil, scratch_numbers, spread_out, weight_bytes
-from fastconv.cpu.divisions.standard import RUN
+from fastconv.cpu import machine, packing, strips, tiles
+from fastconv.cpu.plans import depthwise
+from fastconv.cpu.plans.costs import COPY, TURN, panels_packing
+from fastconv.cpu.plans.rules import (
+    COLUMNS,
+    FILTERS,
+    FIRST,
+    LAST,
+    PIXELS,
+    SHEETS,
+    in_channel_lanes,
+    in_lanes,
+    never,
+    one_by_one,
+    unless,
+)
+from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil, scratch_numbers, spread_out, weight_bytes
+from fastconv.cpu.plans.standard import RUN
 from fastconv.cpu.sheets import LINE, fill_sheets, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
-from fastconv.plan import Division
+from fastconv.cpu.transposed import (
+    tiled_depthwise_spread,
+    tiled_depthwise_spread_last,
+    tiled_depthwise_transposed_last,
+    tiled_transposed,
+    tiled_transposed_pixels,
+)
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
+
+
+def pixels_refuse(problem: Problem) -> str | None:
+    filters = problem.filters // problem.groups
+    if problem.dimensions == 3 or problem.stride[-1] != 2 or problem.kernel[-1] not in tiles.SPREADS:
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} columns two apart, of planes and signals"
+    if any(d != 1 for d in problem.dilation):
+        return f"computes no dilation, this is {problem.dilation}"
+    if filters * 2 > machine.lanes(problem.dtype):
+        return f"is for few filters in a group, here are {filters}"
+    return unless(FIRST)(problem)
+
+
+def columns_refuse(problem: Problem) -> str | None:
+    if problem.groups != problem.channels or problem.dimensions != 2:
+        return "computes depthwise layers of planes"
+    return _by_two(problem) or pixels_refuse(problem)
+
+
+def _by_two(problem: Problem) -> str | None:
+    taps, strides = problem.kernel[-1], set(problem.stride)
+    if strides != {2} or set(problem.kernel) != {taps} or taps not in tiles.SPREADS:
+        return f"computes windows of {', '.join(map(str, tiles.SPREADS))} rows and columns, two apart"
+    return None
+
+
+def channels_refuse(problem: Problem) -> str | None:
+    if problem.groups != problem.channels or problem.dimensions == 3 or any(d != 1 for d in problem.dilation):
+        return "computes depthwise layers of planes and signals, without dilation"
+    if problem.filters != problem.groups:
+        return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+    return unless(LAST)(problem)
+
+
+def spread_channels_refuse(problem: Problem) -> str | None:
+    return _by_two(problem) or channels_refuse(problem)
+
+
+def pack_pixels(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.spread_panels(weights[0], biases[0], unit)]
+
+
+def pack_spread_channels(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    stride = problem.stride[0] if problem.dimensions == 2 else 1
+    return [packing.spread_channel_panels(weights[0], biases[0], unit, stride)]
 
 
 def filters_in_lanes(problem: Problem, threads: int) -> Division:
@@ -115,3 +181,32 @@ def cycles(problem: Problem) -> float:
     put = COPY if problem.data_format == "channels_last" else TURN
     a_row = problem.channels // problem.groups * updates + ceil(width, tile.lanes) * tile.width * put
     return problem.batch * problem.groups * math.prod(outer) * ceil(filters, tile.width) * a_row
+
+
+IMPLEMENTATIONS = (
+    Implementation(
+        "tiled_depthwise_spread", "tiled", ("transposed",),
+        tiled_depthwise_spread, one_by_one, columns_in_lanes, COLUMNS, columns_refuse,
+        ("columns",), tiles.square_spreads,
+    ),
+    Implementation(
+        "tiled_transposed_pixels", "tiled", ("transposed",),
+        tiled_transposed_pixels, pack_pixels, pixels_in_lanes, PIXELS,
+        pixels_refuse, ("columns",), tiles.spreads,
+    ),
+    Implementation(
+        "tiled_depthwise_spread_last", "tiled", ("transposed",),
+        tiled_depthwise_spread_last, pack_spread_channels, spread_channels_in_lanes, "channels",
+        spread_channels_refuse, ("channels",), tiles.spreads_of_channels,
+    ),
+    Implementation(
+        "tiled_depthwise_transposed_last", "tiled", ("transposed",),
+        tiled_depthwise_transposed_last, in_channel_lanes, channels_in_lanes,
+        "channels", channels_refuse, ("channels",), tiles.one_vector,
+    ),
+    Implementation(
+        "tiled_transposed", "tiled", ("transposed",),
+        tiled_transposed, in_lanes, filters_in_lanes, FILTERS, never, SHEETS,
+        tiles.phases_in_lanes, cycles=cycles, packing=panels_packing,
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The division of signals.py: bands of runs of tiles whose points fit L2."""
+"""The plan for signals.py: bands of runs of tiles whose points fit L2."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ from collections.abc import Callable
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions.shares import ceil, spread_out, weight_bytes
-from fastconv.cpu.divisions.winograd import each_image, numbers_seen
-from fastconv.cpu.signals import line_of_lanes
+from fastconv.cpu.plans import winograd
+from fastconv.cpu.plans.rules import FILTERS, SHEETS
+from fastconv.cpu.plans.shares import ceil, spread_out, weight_bytes
+from fastconv.cpu.plans.winograd import each_image, numbers_seen
+from fastconv.cpu.signals import SCHEMES, error_bound, line_of_lanes, winograd_signal
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.toom import Nested
 from fastconv.cpu.winograd import APART, multiply
-from fastconv.plan import Division
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
+
+
+def refuse(scheme: Nested) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 1 or problem.kernel != (scheme.across.taps,) or problem.stride != (scheme.across.stride,):
+            return f"computes signals with windows of {scheme.across.taps}, {scheme.across.stride} apart"
+        return "reads the whole signal, this one is cropped" if min(problem.pads[0]) < 0 else None
+
+    return refuse
+
+
+def error(scheme: Nested) -> Callable[[Problem], float]:
+    return lambda problem: error_bound(scheme, problem.channels // problem.groups, problem.dtype)
 
 
 def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
@@ -73,3 +88,15 @@ def cycles(scheme: Nested) -> Callable[[Problem], float]:
         return each_image(problem, scheme, division, products, division.bands * division.band * problem.dilation[0])
 
     return cycles_of
+
+
+IMPLEMENTATIONS = (
+    *(
+        Implementation(
+            name, "winograd", ("standard", "atrous"),
+            winograd_signal, winograd.pack(scheme), divide(scheme), FILTERS, refuse(scheme), SHEETS,
+            tiles.one_vector, scheme, cycles(scheme), error(scheme), winograd.packing_cycles(scheme),
+        )
+        for name, scheme in SCHEMES.items()
+    ),
+)  # fmt: skip

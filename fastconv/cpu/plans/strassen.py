@@ -1,4 +1,4 @@
-"""The division of strassen.py: bands of pairs of pixels, chunks of pairs of filters."""
+"""Plans for strassen.py: bands of pairs of pixels, chunks of pairs of filters."""
 
 from __future__ import annotations
 
@@ -7,13 +7,55 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fastconv.cpu import machine, strips, tiles
-from fastconv.cpu.divisions.costs import COPY, TURN, panels_packing
-from fastconv.cpu.divisions.shares import ceil, scratch_numbers
+from fastconv.cpu.plans import pointwise
+from fastconv.cpu.plans.costs import COPY, TURN, panels_packing
+from fastconv.cpu.plans.rules import FILTERS, FIRST, SHEETS, unless
+from fastconv.cpu.plans.shares import ceil, scratch_numbers
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.strassen import PRODUCTS, SUMS, head_of, multiply_pairs, put_pairs
-from fastconv.plan import Division
+from fastconv.cpu.strassen import (
+    PRODUCTS,
+    SUMS,
+    combined_filters,
+    error_bound,
+    head_of,
+    multiply_pairs,
+    put_pairs,
+    strassen_patches,
+    strassen_pointwise,
+)
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
+
+
+def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [combined_filters(weights[0], biases[0], unit)]
+
+
+def refuse(problem: Problem) -> str | None:
+    return pointwise.filters_refuse(problem) or unpaired(problem)
+
+
+def unpaired(problem: Problem) -> str | None:
+    if problem.channels % 2 or problem.filters % 2:
+        return f"halves channels and filters, here are {problem.channels} and {problem.filters}"
+    if problem.filters // 2 < machine.lanes(problem.dtype):
+        return f"half of {problem.filters} filters fill no vector"
+    if problem.out_space[-1] < (least := least_pixels(problem.dtype)):
+        return f"halves strips of {least} pixels, here are {problem.out_space[-1]}"
+    return unless(FIRST)(problem)
+
+
+def patches_refuse(problem: Problem) -> str | None:
+    if problem.dimensions == 3 or problem.groups > 1 or any(map(any, problem.pads)):
+        return "computes planes and signals of one group without padding"
+    if any(k > s for k, s in zip(problem.kernel, problem.stride, strict=True)) or any(d != 1 for d in problem.dilation):
+        return f"computes windows that do not overlap, these are {problem.kernel} with stride {problem.stride}"
+    return unpaired(as_channels(problem))
+
+
+def pack_patches(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return pack(problem, unit, [weights[0].reshape(*weights[0].shape[:2], -1, 1)], biases)
 
 
 def divide(problem: Problem, threads: int) -> Division:
@@ -129,6 +171,22 @@ def pairs_cycles(problem: Problem, pairs: int, tile: TileShape) -> tuple[float, 
     return products + put, ceil(pairs, tile.rows) * ceil(tile.rows, tile.lanes) * depth * SUM_PAIRS
 
 
-def packing(problem: Problem) -> float:
+def packing_cycles(problem: Problem) -> float:
     """Of the sums of weights."""
     return panels_packing(problem) * PRODUCTS / 4
+
+
+IMPLEMENTATIONS = (
+    Implementation(
+        "strassen_pointwise", "winograd", ("pointwise",),
+        strassen_pointwise, pack, divide, FILTERS, refuse,
+        ("columns",), tiles.one_vector, cycles=cycles, error=error_bound,
+        packing=packing_cycles,
+    ),
+    Implementation(
+        "strassen_patches", "winograd", ("standard", "pointwise"),
+        strassen_patches, pack_patches, patches, FILTERS, patches_refuse,
+        SHEETS, tiles.one_vector, cycles=patches_cycles,
+        error=lambda problem: error_bound(as_channels(problem)), packing=packing_cycles,
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Divisions of separable.py: bands of rows whose depthwise part stays in L2, chunks of filters."""
+"""Plans for separable.py: bands of rows whose depthwise part stays in L2, chunks of filters."""
 
 from __future__ import annotations
 
@@ -9,20 +9,60 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions import pointwise, standard, strassen
-from fastconv.cpu.divisions.costs import STREAM, TURN
-from fastconv.cpu.divisions.depthwise import slides
-from fastconv.cpu.divisions.shares import ceil, scratch_numbers
-from fastconv.cpu.separable import fill_band, fill_band_last, sum_band, sum_band_last
+from fastconv.cpu import machine, packing, tiles
+from fastconv.cpu.plans import depthwise, pointwise, standard, strassen
+from fastconv.cpu.plans.costs import STREAM, TURN
+from fastconv.cpu.plans.depthwise import slides
+from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, PIXELS, unless
+from fastconv.cpu.plans.shares import ceil, scratch_numbers
+from fastconv.cpu.separable import (
+    fill_band,
+    fill_band_last,
+    strassen_separable,
+    sum_band,
+    sum_band_last,
+    tiled_separable,
+    tiled_separable_last,
+    tiled_separable_pixels,
+)
 from fastconv.cpu.sheets import LINE, taps
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.strassen import PRODUCTS
-from fastconv.plan import Division
+from fastconv.cpu.strassen import PRODUCTS, error_bound
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, SeparableProblem
 
 # A depthwise vector's multiply-adds take so many times those of a register tile: what is done once a line and once a walk.
 DEPTHWISE_UPDATES = 1.5
+
+
+def pairs_refuse(problem: SeparableProblem) -> str | None:
+    alone = pixels_alone(problem)
+    return strassen.unpaired(alone) or unpaired(problem)
+
+
+def pack(outer: Callable[..., Any]) -> Callable[..., Any]:
+    """Pack a separable layer's weights: the windows' as their kernels read them, the outer ones by another function."""
+
+    def pack(problem: SeparableProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        first, last = problem.depthwise, problem.data_format == LAST
+        if last and depthwise.slides(first) is None and first.filters == first.groups:
+            inner = packing.channel_panels(weights[0], biases[0], machine.lanes(problem.dtype))
+        elif not last and depthwise.slides(first) is None:
+            inner = packing.row_panels(weights[0], biases[0], 1)
+        else:
+            inner = (packing.taps_first if last else packing.contiguous)(weights[0])
+        alone = weights[1].reshape(*weights[1].shape[:3], 1)
+        return [inner, *outer(problem, unit, [alone], biases[1:])]
+
+    return pack
+
+
+def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.lane_panels(weights[0], biases[0], unit)]
+
+
+def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [packing.row_panels(weights[0], biases[0], unit)]
 
 
 def pixels_in_lanes(problem: SeparableProblem, threads: int) -> Division:
@@ -172,3 +212,29 @@ def filters_cycles(problem: SeparableProblem) -> float:
 def pairs_cycles(problem: SeparableProblem) -> float:
     """By Strassen's algorithm."""
     return strassen.cycles(pixels_alone(problem))
+
+
+IMPLEMENTATIONS = (
+    Implementation(
+        "strassen_separable", "winograd", ("separable",),
+        strassen_separable, pack(strassen.pack), pairs_in_rows, FILTERS,
+        pairs_refuse, ("columns",), tiles.one_vector,
+        cycles=pairs_cycles,
+        error=lambda problem: error_bound(problem.pointwise),
+    ),
+    Implementation(
+        "tiled_separable_pixels", "tiled", ("separable",),
+        tiled_separable_pixels, pack(_outer_rows), pixels_in_lanes, PIXELS, unless(FIRST),
+        ("columns",), tiles.separable_pixels, cycles=pixels_cycles,
+    ),
+    Implementation(
+        "tiled_separable", "tiled", ("separable",),
+        tiled_separable, pack(_outer_lanes), filters_in_lanes, FILTERS, unless(FIRST),
+        ("columns",), tiles.separable_filters, cycles=filters_cycles,
+    ),
+    Implementation(
+        "tiled_separable_last", "tiled", ("separable",),
+        tiled_separable_last, pack(_outer_lanes), filters_in_lanes, FILTERS, unless(LAST),
+        ("channels",), tiles.separable_filters,
+    ),
+)  # fmt: skip

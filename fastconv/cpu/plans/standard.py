@@ -1,4 +1,4 @@
-"""Divisions of standard.py's tiled kernels: bands of rows whose sheets fit a seat's scratch, chunks of filters."""
+"""Plans for standard.py's tiled kernels: bands of rows whose sheets fit a seat's scratch, chunks of filters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,36 @@ from itertools import chain
 import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
-from fastconv.cpu.divisions.costs import COPY, PIECE, TURN, WHOLE
-from fastconv.cpu.divisions.shares import ceil, scratch_numbers, spread_out, weight_bytes
+from fastconv.cpu.plans.costs import COPY, PIECE, TURN, WHOLE, panels_packing
+from fastconv.cpu.plans.rules import DENSE, FILTERS, FIRST, PIXELS, SHEETS, in_lanes, in_rows, unless
+from fastconv.cpu.plans.shares import ceil, scratch_numbers, spread_out, weight_bytes
 from fastconv.cpu.sheets import BY_VECTORS, LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.standard import put_rows
+from fastconv.cpu.standard import put_rows, tiled_standard, tiled_standard_pixels
 from fastconv.cpu.strips import Strip
-from fastconv.plan import Division
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
 
 # Pixels whose sums, of a tile's width of filters, stay in L1 until they are put where they belong.
 RUN = 112
+
+
+def pixels_refuse(problem: Problem) -> str | None:
+    return unless(FIRST)(problem) or (_few_by_few(problem) if problem.kind == "depthwise" else None)
+
+
+def _few_by_few(problem: Problem) -> str | None:
+    """Of strides above 2, sheets are copied number by number, which takes longer than a direct kernel of few taps and filters."""
+    few = problem.filters // problem.groups < machine.lanes(problem.dtype) // 2
+    if problem.algorithm == "auto" and problem.stride[-1] > 2 and few:
+        return f"copies an image of stride {problem.stride[-1]} number by number"
+    return None
+
+
+def filters_refuse(problem: Problem) -> str | None:
+    """A depthwise layer has too few filters in a group, and comes here only if asked for."""
+    few = problem.filters // problem.groups < machine.lanes(problem.dtype) // 2
+    return "a channel's filters fill no vector" if problem.kind == "depthwise" and problem.algorithm == "auto" and few else None
 
 
 def filters_in_lanes(problem: Problem, threads: int, tile: TileShape | None = None) -> Division:
@@ -176,3 +195,17 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
 def _rows(problem: Problem) -> int:
     """Of all groups' results together."""
     return problem.batch * problem.groups * planes(problem) * rows_in_a_plane(problem)
+
+
+IMPLEMENTATIONS = (
+    Implementation(
+        "tiled_standard_pixels", "tiled", (*DENSE, "depthwise"),
+        tiled_standard_pixels, in_rows, pixels_in_lanes, PIXELS, pixels_refuse,
+        SHEETS, tiles.pixels_in_lanes, cycles=pixels_cycles, packing=panels_packing,
+    ),
+    Implementation(
+        "tiled_standard", "tiled", (*DENSE, "depthwise"),
+        tiled_standard, in_lanes, filters_in_lanes, FILTERS, filters_refuse,
+        SHEETS, tiles.grouped_filters_in_lanes, cycles=filters_cycles, packing=panels_packing,
+    ),
+)  # fmt: skip

@@ -1,23 +1,53 @@
-"""Divisions of weight gradients (gradients.py): parts of the images, which are summed in order, chunks and blocks."""
+"""Plans for gradients.py: parts of the images, which are summed in order, chunks and blocks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions.costs import COPY, TURN
-from fastconv.cpu.divisions.shares import ITEMS_A_THREAD, ceil, evenly, scratch_numbers
+from fastconv.cpu.gradients import (
+    tiled_depthwise_weight_gradient,
+    tiled_depthwise_weight_gradient_last,
+    tiled_weight_gradient,
+    tiled_weight_gradient_pixels,
+)
+from fastconv.cpu.plans import depthwise
+from fastconv.cpu.plans.costs import COPY, TURN
+from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, PIXELS, SHEETS, never, unless
+from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil, evenly, scratch_numbers
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
-from fastconv.plan import Division
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
 
 # Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates. Of one
 # tap fewer, so that more channels fit a block, for each block turns the gradient anew: 4 to 14 % faster than of 384.
-PIXELS, PIXELS_OF_ONE_TAP = 384, 128
+BAND_PIXELS, PIXELS_OF_ONE_TAP = 384, 128
 # Pixels of a part of the images, so that adding the parts up is as little; and parts, enough for many threads.
 PART_PIXELS, MOST_PARTS = 1600, 16
+
+
+def windows_refuse(data_format: str) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.groups != problem.channels:
+            return "computes depthwise layers"
+        if data_format == LAST and problem.filters != problem.groups:
+            return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+        return unless(data_format)(problem) or depthwise.slides(problem)
+
+    return refuse
+
+
+def dots_refuse(problem: Problem) -> str | None:
+    filters, numbers = problem.filters // problem.groups, problem.channels // problem.groups * math.prod(problem.kernel)
+    tile = min(tiles.dots(problem.dtype), key=lambda tile: tile.vectors)
+    if filters < tile.vectors:
+        return f"has a vector for each of {tile.vectors} filters, here are {filters} in a group"
+    if numbers * tile.width > scratch_numbers(problem.dtype) // 2:
+        return f"keeps all sums of {tile.vectors} filters in L2, here are {numbers} numbers in a filter"
+    return unless(FIRST)(problem)
 
 
 def weight_sums(problem: Problem, threads: int) -> Division:
@@ -26,7 +56,7 @@ def weight_sums(problem: Problem, threads: int) -> Division:
     problem = problem.exchanged() if exchanged else problem
     filters, channels, out_width = problem.filters // problem.groups, problem.channels // problem.groups, problem.out_space[-1]
     rows, room = rows_in_a_plane(problem), scratch_numbers(problem.dtype)
-    pixels = PIXELS_OF_ONE_TAP if taps(problem) == 1 else PIXELS
+    pixels = PIXELS_OF_ONE_TAP if taps(problem) == 1 else BAND_PIXELS
     band, parts = _bands_and_parts(problem, pixels)
     sheets = Sheets.of(problem, band)
 
@@ -208,3 +238,27 @@ def tiles_of_windows_last(dtype: str) -> list[TileShape]:
     """Every tile of tiled_depthwise_weight_gradient_last."""
     every = tiles_of_windows(dtype)
     return [replace(tile, rows=tile.vectors, vectors=tile.rows) for tile in every if tile.lanes == machine.lanes(dtype)]
+
+
+IMPLEMENTATIONS = (
+    Implementation(
+        "tiled_depthwise_weight_gradient", "tiled", ("weights",),
+        tiled_depthwise_weight_gradient, None, window_sums, "columns of the gradient",
+        windows_refuse(FIRST), ("columns",), tiles_of_windows,
+    ),
+    Implementation(
+        "tiled_depthwise_weight_gradient_last", "tiled", ("weights",),
+        tiled_depthwise_weight_gradient_last, None, window_sums_last, "channels",
+        windows_refuse(LAST), ("channels",), tiles_of_windows_last,
+    ),
+    Implementation(
+        "tiled_weight_gradient_pixels", "tiled", ("weights",),
+        tiled_weight_gradient_pixels, None, dot_sums, PIXELS, dots_refuse, ("columns",), tiles.dots,
+        cycles=dots_cycles,
+    ),
+    Implementation(
+        "tiled_weight_gradient", "tiled", ("weights",),
+        tiled_weight_gradient, None, weight_sums, FILTERS, never, SHEETS, tiles.numbers_in_rows,
+        cycles=weight_cycles,
+    ),
+)  # fmt: skip

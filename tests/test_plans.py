@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiled
 
-from fastconv.cpu import divisions, machine
+from fastconv.cpu import machine, plans
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 from fastconv.problem import SeparableProblem
@@ -115,6 +115,6 @@ def test_a_strip_is_no_longer_than_its_row(name, every_tile):
 def test_scratch_is_bounded(kernel):
     for size in (32, 224, 1024):
         problem = cases.parse(f"conv2d,n1c64i{size}f64k3p1")
-        division = getattr(divisions.standard, kernel)(problem, 1)
+        division = getattr(plans.standard, kernel)(problem, 1)
         rows = division.bands == problem.out_space[0]  # a single row may need more than the share
-        assert rows or division.scratch <= 1.1 * divisions.shares.scratch_numbers("float32")
+        assert rows or division.scratch <= 1.1 * plans.shares.scratch_numbers("float32")

@@ -1,4 +1,4 @@
-"""Divisions of depthwise.py, lines.py and pairs.py: chunks of channels, bands of rows where these are few."""
+"""Plans for depthwise.py, lines.py and pairs.py: chunks of channels, bands of rows where these are few."""
 
 from __future__ import annotations
 
@@ -8,12 +8,67 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions.shares import ITEMS_A_THREAD, ceil
+from fastconv.cpu.depthwise import tiled_depthwise, tiled_depthwise_last, tiled_depthwise_two
+from fastconv.cpu.lines import tiled_depthwise_lines
+from fastconv.cpu.pairs import channels_at_points, error_bound, winograd_depthwise_last
+from fastconv.cpu.plans.rules import COLUMNS, FIRST, LAST, in_channel_lanes, one_by_one, unless
+from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil
 from fastconv.cpu.sheets import rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import F2
-from fastconv.plan import Division
+from fastconv.cpu.windows import LEAST_HALF
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
+
+
+def columns_refuse(problem: Problem) -> str | None:
+    return unless(FIRST)(problem) or slides(problem)
+
+
+def two_planes_refuse(problem: Problem) -> str | None:
+    half = machine.lanes(problem.dtype) // 2
+    if half < LEAST_HALF or problem.out_space[-1] > half:
+        return f"computes planes of at most {half} columns, these have {problem.out_space[-1]}"
+    if any(d != 1 for d in problem.dilation):
+        return f"computes no dilation, this is {problem.dilation}"
+    return columns_refuse(problem)
+
+
+def pack_pairs(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    return [channels_at_points(weights[0], biases[0], unit)]
+
+
+def pairs_refuse(problem: Problem) -> str | None:
+    if problem.kernel != (3, 3) or problem.stride != (1, 1) or problem.dilation != (1, 1):
+        return "computes 3x3 windows of stride 1 without dilation"
+    if problem.groups < machine.lanes(problem.dtype):
+        return f"{problem.groups} channels fill no vector"
+    if problem.algorithm == "auto" and machine.registers() < tiles.PAIRS_REGISTERS:
+        return f"holds 24 weights and sums in registers, of which this target has {machine.registers()}"
+    if problem.algorithm == "auto" and not machine.adds_beside():
+        return "adds more than it saves products, and this target does both in the same pipes"
+    return channels_refuse(problem)
+
+
+def channels_refuse(problem: Problem) -> str | None:
+    if problem.filters != problem.groups:
+        return f"computes one filter a channel, here are {problem.filters // problem.groups}"
+    if problem.kernel not in tiles.WALKED_ALONG:
+        return f"computes windows of {' or '.join(f'{a}x{b}' for a, b in tiles.WALKED_ALONG)}, this is {problem.kernel}"
+    return unless(LAST)(problem) or slides(problem)
+
+
+def lines_refuse(problem: Problem) -> str | None:
+    if problem.dimensions == 3 or (problem.stride[-1] > 1 and problem.dilation[-1] > 1):
+        return "computes planes and signals, of strides or of dilations across"
+    multiplier, half = problem.filters // problem.groups, machine.lanes(problem.dtype) // 2
+    if problem.data_format == LAST:
+        return None if multiplier < half else f"copies a number for each filter of its channel, here are {multiplier}"
+    if multiplier > 1 or problem.filters < half:
+        return f"turns an image for one filter a channel, of {half} at least, here are {problem.filters} for {problem.groups}"
+    if problem.dimensions == 1 and problem.kernel[-1] < tiles.LEAST_TURNED:
+        return f"turns an image, which costs more than it gains of {problem.kernel[-1]} taps"
+    return None
 
 
 def slides(problem: Problem) -> str | None:
@@ -106,3 +161,32 @@ def over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fi
     band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
     bands = ceil(rows, band)
     return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)
+
+
+IMPLEMENTATIONS = (
+    Implementation(
+        "winograd_depthwise_last", "winograd", ("depthwise",),
+        winograd_depthwise_last, pack_pairs, pairs_of_rows, "channels", pairs_refuse,
+        ("channels",), tiles.pairs, F2, error=error_bound,
+    ),
+    Implementation(
+        "tiled_depthwise_two", "tiled", ("depthwise",),
+        tiled_depthwise_two, one_by_one, two_planes_in_lanes, COLUMNS, two_planes_refuse,
+        ("columns",), tiles.windows,
+    ),
+    Implementation(
+        "tiled_depthwise", "tiled", ("depthwise",),
+        tiled_depthwise, one_by_one, columns_in_lanes, COLUMNS, columns_refuse,
+        ("columns",), tiles.windows,
+    ),
+    Implementation(
+        "tiled_depthwise_last", "tiled", ("depthwise",),
+        tiled_depthwise_last, in_channel_lanes, channels_in_lanes, "channels", channels_refuse,
+        ("channels",), tiles.windows_of_channels,
+    ),
+    Implementation(
+        "tiled_depthwise_lines", "tiled", ("depthwise",),
+        tiled_depthwise_lines, in_channel_lanes, lines_in_vectors, "channels", lines_refuse,
+        tiles=tiles.lines_in_vectors,
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The division of columns.py: bands of rows of tiles whose sheets, points and products fit L2."""
+"""The plan for columns.py: bands of rows of tiles whose sheets, points and products fit L2."""
 
 from __future__ import annotations
 
@@ -9,14 +9,37 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.columns import multiply
-from fastconv.cpu.divisions.costs import SHORT, panels_packing
-from fastconv.cpu.divisions.shares import ceil, spread_out, weight_bytes
+from fastconv.cpu.columns import SCHEMES, error_bound, multiply, transformed_columns, winograd_columns
+from fastconv.cpu.plans.costs import SHORT, panels_packing
+from fastconv.cpu.plans.rules import FIRST, PIXELS, SHEETS, unless
+from fastconv.cpu.plans.shares import ceil, spread_out, weight_bytes
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, taps
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.toom import Scheme
-from fastconv.plan import Division
+from fastconv.cpu.toom import F6, Scheme
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
+
+
+def error(scheme: Scheme) -> Callable[[Problem], float]:
+    return lambda problem: error_bound(problem, scheme)
+
+
+def pack(scheme: Scheme) -> Callable[..., Any]:
+    def pack(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+        return [transformed_columns(weights[0], biases[0], unit, problem.stride[0], scheme)]
+
+    return pack
+
+
+def refuse(scheme: Scheme) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        if problem.dimensions != 2 or problem.dilation[0] != 1 or -(-problem.kernel[0] // problem.stride[0]) != scheme.taps:
+            return f"computes planes whose windows have {scheme.taps} rows, a stride apart"
+        if scheme is F6 and problem.algorithm == "auto" and problem.filters <= problem.channels:
+            return "transforms an image of many channels for few filters: of 64 to 3, F(4, 3) is 1.1 times as fast"
+        return unless(FIRST)(problem)
+
+    return refuse
 
 
 def divide(scheme: Scheme) -> Callable[[Problem, int], Division]:
@@ -85,6 +108,19 @@ def _cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
     return max(1, problem.batch) * problem.groups * (products + into + outof)
 
 
-def packing(scheme: Scheme) -> Callable[[Problem], float]:
+def packing_cycles(scheme: Scheme) -> Callable[[Problem], float]:
     """Of transformed columns, a vector for each number made."""
     return lambda problem: panels_packing(problem) * scheme.count / scheme.taps
+
+
+IMPLEMENTATIONS = (
+    *(
+        Implementation(
+            f"winograd_columns_{scheme.outputs}_{scheme.taps}", "winograd", ("standard",),
+            winograd_columns, pack(scheme), divide(scheme), PIXELS, refuse(scheme),
+            SHEETS, tiles.one_vector, scheme, cycles(scheme), error(scheme),
+            packing_cycles(scheme),
+        )
+        for scheme in SCHEMES
+    ),
+)  # fmt: skip

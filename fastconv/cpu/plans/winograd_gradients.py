@@ -1,4 +1,4 @@
-"""The division of winograd_gradients.py: parts and units of rows of tiles, then chunks and blocks whose points fit the cache."""
+"""The plan for winograd_gradients.py: parts and units of rows of tiles, then chunks and blocks whose points fit the cache."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from fastconv.cpu import machine, tiles
-from fastconv.cpu.divisions.gradients import parts_of
-from fastconv.cpu.divisions.shares import ceil, evenly
+from fastconv.cpu.plans.gradients import parts_of
+from fastconv.cpu.plans.rules import FILTERS, SHEETS
+from fastconv.cpu.plans.shares import ceil, evenly
 from fastconv.cpu.toom import Nested
-from fastconv.plan import Division
+from fastconv.cpu.winograd_gradients import SCHEMES, error_bound, winograd_weight_gradient
+from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
 
 # Share of L2 for the points of a panel of filters: 112 tiles of 4x4 gradients, of whose products putting the sums takes a fiftieth.
@@ -21,6 +23,27 @@ PANEL_SHARE = 0.5
 POINTS_SHARE = 0.6
 # A tile's transforms, in multiply-adds of a vector: of the image, of the gradient, and of the products back, and put.
 IMAGE, GRADIENT, SCATTER = 500.0, 450.0, 200.0
+
+
+def refuse(scheme: Nested) -> Callable[[Problem], str | None]:
+    def refuse(problem: Problem) -> str | None:
+        window, stride = (scheme.down.outputs, scheme.across.outputs), scheme.down.stride
+        if problem.kernel != window or set(problem.stride) != {stride} or set(problem.dilation) != {1}:
+            return f"computes windows of {window} of stride {stride} in planes, without dilation"
+        if min(min(pad) for pad in problem.pads) < 0:
+            return "reads the whole image, this one is cropped"
+        return None
+
+    return refuse
+
+
+def error(scheme: Nested) -> Callable[[Problem], float]:
+    def error(problem: Problem) -> float:
+        images, tiles_of = max(1, problem.batch), (scheme.down.taps, scheme.across.taps)
+        summed = images * math.prod(-(-size // taps) for size, taps in zip(problem.out_space, tiles_of, strict=True))
+        return error_bound(scheme, summed, images * math.prod(problem.out_space), problem.dtype)
+
+    return error
 
 
 def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
@@ -117,3 +140,16 @@ def _tiles(problem: Problem, scheme: Nested) -> tuple[int, int]:
 def _beyond(problem: Problem, scheme: Nested) -> tuple[int, int]:
     """Whether the last row, and the last column, of tiles reach beyond the plane."""
     return int(problem.out_space[0] % scheme.down.taps > 0), int(problem.out_space[1] % scheme.across.taps > 0)
+
+
+IMPLEMENTATIONS = (
+    *(
+        Implementation(
+            name, "winograd", ("weights",),
+            winograd_weight_gradient, None, divide(scheme), FILTERS,
+            refuse(scheme), SHEETS, tiles.weight_products_ahead, scheme,
+            cycles(scheme), error(scheme),
+        )
+        for name, scheme in SCHEMES.items()
+    ),
+)  # fmt: skip
