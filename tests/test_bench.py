@@ -256,7 +256,7 @@ def test_algorithms(name):
 
 def test_gradients_of_weights_let_nobody_choose():
     problem = ALL["gradw_28_128"]
-    assert algorithms(problem) == {"tiled": problem}
+    assert algorithms(problem) == {"winograd": problem}
     with pytest.raises(ValueError, match="'direct'.*nobody choose"):
         asking(problem, "direct")
 

@@ -15,7 +15,7 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 import fastconv.cpu
-from fastconv.cpu import compiled, job, machine
+from fastconv.cpu import compiled, job, launch, machine, strassen
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.table import IMPLEMENTATIONS
 
@@ -133,15 +133,22 @@ def test_flags(dispatcher):
     assert isinstance(dispatcher._cache, compiled._DiskCache) or options.get("forceinline")
 
 
+def multiplying(implementation):
+    """The function with the products: the kernel, or what it calls."""
+    return strassen.multiply_pairs if implementation.name.startswith("strassen") else implementation.kernel
+
+
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="looks for x86 instructions")
 @pytest.mark.skipif("+fma" not in machine.target_features().split(","), reason="the target has no fma")
-@pytest.mark.parametrize("implementation", {i.kernel: i for i in IMPLEMENTATIONS}.values(), ids=lambda i: i.name)
+@pytest.mark.parametrize("implementation", {multiplying(i): i for i in IMPLEMENTATIONS}.values(), ids=lambda i: i.name)
 def test_kernels_are_packed_fmas(implementation):
     tile = None if implementation.algorithm == "direct" else TileShape(4, 2, machine.lanes("float32"))
-    arguments = job.arguments("float32", tile, implementation.scheme)
-    fresh = njit(fastmath={"contract"}, **compiled.FLAGS)(implementation.kernel.py_func)  # cached code has no text
-    if "reassoc" in (implementation.kernel.targetoptions["fastmath"] or ()):
-        fresh = njit(fastmath={"contract", "reassoc", "nsz"}, **compiled.FLAGS)(implementation.kernel.py_func)
+    arguments, function = job.arguments("float32", tile, implementation.scheme), multiplying(implementation)
+    if function is not implementation.kernel:
+        arguments = launch.arguments_of_products(function, tile)
+    fresh = njit(fastmath={"contract"}, **compiled.FLAGS)(function.py_func)  # cached code has no text
+    if "reassoc" in (function.targetoptions["fastmath"] or ()):
+        fresh = njit(fastmath={"contract", "reassoc", "nsz"}, **compiled.FLAGS)(function.py_func)
     compiled.address(fresh, *arguments)
     text = fresh.inspect_asm(arguments)
     # The products of phases.py are another function's; its own coefficients are 1 and -1.

@@ -168,7 +168,8 @@ def test_gradients(library, direct):
         given, grad = cases.arrays(problem, rng), rng.integers(-4, 5, problem.out_shape).astype(problem.dtype)
         x, weight = np.ascontiguousarray(given["x"]), np.ascontiguousarray(given["weight"])
         wants = (
-            fastconv.grad.input_gradient(problem, weight, grad), fastconv.grad.weight_gradient(problem, x, grad),
+            fastconv.grad.input_gradient(problem, weight, grad),
+            fastconv.grad.weight_gradient(replace(problem, precision="highest"), x, grad),  # C has no Winograd's form of it
             fastconv.grad.bias_gradient(problem.dimensions, grad, problem.data_format),
         )  # fmt: skip
         of_x, of_weight, of_bias = (np.full_like(want, np.nan) for want in wants)

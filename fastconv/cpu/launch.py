@@ -389,11 +389,16 @@ def transform_code(transform: Any, tile: TileShape, scheme: Any) -> int:
 
 def multiply_code(multiply: Any, tile: TileShape) -> int:
     """Address of what fills a register tile for a kernel that does not know it: multiply(job, v, u, m, *whole numbers)."""
+    return address(multiply, *arguments_of_products(multiply, tile))
+
+
+def arguments_of_products(multiply: Any, tile: TileShape) -> tuple[Any, ...]:
+    """Numba's types of its arguments."""
     number = NUMBA_FLOATS[tile.dtype]
     _, index, with_tile = job.arguments(tile.dtype, tile)
     run, image = PointerType(number), PointerType(number, only_read=True)
     arrays = with_tile, run, image, run
-    return address(multiply, *arrays, *[index] * (multiply.py_func.__code__.co_argcount - len(arrays)))
+    return *arrays, *[index] * (multiply.py_func.__code__.co_argcount - len(arrays))
 
 
 def _rounded(numbers: int) -> int:
