@@ -213,5 +213,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     else:
         raise TypeError(f"what: got {type(what).__name__}, expected a function of fastconv, a Problem or its text")
     neighbours = neighbours or _of_no_gaps(problem)
-    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, threads.get_num_threads(), neighbours, fresh)
-    return Explanation(problem, implementation, division, tuple(refusals(problem, IMPLEMENTATIONS, neighbours, fresh)))
+    count = threads.get_num_threads()
+    _, implementation, division, _ = choose(problem, IMPLEMENTATIONS, count, neighbours, fresh)
+    reasons = refusals(problem, IMPLEMENTATIONS, neighbours, fresh, threads=count)
+    return Explanation(problem, implementation, division, tuple(reasons))

@@ -97,6 +97,9 @@ class Implementation:
         From a dtype to every register tile, or row of one, for which the kernel has machine code of its own.
     scheme : Scheme or None
         Of Toom and Cook, if the kernel has one.
+    busiest : callable or None
+        From a problem and a number of threads to the cycles of the one that has most to do, where what each item repeats, or
+        items of several sizes, are too much to be left out; None where threads share `cycles` evenly.
     """
 
     name: str
@@ -113,10 +116,12 @@ class Implementation:
     cycles: Callable[[Any], float] = lambda problem: 0.0
     error: Callable[[Any], float] = lambda problem: 0.0
     packing: Callable[[Any], float] = lambda problem: 0.0
+    busiest: Callable[[Any, int], float] | None = None
 
-    def cost(self, problem: AnyProblem, fresh: bool) -> float:
-        """Of a call; if its weights are fresh, of packing them too."""
-        return self.cycles(problem) + (self.packing(problem) if fresh else 0.0)
+    def cost(self, problem: AnyProblem, fresh: bool, threads: int = 1) -> float:
+        """Of a call, of all threads together as long as the busiest takes; if its weights are fresh, of packing them too."""
+        cycles = self.cycles(problem) if self.busiest is None else threads * self.busiest(problem, threads)
+        return cycles + (self.packing(problem) if fresh else 0.0)
 
     def accepts(self, problem: AnyProblem, neighbours: str) -> str | None:
         """None, or the reason why this implementation does not compute the problem; see `choose` for `neighbours`."""
@@ -207,7 +212,7 @@ def choose(
     mirrored = isinstance(asked, Problem) and asked.operation != problem.operation  # type: ignore[union-attr]
     accepting = [i for i in implementations if i.accepts(problem, neighbours) is None]
     if accepting:
-        best = min(accepting, key=lambda i: i.cost(problem, fresh))
+        best = min(accepting, key=lambda i: i.cost(problem, fresh, threads))
         return Choice(problem, best, best.divide(problem, threads), mirrored)
     able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
     reasons = dict.fromkeys(str(i.accepts(problem, neighbours)) for i in able)  # of thirty kernels some ten
@@ -217,12 +222,12 @@ def choose(
 
 def refusals(
     problem: AnyProblem, implementations: Sequence[Implementation], neighbours: str = "any", fresh: bool = False,
-    unit: str = "vector cycles",
+    unit: str = "vector cycles", threads: int = 1,
 ) -> list[tuple[str, str]]:  # fmt: skip
     """(name, reason) of every implementation that does not compute the problem; `unit` is that of their costs."""
     problem = simplified(problem)
     reasons = {i.name: i.accepts(problem, neighbours) for i in implementations}
-    cycles = {i.name: i.cost(problem, fresh) for i in implementations if reasons[i.name] is None}
+    cycles = {i.name: i.cost(problem, fresh, threads) for i in implementations if reasons[i.name] is None}
     best = min(cycles, key=lambda name: cycles[name], default="")
     for name, own in cycles.items():
         if name != best:

@@ -156,6 +156,11 @@ def woven_pairs_cycles(problem: Problem) -> float:
     return strassen.cycles(problem.in_blocks().flat())
 
 
+def woven_pairs_busiest(problem: Problem, threads: int) -> float:
+    """Of the busiest of so many threads."""
+    return strassen.busiest(problem.in_blocks().flat(), threads)
+
+
 def packing_cycles(problem: Problem) -> float:
     """Of weights that are put in the order of blocks first."""
     return panels_packing(problem.in_blocks()) * 2
@@ -171,7 +176,7 @@ IMPLEMENTATIONS = (
         "strassen_transposed", "winograd", ("transposed",),
         strassen_pointwise, pack_woven_pairs, woven_pairs, FILTERS, woven_pairs_refuse, ("columns",),
         tiles.one_vector, cycles=woven_pairs_cycles, error=error_bound,
-        packing=pairs_packing,
+        packing=pairs_packing, busiest=woven_pairs_busiest,
     ),
     Implementation(
         "tiled_transposed_woven", "tiled", ("transposed",),

@@ -51,6 +51,8 @@ def patches_refuse(problem: Problem) -> str | None:
         return "computes planes and signals of one group without padding"
     if any(k > s for k, s in zip(problem.kernel, problem.stride, strict=True)) or any(d != 1 for d in problem.dilation):
         return f"computes windows that do not overlap, these are {problem.kernel} with stride {problem.stride}"
+    if all(n == 1 for n in (*problem.kernel, *problem.stride)):
+        return "copies pixels that may be read in place"
     return unpaired(as_channels(problem))
 
 
@@ -65,7 +67,7 @@ def divide(problem: Problem, threads: int) -> Division:
     band = at_a_time(problem, tile, pairs)
     bands, panels = max(1, pairs // band), ceil(problem.filters // 2, tile.width)
     # Cut only where there are few other items, for each chunk adds up the image anew.
-    chunk = tile.width * ceil(panels, min(panels, ceil(2 * threads, bands * images)) if threads > 1 else 1)
+    chunk = tile.width * ceil(panels, min(panels, ceil(threads, bands * images)))
     chunks = ceil(problem.filters // 2, chunk)
     fields, scratch = layout(problem, tile, longest(pairs, band))
     items = problem.batch * bands * chunks
@@ -99,7 +101,18 @@ def as_channels(problem: Problem) -> Problem:
 def patches_cycles(problem: Problem) -> float:
     """Of the pointwise layer, and of copying the image."""
     conv = as_channels(problem)
-    return cycles(conv) + 2 * COPY * conv.batch * conv.channels * ceil(conv.space[0], machine.lanes(problem.dtype))
+    return cycles(conv) + max(1, conv.batch) * _copying(conv)
+
+
+def patches_busiest(problem: Problem, threads: int) -> float:
+    """As `busiest`, of items that copy a whole image each."""
+    conv, division = as_channels(problem), patches(problem, threads)
+    return _busiest(conv, division, threads) + ceil(division.items, threads) * _copying(conv)
+
+
+def _copying(conv: Problem) -> float:
+    """An image."""
+    return 2 * COPY * conv.channels * ceil(conv.space[0], machine.lanes(conv.dtype))
 
 
 def code(dtype: str) -> dict[str, Any]:
@@ -163,6 +176,18 @@ def cycles(problem: Problem) -> float:
     return max(1, problem.batch) * sum(pairs_cycles(problem, pairs, best_tile(problem, pairs)))
 
 
+def busiest(problem: Problem, threads: int) -> float:
+    """Of the busiest of so many threads: chunks may have uneven numbers of panels, and each adds up the image anew."""
+    return _busiest(problem, divide(problem, threads), threads)
+
+
+def _busiest(problem: Problem, division: Division, threads: int) -> float:
+    tile, panels = division.tile, ceil(problem.filters // 2, division.unit)
+    products, sums = pairs_cycles(problem, ceil(problem.out_space[-1], 2), tile)
+    of_an_item = (products * min(panels, division.chunk // division.unit) / panels + sums) / division.bands
+    return ceil(division.items, threads) * of_an_item
+
+
 def pairs_cycles(problem: Problem, pairs: int, tile: TileShape) -> tuple[float, float]:
     """Of so many pairs of pixels: of all products, and of the sums of the image."""
     panels, depth = ceil(problem.filters // 2, tile.width), problem.channels // 2
@@ -181,12 +206,13 @@ IMPLEMENTATIONS = (
         "strassen_pointwise", "winograd", ("pointwise",),
         strassen_pointwise, pack, divide, FILTERS, refuse,
         ("columns",), tiles.one_vector, cycles=cycles, error=error_bound,
-        packing=packing_cycles,
+        packing=packing_cycles, busiest=busiest,
     ),
     Implementation(
         "strassen_patches", "winograd", ("standard", "pointwise"),
         strassen_patches, pack_patches, patches, FILTERS, patches_refuse,
         SHEETS, tiles.one_vector, cycles=patches_cycles,
         error=lambda problem: error_bound(as_channels(problem)), packing=packing_cycles,
+        busiest=patches_busiest,
     ),
 )  # fmt: skip
