@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -59,21 +60,26 @@ def woven_refuse(problem: Problem) -> str | None:
     return unless(FIRST)(problem)
 
 
+def as_pixels(problem: Problem) -> Problem:
+    """The pointwise layer of blocks that see one pixel each."""
+    return problem.in_blocks().flat()
+
+
 def woven_pairs_refuse(problem: Problem) -> str | None:
-    conv = problem.in_blocks().flat()
+    conv = as_pixels(problem)
     if conv.filters % 4:
         return f"weaves phases in pairs of filters, here are {problem.filters}"
     return woven_refuse(problem) or strassen.unpaired(conv)
 
 
-def pack_woven(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    weight, bias = packing.in_blocks(weights[0], biases[0], problem.stride, problem.dimensions - 1)
-    return in_lanes(problem, unit, [weight], [bias])
+def pack_woven(pack: Callable[..., Any]) -> Callable[..., Any]:
+    """As the pointwise kernels have their weights packed, phases of columns innermost."""
 
+    def pack_in_order(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> Any:
+        weight, bias = packing.in_blocks(weights[0], biases[0], problem.stride, problem.dimensions - 1)
+        return pack(problem, unit, [weight], [bias])
 
-def pack_woven_pairs(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    weight, bias = packing.in_blocks(weights[0], biases[0], problem.stride, problem.dimensions - 1)
-    return strassen.pack(problem, unit, [weight], [bias])
+    return pack_in_order
 
 
 def filters_in_lanes(problem: Problem, threads: int) -> Division:
@@ -116,21 +122,19 @@ def _placed(problem: Problem) -> dict[str, Any]:
 
 def woven(problem: Problem, threads: int) -> Division:
     """For tiled_pointwise, of blocks that are pixels of a pointwise layer."""
-    conv = problem.in_blocks().flat()
-    division = pointwise.filters_in_lanes(conv, threads)
-    return replace(division, fields=dict(division.fields) | _woven(problem), put=put_woven, seen=conv)
+    return _woven(problem, pointwise.filters_in_lanes(as_pixels(problem), threads))
 
 
 def woven_pairs(problem: Problem, threads: int) -> Division:
     """For strassen_pointwise, likewise."""
-    conv = problem.in_blocks().flat()
-    division = strassen.divide(conv, threads)
-    return replace(division, fields=dict(division.fields) | _woven(problem), put=put_woven, seen=conv)
+    return _woven(problem, strassen.divide(as_pixels(problem), threads))
 
 
-def _woven(problem: Problem) -> dict[str, Any]:
+def _woven(problem: Problem, division: Division) -> Division:
+    """A pointwise layer's division, whose sums are put by phases."""
     _, height, width = three(problem.out_space)
-    return {"spread": three(problem.stride), "result": (problem.filters, height, width)}
+    fields = dict(division.fields) | {"spread": three(problem.stride), "result": (problem.filters, height, width)}
+    return replace(division, fields=fields, put=put_woven, seen=as_pixels(problem))
 
 
 def filters_cycles(problem: Problem) -> float:
@@ -148,17 +152,17 @@ def pixels_cycles(problem: Problem) -> float:
 
 def woven_cycles(problem: Problem) -> float:
     """Of tiled_pointwise, of blocks."""
-    return standard.filters_cycles(problem.in_blocks().flat())
+    return standard.filters_cycles(as_pixels(problem))
 
 
 def woven_pairs_cycles(problem: Problem) -> float:
     """Of strassen_pointwise, of blocks."""
-    return strassen.cycles(problem.in_blocks().flat())
+    return strassen.cycles(as_pixels(problem))
 
 
 def woven_pairs_busiest(problem: Problem, threads: int) -> float:
     """Of the busiest of so many threads."""
-    return strassen.busiest(problem.in_blocks().flat(), threads)
+    return strassen.busiest(as_pixels(problem), threads)
 
 
 def packing_cycles(problem: Problem) -> float:
@@ -174,13 +178,13 @@ def pairs_packing(problem: Problem) -> float:
 IMPLEMENTATIONS = (
     Implementation(
         "strassen_transposed", "winograd", ("transposed",),
-        strassen_pointwise, pack_woven_pairs, woven_pairs, FILTERS, woven_pairs_refuse, ("columns",),
+        strassen_pointwise, pack_woven(strassen.pack), woven_pairs, FILTERS, woven_pairs_refuse, ("columns",),
         tiles.one_vector, cycles=woven_pairs_cycles, error=error_bound,
         packing=pairs_packing, busiest=woven_pairs_busiest,
     ),
     Implementation(
         "tiled_transposed_woven", "tiled", ("transposed",),
-        tiled_pointwise, pack_woven, woven, FILTERS, woven_refuse, ("columns",),
+        tiled_pointwise, pack_woven(in_lanes), woven, FILTERS, woven_refuse, ("columns",),
         tiles.filters_in_lanes, cycles=woven_cycles, packing=packing_cycles,
     ),
     Implementation(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastconv.cpu import machine, packing, tiles
-from fastconv.cpu.plans import depthwise, pointwise, standard, strassen
+from fastconv.cpu.plans import pointwise, standard, strassen
 from fastconv.cpu.plans.costs import STREAM, TURN
 from fastconv.cpu.plans.depthwise import slides
-from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, PIXELS, unless
+from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, PIXELS, in_lanes, in_rows, unless
 from fastconv.cpu.plans.shares import ceil, scratch_numbers
 from fastconv.cpu.separable import (
     fill_band,
@@ -43,26 +42,18 @@ def pairs_refuse(problem: SeparableProblem) -> str | None:
 def pack(outer: Callable[..., Any]) -> Callable[..., Any]:
     """Pack a separable layer's weights: the windows' as their kernels read them, the outer ones by another function."""
 
-    def pack(problem: SeparableProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+    def pack_both(problem: SeparableProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
         first, last = problem.depthwise, problem.data_format == LAST
-        if last and depthwise.slides(first) is None and first.filters == first.groups:
+        if last and slides(first) is None and first.filters == first.groups:
             inner = packing.channel_panels(weights[0], biases[0], machine.lanes(problem.dtype))
-        elif not last and depthwise.slides(first) is None:
+        elif not last and slides(first) is None:
             inner = packing.row_panels(weights[0], biases[0], 1)
         else:
             inner = (packing.taps_first if last else packing.contiguous)(weights[0])
         alone = weights[1].reshape(*weights[1].shape[:3], 1)
         return [inner, *outer(problem, unit, [alone], biases[1:])]
 
-    return pack
-
-
-def _outer_lanes(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.lane_panels(weights[0], biases[0], unit)]
-
-
-def _outer_rows(problem: Any, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-    return [packing.row_panels(weights[0], biases[0], unit)]
+    return pack_both
 
 
 def pixels_in_lanes(problem: SeparableProblem, threads: int) -> Division:
@@ -193,8 +184,7 @@ def _even_cycles(problem: Problem, tile: TileShape) -> float:
 
 def pixels_alone(problem: SeparableProblem) -> Problem:
     """The pointwise part, without ends of rows."""
-    one, space = (1,), (math.prod(problem.out_space),)
-    return replace(problem.pointwise, space=space, kernel=one, stride=one, pads=((0, 0),), dilation=one)
+    return problem.pointwise.flat()
 
 
 def pixels_cycles(problem: SeparableProblem) -> float:
@@ -224,17 +214,17 @@ IMPLEMENTATIONS = (
     ),
     Implementation(
         "tiled_separable_pixels", "tiled", ("separable",),
-        tiled_separable_pixels, pack(_outer_rows), pixels_in_lanes, PIXELS, unless(FIRST),
+        tiled_separable_pixels, pack(in_rows), pixels_in_lanes, PIXELS, unless(FIRST),
         ("columns",), tiles.separable_pixels, cycles=pixels_cycles,
     ),
     Implementation(
         "tiled_separable", "tiled", ("separable",),
-        tiled_separable, pack(_outer_lanes), filters_in_lanes, FILTERS, unless(FIRST),
+        tiled_separable, pack(in_lanes), filters_in_lanes, FILTERS, unless(FIRST),
         ("columns",), tiles.separable_filters, cycles=filters_cycles,
     ),
     Implementation(
         "tiled_separable_last", "tiled", ("separable",),
-        tiled_separable_last, pack(_outer_lanes), filters_in_lanes, FILTERS, unless(LAST),
+        tiled_separable_last, pack(in_lanes), filters_in_lanes, FILTERS, unless(LAST),
         ("channels",), tiles.separable_filters,
     ),
 )  # fmt: skip

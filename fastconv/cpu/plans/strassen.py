@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -93,9 +92,7 @@ def patches(problem: Problem, threads: int) -> Division:
 
 def as_channels(problem: Problem) -> Problem:
     """The pointwise layer whose channels are the taps of windows that do not overlap."""
-    one, pixels = (1,), (math.prod(problem.out_space),)
-    channels = problem.channels * taps(problem)
-    return replace(problem, channels=channels, space=pixels, kernel=one, stride=one, pads=((0, 0),), dilation=one)
+    return replace(problem, channels=problem.channels * taps(problem), space=problem.out_space).flat()
 
 
 def patches_cycles(problem: Problem) -> float:
