@@ -491,7 +491,8 @@ def separable_conv2d(
     if cuda.is_device_array(x):
         return compute_on_device(("separable", repr(said)), problem, x, weights, biases, residual, out)
     looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
-    call = remembered(("separable", _as_said(said), x.shape, x.strides, x.dtype, *looks, threads.get_num_threads()), plan)
+    key = ("separable", _as_said(said), x.shape, x.strides, x.dtype, x.flags.aligned, *looks, threads.get_num_threads())
+    call = remembered(key, plan)
     return run(call, x, weights, biases, residual, out)
 
 
@@ -678,8 +679,9 @@ def _computed(
         return compute_on_device((kind, dimensions, repr(said)), ask, x, [weight], [bias], residual, out)
     key = (
         kind, dimensions, _as_said(said),
-        x.shape, x.strides, x.dtype, weight.shape, weight.dtype, None if bias is None else (bias.shape, bias.dtype),
-        None if residual is None else (residual.shape, residual.dtype), threads.get_num_threads(),
+        x.shape, x.strides, x.dtype, x.flags.aligned, weight.shape, weight.dtype,
+        None if bias is None else (bias.shape, bias.dtype), None if residual is None else (residual.shape, residual.dtype),
+        threads.get_num_threads(),
     )  # fmt: skip
     call = _calls.get(key)
     if call is None or asking.get():

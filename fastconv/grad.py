@@ -754,7 +754,7 @@ def input_gradient(problem: Problem, weight: Array, grad_output: Array) -> Array
 
 def _look(array: Array) -> tuple[Any, ...]:
     """All that a plan depends on."""
-    return array.shape, array.strides, array.dtype, threads.get_num_threads()
+    return array.shape, array.strides, array.dtype, array.flags.aligned, threads.get_num_threads()
 
 
 def _weight_task(problem: Problem, x: Array, grad_output: Array) -> tuple[Problem, Array, Array]:

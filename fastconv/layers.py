@@ -192,7 +192,7 @@ class _Layer:
     def _plan(self, x: Array, residual: Array | None) -> _Plan:
         """What is known of inputs that look like this one. Reading a dict needs no lock, changing it does."""
         added = None if residual is None else (residual.shape, residual.dtype)
-        key = (x.shape, x.strides, x.dtype, added, threads.get_num_threads())
+        key = (x.shape, x.strides, x.dtype, x.flags.aligned, added, threads.get_num_threads())
         return self._plans.get(key) or self._planned(key, x, residual)
 
     def _planned(self, key: Any, x: Array, residual: Array | None) -> _Plan:

@@ -160,6 +160,26 @@ def test_views_give_the_same_bits(text, view):
                 np.testing.assert_array_equal(viewed[name], a)
 
 
+def test_arrays_that_differ_in_alignment_alone():
+    """A copy of the one has other strides than the other."""
+    rng = np.random.default_rng(0)
+    x, above = (rng.integers(-4, 5, (2, 9, 6, 17)).astype("f4").transpose(0, 2, 3, 1) for _ in "xy")
+    w = rng.integers(-4, 5, (9, 9, 3, 3)).astype("f4")
+    last = {"padding": 1, "data_format": "channels_last"}
+    layer, depthwise = fc.Conv2d(w, **last), w[:, :1]
+    turned = [misaligned(a.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1) for a in (x, above)]
+    for function in (
+        lambda x, above: fc.conv2d(x, w, **last),
+        lambda x, above: layer(x),
+        lambda x, above: fc.separable_conv2d(x, depthwise, w[:, :, 0, 0].copy(), **last),
+        lambda x, above: fc.grad.conv2d_input(x.shape, w, above, **last),
+        lambda x, above: fc.grad.conv2d_weight(x, w.shape, above, **last),
+    ):
+        want = function(np.ascontiguousarray(x), np.ascontiguousarray(above))
+        for pair in (turned, (x, above), turned):
+            same_bits(function(*pair), want)
+
+
 def test_broadcast_image():
     x = np.broadcast_to(np.float32(2), (2, 3, 6, 17))
     w = np.ones((4, 3, 3, 3), "f4")

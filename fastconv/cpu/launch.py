@@ -84,7 +84,8 @@ class Ready(NamedTuple):
 class Bound:
     """A kernel with everything but the arrays of one call: machine code, job, items, scratch.
 
-    Good for every x that lies in memory as the first one did, of which only the shape and the strides are looked at.
+    Good for every x that lies in memory as the first one did: of the same shape, strides and dtype, and as well aligned, which
+    the caller sees to.
     """
 
     def __init__(self, choice: Choice, x: Array, has_residual: bool) -> None:
@@ -152,7 +153,7 @@ class Bound:
         False, with nothing done, if x and `out` may share memory: as far as their first and last bytes tell.
         """
         image = x
-        if not (self._as_it_lies and x.flags.aligned):
+        if not self._as_it_lies:
             if np.may_share_memory(x, out):
                 return False
             image = self._prepared(x)
@@ -264,7 +265,7 @@ class BoundWeightGradient(Bound):
         """Compute it into `out`."""
         if self.exchanged:
             x, grad = grad, x
-        above = grad if self._grad_as_it_lies and grad.flags.aligned else self._prepared_gradient(grad)
+        above = grad if self._grad_as_it_lies else self._prepared_gradient(grad)
         results = out if self.parts == 1 else packing.recycled_empty((self.parts, *out.shape), out.dtype)
         self.compute(x, None, results, ((above, None),))
         if self.parts > 1:
