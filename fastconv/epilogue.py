@@ -43,14 +43,9 @@ class Activation:
             raise TypeError(f"{called}: got {argument!r}, expected None, a name, or a tuple of a name and numbers")
         if name not in NAMES:
             raise ValueError(f"{called}: got {name!r}, expected None or one of {', '.join(NAMES)}")
-        for number in numbers_given:
-            if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
-                raise TypeError(f"{called}: got {number!r} in {argument!r}, expected a number")
-            if math.isnan(number):
-                raise ValueError(f"{called}: got {argument!r}, expected numbers, not NaN")
+        values = tuple(_number(number, argument, called) for number in numbers_given)
         if len(numbers_given) not in NAMES[name]:
             raise ValueError(f"{called}: got {argument!r}, expected {' or '.join(map(str, NAMES[name]))} numbers after {name!r}")
-        values = tuple(map(float, numbers_given))
         if name == "clip" and values[0] > values[1]:
             raise ValueError(f"{called}: got a clip from {values[0]} to {values[1]}, expected low <= high")
         return _named(name, *values)
@@ -98,6 +93,18 @@ class Activation:
         if self.name == "leaky_relu":
             return "leaky_relu" if self.low == LEAKY_SLOPE else f"leaky_relu:{self.low!r}"
         return self.name
+
+
+def _number(number: Any, argument: Any, called: str) -> float:
+    if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
+        raise TypeError(f"{called}: got {number!r} in {argument!r}, expected a number")
+    try:
+        value = float(number)
+    except OverflowError:  # of a whole number beyond 1e308
+        value = math.nan
+    if math.isnan(value):
+        raise ValueError(f"{called}: got {argument!r}, expected numbers that a float holds, not NaN")
+    return value
 
 
 def _named(name: str, *given: float) -> Activation:

@@ -208,6 +208,8 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
         if cuda.is_device_array(answer.image):
             return _on_device(answer.problem, answer.image)
         problem, fresh, neighbours = answer.problem, answer.fresh, launch.neighbours(answer.image, answer.problem)
+    elif arguments or keywords:
+        raise TypeError(f"what: got {type(what).__name__} and arguments, expected a function of fastconv before them")
     elif isinstance(what, (str, Problem, SeparableProblem)):
         problem = Problem.parse(str(what))  # a record that was made by hand is checked as its text is
     else:

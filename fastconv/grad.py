@@ -668,7 +668,7 @@ def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, wei
     def adjoint() -> Problem:
         x = Shaped(shape_of("input_size", input_size), dtype_of("weight", weight))
         forward = problem(x)
-        check_result("grad_output", grad_output, forward, x.ndim)
+        check_result("grad_output", grad_output, forward, x.ndim, beside="weight")
         return forward.adjoint()
 
     return _run_adjoint(repr(said), adjoint, weight, grad_output)

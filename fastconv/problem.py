@@ -15,7 +15,7 @@ geometry in the manner of oneDNN's benchdnn, and options, separated by commas::
     sizes     = int { "x" int }                               one for each dimension, or one for all
     pads      = pad { "x" pad },  pad = int [ ":" int ]       as sizes; before:after where they differ
     option    = "bias" | "pixelbias" | "residual" | activation { ":" number } | padding mode | "channels_last"
-              | "float64" | algorithm | "highest"             what is not said has the default of the API
+              | "float64" | algorithm | "highest"             what is not said has the default of the API; the last word holds
 
     >>> print(Problem.parse("conv2d,n1c64i56x56f64k3p1,bias,relu"))
     conv2d,n1c64i56x56f64k3x3p1,bias,relu
@@ -539,14 +539,15 @@ def one_of(name: str, value: Any, legal: Iterable[str]) -> str:
     return value
 
 
-def dtype_of(name: str, array: Any, expected: str | None = None) -> str:
-    """The name of an array's dtype: float32 or float64, and the expected one."""
+def dtype_of(name: str, array: Any, expected: str | None = None, beside: str = "x") -> str:
+    """The name of an array's dtype: float32 or float64, and the expected one, that of the argument `beside`."""
     try:
         dtype = np.dtype(str(array.dtype).removeprefix("torch."))  # PyTorch's dtypes are its own, but their names are NumPy's
     except TypeError:
         raise ValueError(f"{name}: got dtype {array.dtype}, expected float32 or float64") from None
     if expected is not None and dtype.name != expected:
-        raise ValueError(f"{name}: got dtype {dtype.name}, expected {expected} as x has; convert with {name}.astype(np.{expected})")
+        advice = f"convert with {name}.astype(np.{expected})"
+        raise ValueError(f"{name}: got dtype {dtype.name}, expected {expected} as {beside} has; {advice}")
     if dtype.name not in DTYPES:
         advice = {
             "c": "convolve real and imaginary parts apart",
@@ -682,9 +683,9 @@ def _with_epilogue(problem: Problem, bias: Any, residual: Any, x_dimensions: int
     return replace(problem, bias=kind, residual=residual is not None)
 
 
-def check_result(name: str, array: Any, problem: Problem | SeparableProblem, x_dimensions: int) -> None:
+def check_result(name: str, array: Any, problem: Problem | SeparableProblem, x_dimensions: int, beside: str = "x") -> None:
     """An array must look like the problem's result, batched or not as x is."""
-    dtype_of(name, array, problem.dtype)
+    dtype_of(name, array, problem.dtype, beside)
     shape = problem.out_shape
     expected = shape if x_dimensions == len(shape) else shape[1:]
     if tuple(array.shape) != expected:
@@ -727,6 +728,14 @@ _GEOMETRY = re.compile(
     rf"n(?P<n>\d+)c(?P<c>\d+)i(?P<i>{_SIZES})f(?P<f>\d+)k(?P<k>{_SIZES})(?:s(?P<s>{_SIZES}))?"
     rf"(?:p(?P<p>-?\d+(?::-?\d+)?(?:x-?\d+(?::-?\d+)?)*))?(?:d(?P<d>{_SIZES}))?(?:g(?P<g>\d+))?(?:o(?P<o>{_SIZES}))?"
 )
+# What each option says, of which attribute; any other word is an activation.
+_NAMED = {
+    "padding_mode": PADDING_MODES, "data_format": DATA_FORMATS, "dtype": DTYPES, "algorithm": ALGORITHMS, "precision": PRECISIONS,
+}  # fmt: skip
+_MEANINGS: dict[str, tuple[str, Any]] = {
+    "bias": ("bias", "channel"), "pixelbias": ("bias", "pixel"), "residual": ("residual", True),
+    **{word: (key, word) for key, words in _NAMED.items() for word in words},
+}  # fmt: skip
 
 
 def _parsed(text: str) -> Problem:
@@ -783,20 +792,8 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
         "dtype": "float32", "algorithm": "auto", "precision": "high",
     }  # fmt: skip
     for word in words:
-        for key, legal in (
-            ("padding_mode", PADDING_MODES), ("data_format", DATA_FORMATS), ("dtype", DTYPES),
-            ("algorithm", ALGORITHMS), ("precision", PRECISIONS),
-        ):  # fmt: skip
-            if word in legal:
-                said[key] = word
-                break
-        else:
-            if word in ("bias", "pixelbias"):
-                said["bias"] = {"bias": "channel", "pixelbias": "pixel"}[word]
-            elif word == "residual":
-                said["residual"] = True
-            else:
-                said["activation"] = Activation.parse(word)
+        key, value = _MEANINGS.get(word) or ("activation", Activation.parse(word))
+        said[key] = value
     return said
 
 

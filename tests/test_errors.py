@@ -137,6 +137,7 @@ def conv_cases():
     yield case(r"activation: got \('clip', 1\), expected 2 numbers", c, x, w, activation=("clip", 1))
     yield case(r"activation: .*low <= high", c, x, w, activation=("clip", 2, 1))
     yield case(r"activation: .*NaN", c, x, w, activation=("leaky_relu", float("nan")))
+    yield case(r"activation: .*that a float holds", c, x, w, activation=("clip", 0, 10**400))
     yield case(r"activation: got '1'.*expected a number", c, x, w, activation=("leaky_relu", "1"), error=TypeError)
     yield case(r"activation: got True", c, x, w, activation=("leaky_relu", True), error=TypeError)
     yield case(r"activation: got", c, x, w, activation=np.tanh, error=TypeError)

@@ -119,6 +119,8 @@ def test_errors_are_those_of_the_call_and_calls_still_work():
         fc.explain("nonsense")
     with pytest.raises(TypeError, match="what: got int"):
         fc.explain(3)
+    with pytest.raises(TypeError, match="what: got str and arguments"):
+        fc.explain("conv2d,n1c4i8f8k3", np.ones((4, 8, 8), "f4"))
     with pytest.raises(ValueError, match="weight: a kernel"):
         fc.explain(replace(fc.Problem.parse("conv2d,n1c4i8f8k3"), kernel=(9, 9)))
     with pytest.raises(TypeError, match=r"^text: got 3 of type int"):
