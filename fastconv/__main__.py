@@ -15,6 +15,11 @@ CHAINS = ("resnet18", "mobilenet_v1", "mobilenet_v2")
 CAPABILITIES = (80, 90)
 KINDS = ("standard", "pointwise", "depthwise", "separable", "atrous", "transposed", "weights")
 EXPORTED = ("standard", "pointwise", "depthwise", "separable", "transposed", "gradients")  # likewise of `export`
+WITHOUT = {  # which options of `bench` a mode of it has no use for
+    "tune": ("chain", "json", "peers", "plot"),
+    "device": ("threads", "quick", "json", "peers", "plot"),
+    "article": ("layer", "table", "kind", "chain", "json", "peers"),
+}
 CPUS = ("native", "x86-64-v3", "x86-64-v4")
 
 
@@ -42,9 +47,10 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--table", choices=TABLES, help="which layers, if none are named (default: tuned and more)")
     bench.add_argument("--kind", choices=KINDS, help="only layers of this kind")
     bench.add_argument("--chain", choices=CHAINS, action="append", default=[], help="time all convolutions of a network in order")
-    bench.add_argument("--tune", action="store_true", help="time every algorithm of each layer; prints, and changes nothing")
-    bench.add_argument("--device", action="store_true", help="time the layers on a CUDA device, beside cuDNN")
-    bench.add_argument("--article", action="store_true", help="how much of what separable blocks save becomes speed")
+    mode = bench.add_mutually_exclusive_group()
+    mode.add_argument("--tune", action="store_true", help="time every algorithm of each layer; prints, and changes nothing")
+    mode.add_argument("--device", action="store_true", help="time the layers on a CUDA device, beside cuDNN")
+    mode.add_argument("--article", action="store_true", help="how much of what separable blocks save becomes speed")
 
     compiling = commands.add_parser("compile", help="compile every kernel now, so that no first call has to wait")
     compiling.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
@@ -75,6 +81,10 @@ def _positive(text: str) -> float:
 def _bench(given: argparse.Namespace) -> None:
     from fastconv import bench
 
+    for mode, others in WITHOUT.items():
+        for other in others:
+            if getattr(given, mode) and getattr(given, other):
+                raise ValueError(f"{other}: means nothing to --{mode}")
     if given.tune:
         found = bench.selected(given.layer, given.table, given.kind)
         bench.tune(found, threads=given.threads, seconds=bench.QUICK if given.quick else given.seconds)

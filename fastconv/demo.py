@@ -19,6 +19,7 @@ import fastconv as fc
 from fastconv.bench.article import Claim, article
 from fastconv.bench.layers import AnyProblem, layer
 from fastconv.bench.report import Console, time_text
+from fastconv.bench.results import check_folder
 from fastconv.bench.timing import best_time
 
 Array = np.ndarray[Any, Any]
@@ -365,7 +366,7 @@ def check_extras() -> None:
         import PIL  # noqa: F401
         import skimage  # noqa: F401
     except ImportError as error:
-        raise ImportError(f'the demo needs {error.name}; install it with: python -m pip install ".[demo]"') from error
+        raise ImportError(f"the demo needs {error.name}: python -m pip install 'fastconv[demo]'") from error
 
 
 def demo(
@@ -390,6 +391,7 @@ def demo(
         What the table and the figure show.
     """
     check_extras()
+    check_folder(out)
     console = console or Console()
     photo = photograph(image)
     run = Runner(min(0.2, seconds / 20))

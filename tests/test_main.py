@@ -58,7 +58,13 @@ def test_the_choices_of_bench_are_those_that_exist():
         (["bench", "pw_28_192_32", "--threads", "0"], "num_threads"),
         (["bench", "pw_28_192_32", "--kind", "atrous"], "atrous"),
         (["bench", "vgg19_*"], "vgg19_*"),
+        (["bench", "pw_28_192_32", "--plot", "no/such/folder.png"], "no/such/folder.png"),
+        (["bench", "pw_28_192_32", "--json", "no/such/folder.json"], "no/such/folder.json"),
+        (["bench", "--article", "--plot", "no/such/folder.png"], "no/such/folder.png"),
+        (["bench", "pw_28_192_32", "--tune", "--peers"], "peers: means nothing to --tune"),
+        (["demo", "--out", "no/such/folder.png"], "no/such/folder.png"),
         (["demo", "--image", "no/such/file.jpg"], "no/such/file.jpg"),
+        (["export", "--out", __file__], "test_main.py"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments, said, capsys):
@@ -70,7 +76,15 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments, said, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["bench", "--seconds", "-1"], ["bench", "--seconds", "x"], ["bench", "--chain", "alexnet"]]
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["bench", "--seconds", "-1"],
+        ["bench", "--seconds", "x"],
+        ["bench", "--chain", "alexnet"],
+        ["bench", "--tune", "--device"],
+    ],
 )
 def test_wrong_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -269,7 +270,8 @@ def find(text: str) -> tuple[str, AnyProblem]:
     if text in known:
         return text, known[text]
     if "," not in text:
-        raise ValueError(f"layer: got {text!r}, expected a problem's text or one of {', '.join(known)}")
+        like = difflib.get_close_matches(text, known, 5, 0) if text else list(LAYERS)
+        raise ValueError(f"layer: got {text!r}, expected a problem's text or the name of a layer, such as {', '.join(like)}")
     problem = Problem.parse(text)
     return str(problem), problem
 

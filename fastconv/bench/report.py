@@ -12,7 +12,7 @@ from fastconv.bench.chains import CHAINS, Chain, Timed
 from fastconv.bench.compare import Comparison, best_in_turn, compare
 from fastconv.bench.layers import LAYERS, MORE_LAYERS, TABLES, AnyProblem, asking, case, find
 from fastconv.bench.peers import Peer
-from fastconv.bench.results import everything, write
+from fastconv.bench.results import check_folder, everything, write
 from fastconv.bench.timing import Measurement, measure
 from fastconv.cpu.machine import cpu_name, fma_peak
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -179,8 +179,10 @@ def bench(
     console : Console, optional
         Where to; standard output if not given.
     """
+    for file in (plot, json):
+        check_folder(file)
     if plot:
-        from fastconv.bench.plot import draw  # says what is missing now, not when everything has been timed
+        from fastconv.bench.plot import draw  # says what is missing now, likewise
     console = console or Console()
     found: list[tuple[str, Timed]] = [(c, CHAINS[c]) for c in chains] or list(selected(texts, table, kind))
     peak = lru_cache(fma_peak)  # of one core, once a dtype

@@ -115,6 +115,12 @@ def row(m: Measurement) -> dict[str, Any]:
     return said
 
 
+def check_folder(file: str | Path | None) -> None:
+    """Say that a file's folder is missing now, not when everything has been timed."""
+    if file is not None and str(file) != "-" and not Path(file).absolute().parent.is_dir():
+        raise FileNotFoundError(f"{file}: there is no such folder")
+
+
 def write(file: str, said: dict[str, Any]) -> None:
     """Write results into a file; "-" is the standard output."""
     text = json.dumps(said, indent=2) + "\n"

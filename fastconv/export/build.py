@@ -68,14 +68,14 @@ def export(out: str | Path, kinds: Sequence[str] = EXPORTED, cpu: str = "native"
     if cpu != "native" and os.environ.get("NUMBA_CPU_NAME") != cpu:
         _in_its_own_process(out, kinds, cpu)  # Numba knows one target a process
         return
+    target = Path(out)
+    for place in ("include", "lib/pkgconfig"):  # before minutes of compiling
+        (target / place).mkdir(parents=True, exist_ok=True)
     start, held = time.perf_counter(), kernels(kinds)
     with tempfile.TemporaryDirectory() as folder:
         _compile(held, Path(folder), report)
         (Path(folder) / "kernels.h").write_text(header(held, caches_of(cpu)))
         library = _link(compiler, Path(folder))
-        target = Path(out)
-        for place in ("include", "lib/pkgconfig"):
-            (target / place).mkdir(parents=True, exist_ok=True)
         shutil.copy(SOURCES / "fastconv.h", target / "include")
         shutil.copy(library, target / "lib")
         about = {"cpu": cpu if cpu != "native" else machine.target_name(), "version": fastconv.__version__}
