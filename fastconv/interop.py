@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import layers
-from fastconv.problem import dtype_of
+from fastconv.problem import DTYPES
 
 Array = np.ndarray[Any, Any]
 CONVS: dict[str, tuple[Any, ...]] = {
@@ -41,7 +41,8 @@ def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
     ImportError
         Without the package onnx.
     ValueError
-        If a convolution's weights are not constants of the model, or its attributes have no meaning here; the message names it.
+        If it is no ONNX model; if a convolution's weights are not constants of it, or its attributes have no meaning here, when the
+        message names the node.
 
     Notes
     -----
@@ -64,9 +65,13 @@ def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
     """
     try:
         import onnx
+        from google.protobuf.message import DecodeError  # onnx stands on it
     except ImportError:
         raise ImportError("from_onnx needs onnx: python -m pip install 'fastconv[onnx]'") from None
-    model = onnx.shape_inference.infer_shapes(onnx.load(fspath(path)))
+    try:
+        model = onnx.shape_inference.infer_shapes(onnx.load(fspath(path)))
+    except DecodeError as error:
+        raise ValueError(f"path: {fspath(path)!r} is not an ONNX model ({error})") from None
     return _Graph(onnx, model.graph).layers()
 
 
@@ -234,6 +239,8 @@ def from_torch(module: Any) -> dict[str, Any]:
         Without the package torch.
     TypeError
         If it is not a module.
+    ValueError
+        If a convolution's weights are neither float32 nor float64; the message names it.
 
     Examples
     --------
@@ -258,7 +265,7 @@ def from_torch(module: Any) -> dict[str, Any]:
         for kind, layer in _of_kinds(nn).items():
             if isinstance(part, kind) and type(part).forward is kind.forward:  # parametrised weights are classes of their own
                 places = followers.get(id(part), [])
-                layers[name] = _of_torch(nn, part, layer, places[0] if len(places) == 1 else [])
+                layers[name] = _of_torch(nn, name, part, layer, places[0] if len(places) == 1 else [])
     return layers
 
 
@@ -267,8 +274,10 @@ def _of_kinds(nn: Any) -> dict[Any, Any]:
     return {getattr(nn, f"{name}{dimensions}d"): CONVS[name][dimensions - 1] for name in CONVS for dimensions in (1, 2, 3)}
 
 
-def _of_torch(nn: Any, conv: Any, layer: Any, followers: list[Any]) -> Any:
-    dtype_of("weight", conv.weight)
+def _of_torch(nn: Any, name: str, conv: Any, layer: Any, followers: list[Any]) -> Any:
+    if (dtype := str(conv.weight.dtype).removeprefix("torch.")) not in DTYPES:
+        called = f"{name}.weight".lstrip(".")
+        raise ValueError(f"{called}: got dtype {dtype}, expected float32 or float64, as module.float() gives")
     weight, bias = (None if p is None else p.detach().cpu().numpy() for p in (conv.weight, conv.bias))
     assert weight is not None
     arguments = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups}

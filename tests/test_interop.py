@@ -143,6 +143,8 @@ def test_onnx_errors(tmp_path):
     run_onnx(path, numbers(4, 4, 3, 3), [node("Identity", ["x"], "w"), node("Conv", ["x", "w"], "y")], {})
     with pytest.raises(ValueError, match=r"^y: its weight is computed by the model, expected a constant$"):
         fc.from_onnx(path)
+    with pytest.raises(ValueError, match=r"^path: .*test_interop.py' is not an ONNX model"):
+        fc.from_onnx(__file__)
 
 
 # torch ----------------------------------------------------------------------------------------------------------------
@@ -178,6 +180,8 @@ def test_torch():
         fc.from_torch(3)
     with pytest.raises(ValueError, match=r"^weight: got dtype bfloat16"):
         fc.from_torch(nn.Conv1d(4, 2, 3).bfloat16())
+    with pytest.raises(ValueError, match=r"^1.weight: got dtype float16, .* module.float\(\)"):
+        fc.from_torch(nn.Sequential(nn.ReLU(), nn.Conv1d(4, 2, 3).half()))
     twice = nn.Conv2d(4, 4, 3)
     model = nn.Sequential(twice, nn.ReLU(), twice, nn.Tanh(), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), nn.SiLU())
     layers = fc.from_torch(model)
