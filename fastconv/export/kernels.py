@@ -7,7 +7,7 @@ their schemes. What a table's row says of a kernel, plan.c chooses by.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastconv import epilogue
@@ -210,7 +210,31 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
     """kernels.h: a job's layout, the sizes by which plan.c decides, the kernels."""
     needed = [name for name in FEATURES if f"+{name}" in machine.target_features().split(",")]
     supported = " && ".join(f'__builtin_cpu_supports("{name}")' for name in needed) or "1"
-    numbers = {
+    lines = [
+        "/* Written by `fastconv export`: the kernels that are in this library. */",
+        "#include <stdint.h>",
+        "",
+        *(f"#define {name} {value}" for name, value in _sizes(caches).items()),
+        f"#define PROCESSOR_SUITS ({supported})",
+        "",
+        _enumeration("", [f"JOB_{name.upper()} = {place}" for name, place in job.PLACES.items()] + [f"JOB_WORDS = {job.WORDS}"]),
+        _enumeration("", [f"{name.upper()} = {code}" for name, code in epilogue.CODES.items()]),
+        _enumeration("kind ", [kind.upper() for kind in KINDS] + ["KIND_COUNT"]),
+        "",
+        DECLARATIONS,
+        *(f"extern {_kind(kernel.name)} {kernel.symbol};" for kernel in held),
+        *(_by_dtype(name) for name in (*SHARED, *PACKING)),
+        f"static const double roundings[] = {{{', '.join(str(toom.ROUNDINGS[dtype]) for dtype in DTYPES)}}};",
+        *_schemes(held),
+        *_direct({kernel.symbol for kernel in held}),
+        *_tiles(held),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sizes(caches: dict[str, int]) -> dict[str, Any]:
+    """By which plan.c decides."""
+    return {
         "LANES": machine.lanes(), "L1": caches["L1d"], "L2": caches["L2"], "BLOCK": packing.BLOCK, "LINE": sheets.LINE,
         "RUN": plans.standard.RUN, "ITEM_OPERATIONS": shares.ITEM_OPERATIONS, "ITEMS_A_PART": shares.ITEMS_A_THREAD,
         "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT[machine.registers()], "COPY": costs.COPY, "TURN": costs.TURN,
@@ -222,53 +246,45 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         "TOGETHER": plans.depthwise.TOGETHER, "LINES_SHARE": plans.depthwise.LINES_SHARE,
         "LEAST_TURNED": tiles.LEAST_TURNED, "MOST_OUTPUTS": MOST_OUTPUTS,
     }  # fmt: skip
-    lines = [
-        "/* Written by `fastconv export`: the kernels that are in this library. */",
-        "#include <stdint.h>",
-        "",
-        *(f"#define {name} {value}" for name, value in numbers.items()),
-        f"#define PROCESSOR_SUITS ({supported})",
-        "",
-        _enumeration("", [f"JOB_{name.upper()} = {place}" for name, place in job.PLACES.items()] + [f"JOB_WORDS = {job.WORDS}"]),
-        _enumeration("", [f"{name.upper()} = {code}" for name, code in epilogue.CODES.items()]),
-        _enumeration("kind ", [kind.upper() for kind in KINDS] + ["KIND_COUNT"]),
-        "",
-        DECLARATIONS,
-    ]
-    for kernel in held:
-        kind = _kind(kernel.name)
-        lines.append(f"extern {kind} {kernel.symbol};")
-    symbols = {kernel.symbol for kernel in held}
-    for name in SHARED:
-        lines.append(f"static {_kind(name)} *const {name}[] = {{{', '.join(f'{name}_{dtype}' for dtype in DTYPES)}}};")
-    for name in PACKING:
-        lines.append(f"static kernel *const {name}[] = {{{', '.join(f'{name}_{dtype}' for dtype in DTYPES)}}};")
-    roundings = ", ".join(str(toom.ROUNDINGS[dtype]) for dtype in DTYPES)
-    lines.append(f"static const double roundings[] = {{{roundings}}};")
+
+
+def _by_dtype(name: str, symbols: Collection[str] | None = None) -> str:
+    """A function for each dtype; 0 for those that are not among `symbols`, if they are given."""
+    codes = [f"{name}_{dtype}" for dtype in DTYPES]
+    there = (code if symbols is None or code in symbols else "0" for code in codes)
+    return f"static {_kind(name)} *const {name}[] = {{{', '.join(there)}}};"
+
+
+def _schemes(held: Sequence[Kernel]) -> Iterator[str]:
     for name, schemes, code, transform in (
         ("schemes", {label: scheme.down for label, scheme in SCHEMES.items()}, "winograd", "transform_filters"),
         ("column_schemes", COLUMNS, "winograd_columns", "transform_columns"),
     ):
         known = [_scheme_row(held, label, scheme, code, transform) for label, scheme in schemes.items()]
-        lines.append(f"static const struct scheme {name}[] = {{")
-        lines += [f"    {row}," for row in [*filter(None, known), "{0}"]]
-        lines.append("};")
-    lines.append("static kernel *const direct[KIND_COUNT][2][2] = {")
+        yield f"static const struct scheme {name}[] = {{"
+        yield from (f"    {row}," for row in [*filter(None, known), "{0}"])
+        yield "};"
+
+
+def _direct(symbols: Collection[str]) -> Iterator[str]:
+    """The kernels without tiles."""
+    yield "static kernel *const direct[KIND_COUNT][2][2] = {"
     for kind in KINDS:
         names = [[f"direct_{kind}{last}_{dtype}" for last in ("", "_last")] for dtype in DTYPES]
         if names[0][0] in symbols:
-            lines.append(f"    [{kind.upper()}] = {{{', '.join('{' + ', '.join(pair) + '}' for pair in names)}}},")
-    lines.append("};")
+            yield f"    [{kind.upper()}] = {{{', '.join('{' + ', '.join(pair) + '}' for pair in names)}}},"
+    yield "};"
     for name in ("direct_weight_gradient", "direct_bias_gradient", "sum_band", "sum_band_last"):
-        codes = [f"{name}_{dtype}" if f"{name}_{dtype}" in symbols else "0" for dtype in DTYPES]
-        lines.append(f"static kernel *const {name}[] = {{{', '.join(codes)}}};")
+        yield _by_dtype(name, symbols)
+
+
+def _tiles(held: Sequence[Kernel]) -> Iterator[str]:
+    """The tables of tiles, and the kernel of each."""
     for table in (table for tables in TABLES.values() for table in tables):
         rows = [[kernel.row for kernel in held if kernel.name == table and kernel.dtype == dtype] for dtype in DTYPES]
-        most = max(map(len, rows)) + 1
-        lines.append(f"static const struct tile {table}[2][{most}] = {{")
-        lines += [f"    {{{', '.join([*entries, '{0}'])}}}," for entries in rows]
-        lines.append("};")
-    return "\n".join(lines) + "\n"
+        yield f"static const struct tile {table}[2][{max(map(len, rows)) + 1}] = {{"
+        yield from (f"    {{{', '.join([*entries, '{0}'])}}}," for entries in rows)
+        yield "};"
 
 
 def _kind(name: str) -> str:
