@@ -35,11 +35,8 @@ def test_designed_problems(line, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("view", tiled.VIEWS)
-def test_views(name, view):
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 30, seed=5):
-        tiled.check(name, line, tile, view=tiled.VIEWS[view])
+def test_views(name):
+    tiled.check_views(name, 30)
 
 
 @pytest.mark.usefixtures("every_tile")
@@ -52,6 +49,4 @@ def test_the_chosen_tiles(name):
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", NAMES)
 def test_nan_and_infinity(name, special):
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 60, seed=6):
-        tiled.check(name, line, tile, special=special)
+    tiled.check_special(name, special)

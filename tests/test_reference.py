@@ -437,41 +437,10 @@ def test_atrous_is_dilated():
 # Against torch ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 3])
-@pytest.mark.parametrize(("stride", "padding", "dilation", "groups"), [(1, 0, 1, 1), (2, 1, 1, 2), (1, 2, 2, 4), (3, 1, 2, 2)])
-def test_convolution_is_torchs(dimensions, stride, padding, dilation, groups):
+def is_torchs(name, x, weight, bias, geometry):
+    """A function and its gradients."""
     torch = pytest.importorskip("torch")
-    x, weight, bias = (
-        real(2, 4, *(9, 8, 7)[:dimensions]), real(8, 4 // groups, *(3, 2, 3)[:dimensions]), real(8)
-    )  # fmt: skip
     tensors = [torch.tensor(array, requires_grad=True) for array in (x, weight, bias)]
-    expected = getattr(torch.nn.functional, f"conv{dimensions}d")(*tensors, stride, padding, dilation, groups)
-    name = f"conv{dimensions}d"
-    result = getattr(reference, name)(x, weight, bias, stride, padding, dilation, groups)
-    np.testing.assert_allclose(result, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
-    grad = real(*result.shape, seed=1)
-    expected.backward(torch.tensor(grad))
-    geometry = (stride, padding, dilation, groups)
-    gradients = (
-        getattr(reference, f"{name}_input")(x.shape, weight, grad, *geometry),
-        getattr(reference, f"{name}_weight")(x, weight.shape, grad, *geometry),
-        getattr(reference, f"{name}_bias")(grad),
-    )
-    for gradient, tensor in zip(gradients, tensors, strict=True):
-        np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("dimensions", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("stride", "padding", "output_padding", "groups", "dilation"),
-    [(1, 0, 0, 1, 1), (2, 1, 1, 2, 1), (3, 2, 2, 4, 2), (1, 1, 1, 2, 2)],
-)
-def test_transposed_convolution_is_torchs(dimensions, stride, padding, output_padding, groups, dilation):
-    torch = pytest.importorskip("torch")
-    x, weight, bias = real(2, 4, *(5, 4, 3)[:dimensions]), real(4, 2, *(3, 2, 3)[:dimensions]), real(2 * groups)
-    tensors = [torch.tensor(array, requires_grad=True) for array in (x, weight, bias)]
-    geometry = (stride, padding, output_padding, groups, dilation)
-    name = f"conv_transpose{dimensions}d"
     expected = getattr(torch.nn.functional, name)(*tensors, *geometry)
     result = getattr(reference, name)(x, weight, bias, *geometry)
     np.testing.assert_allclose(result, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
@@ -484,6 +453,24 @@ def test_transposed_convolution_is_torchs(dimensions, stride, padding, output_pa
     )
     for gradient, tensor in zip(gradients, tensors, strict=True):
         np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("geometry", [(1, 0, 1, 1), (2, 1, 1, 2), (1, 2, 2, 4), (3, 1, 2, 2)])  # stride, padding, dilation, groups
+def test_convolution_is_torchs(dimensions, geometry):
+    x, weight = real(2, 4, *(9, 8, 7)[:dimensions]), real(8, 4 // geometry[-1], *(3, 2, 3)[:dimensions])
+    is_torchs(f"conv{dimensions}d", x, weight, real(8), geometry)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("stride", "padding", "output_padding", "groups", "dilation"),
+    [(1, 0, 0, 1, 1), (2, 1, 1, 2, 1), (3, 2, 2, 4, 2), (1, 1, 1, 2, 2)],
+)
+def test_transposed_convolution_is_torchs(dimensions, stride, padding, output_padding, groups, dilation):
+    x, weight = real(2, 4, *(5, 4, 3)[:dimensions]), real(4, 2, *(3, 2, 3)[:dimensions])
+    geometry = stride, padding, output_padding, groups, dilation
+    is_torchs(f"conv_transpose{dimensions}d", x, weight, real(2 * groups), geometry)
 
 
 @pytest.mark.parametrize("name", ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish", "gelu"])

@@ -64,11 +64,8 @@ def test_designed_problems(line, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("view", tiled.VIEWS)
-def test_views(name, view):
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 60, seed=5):
-        tiled.check(name, line, tile, view=tiled.VIEWS[view])
+def test_views(name):
+    tiled.check_views(name, 60)
 
 
 @pytest.mark.usefixtures("every_tile")
@@ -82,10 +79,7 @@ def test_the_chosen_tiles(name):
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", NAMES)
 def test_nan_and_infinity(name, special):
-    """They reach the outputs whose windows see them, and no others."""
-    tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][0])
-    for line in tiled.problems(name, tile, 60, seed=6):
-        tiled.check(name, line, tile, special=special)
+    tiled.check_special(name, special)
 
 
 @pytest.mark.parametrize("line", ["conv2d,n1c3i15x20f4k3p-1", "conv2d,n2c3i15x40f4k3s2p-1:2x-3:-4"])

@@ -308,6 +308,13 @@ VIEWS = {
 }
 
 
+def check_special(name, special, count=60):
+    """NaN or infinity reach the outputs whose windows see them, and no others."""
+    tile = tile_of(name, "float32", *PICKS[name][1][0])
+    for line in problems(name, tile, count, seed=6):
+        check(name, line, tile, special=special)
+
+
 def check_views(name, count):
     """Some problems by a kernel's first tile, the image in each of these ways."""
     tile = tile_of(name, "float32", *PICKS[name][1][0])
