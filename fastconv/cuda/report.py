@@ -112,7 +112,7 @@ HEADS = ["kernel", "dtype", "tile", "cc", "threads", "registers", "spilled", "sh
 
 def variants(capability: int) -> Iterator[Variant]:
     """Every kernel, once, with the tiles of a capability, a bias per channel and a ReLU."""
-    from fastconv.cuda import depthwise, gradients, launch, packing, pointwise, separable, standard, table, transposed, winograd
+    from fastconv.cuda import depthwise, gradients, launchers, packing, pointwise, separable, standard, table, transposed, winograd
     from fastconv.cuda.indices import finisher, inner_finisher, pixel_place, term_place, weight_at
 
     finish, inner = finisher("channel", False, "clip"), inner_finisher("channel", "clip")
@@ -145,22 +145,22 @@ def variants(capability: int) -> Iterator[Variant]:
         for kernel in (
             winograd.winograd_windows(dtype), winograd.winograd_tiles(dtype, finish), winograd.winograd_filters(dtype, big),
         ):  # fmt: skip
-            yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS // 4, False)
+            yield variant(kernel.py_func.__name__, dtype, kernel, launchers.THREADS // 4, False)
         for kernel in (
             standard.direct_standard(dtype, finish), pointwise.direct_pointwise(dtype, finish),
             depthwise.direct_depthwise(dtype, finish), transposed.direct_transposed(dtype, finish),
             gradients.direct_slope("clip"), gradients.direct_map_gradient, standard.add_splits(dtype, finish),
             packing.gradient_panels(dtype, big),
         ):  # fmt: skip
-            yield variant(kernel.py_func.__name__, dtype, kernel, launch.THREADS)
+            yield variant(kernel.py_func.__name__, dtype, kernel, launchers.THREADS)
         for what, where in (("filters", weight_at), ("filters of phases", transposed.phase_weight)):
-            yield variant(f"panels of {what}", dtype, packing.filter_panels(dtype, big, where), launch.THREADS)
+            yield variant(f"panels of {what}", dtype, packing.filter_panels(dtype, big, where), launchers.THREADS)
         for what, where in (("terms", term_place), ("terms of phases", transposed.phase_term), ("pixels", pixel_place)):
-            yield variant(f"places of {what}", dtype, packing.places(where, big.terms), launch.THREADS, False)
+            yield variant(f"places of {what}", dtype, packing.places(where, big.terms), launchers.THREADS, False)
         slab = separable.direct_separable(dtype, finish, inner, table.SLAB)
         yield variant("direct_separable", dtype, slab, table.SLAB.threads, False, table.SLAB)
-        yield variant("copy", dtype, packing.copy, launch.THREADS, argument=copy_type(dtype))
-        reducers = launch.REDUCERS
+        yield variant("copy", dtype, packing.copy, launchers.THREADS, argument=copy_type(dtype))
+        reducers = launchers.REDUCERS
         yield variant("direct_weight_gradient", dtype, gradients.direct_weight_gradient(dtype, reducers), reducers)
         yield variant("direct_bias_gradient", dtype, gradients.direct_bias_gradient(reducers), reducers)
 
@@ -367,7 +367,7 @@ class Estimate:
 def estimates(found: Sequence[Compiled]) -> Iterator[Estimate]:
     """For every layer of the benchmarks whose kernel the report has, on each product."""
     from fastconv.bench.layers import LAYERS, MORE_LAYERS
-    from fastconv.cuda.launch import Gpu
+    from fastconv.cuda.launchers import Gpu
     from fastconv.cuda.table import implementations, slices, winograd_product
     from fastconv.cuda.tiles import Tile
 

@@ -17,13 +17,13 @@ import numpy as np
 
 from fastconv.cpu.toom import F4, nested
 from fastconv.cpu.winograd import error_bound
-from fastconv.cuda import atrous, depthwise, launch, pointwise, separable, standard, transposed
+from fastconv.cuda import atrous, depthwise, launchers, pointwise, separable, standard, transposed
 from fastconv.cuda.indices import LINES
-from fastconv.cuda.launch import Gpu
+from fastconv.cuda.launchers import Gpu
 from fastconv.cuda.tiles import Patch, Slab, Tile
 from fastconv.cuda.winograd import OUTPUTS, WINDOW
-from fastconv.plan import AnyProblem, Division, Implementation
-from fastconv.problem import SeparableProblem
+from fastconv.plan import AnyProblem, Choice, Division, Implementation, choose
+from fastconv.problem import Problem, SeparableProblem
 
 # Capability: dtype: tiles of the implicit matrix product. 168 registers a thread let three blocks of 128 threads share the 65,536
 # of a multiprocessor, and leave 40 beside sums and operands, which no kernel of float32 spills. 16 terms a slice: one barrier
@@ -217,6 +217,19 @@ def _best_tile(problem: Any, here: Gpu, whole: bool = False) -> tuple[Tile, int]
     )  # fmt: skip
 
 
+def _product_cycles(problem: Any, here: Gpu) -> float:
+    """Of an implicit matrix product by its best tile."""
+    return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
+
+
+def _winograd_cycles(problem: Any, here: Gpu) -> float:
+    """The product's, and the time of what passes through memory on its way, written and read."""
+    product = winograd_product(problem)
+    moved = 2 * transformed(product) * np.dtype(problem.dtype).itemsize
+    best = _best_tile(product, here, whole=True)
+    return _tile_cycles(product, best, here.multiprocessors) + moved / BYTES / here.multiprocessors
+
+
 def _part_cycles(problem: Any, here: Gpu) -> float:
     """Of a depthwise part: what it reads and writes."""
     moved = problem.batch * problem.channels * math.prod(problem.space) + math.prod(problem.out_shape)
@@ -226,8 +239,7 @@ def _part_cycles(problem: Any, here: Gpu) -> float:
 
 def _parts_cycles(problem: Any, here: Gpu) -> float:
     """Of a separable layer's parts, one after the other."""
-    last = _tile_cycles(problem.pointwise, _best_tile(problem.pointwise, here), here.multiprocessors)
-    return _part_cycles(problem.depthwise, here) + LAUNCH + last
+    return _part_cycles(problem.depthwise, here) + LAUNCH + _product_cycles(problem.pointwise, here)
 
 
 def _windows_cycles(problem: Any, here: Gpu) -> float:
@@ -238,102 +250,107 @@ def _windows_cycles(problem: Any, here: Gpu) -> float:
     return max(windows, _tile_cycles(problem, (tile, splits), here.multiprocessors))
 
 
+# How a problem is divided --------------------------------------------------------------------------------------------
+
+
+def _divide_planes(problem: Any, multiprocessors: int) -> Division:
+    tile = patch(problem)
+    return Division(problem.batch * problem.filters * patches(problem), tile=tile, fields={"shared": tile.shared_numbers})
+
+
+def _divide_product(problem: Any, here: Gpu, between: int = 0) -> Division:
+    """Of an implicit matrix product, whose terms may be split; `between` numbers pass through memory on their way to it."""
+    tile, splits = _best_tile(problem, here)
+    scratch = between + (splits * _sums(problem) if splits > 1 else 0)
+    return Division(
+        blocks(problem, tile) * splits, scratch=scratch, tile=tile, fields={"splits": splits, "shared": tile.shared_numbers}
+    )
+
+
+def _divide_gradient(problem: Any, multiprocessors: int) -> Division:
+    """As many shares of the patches as fill every multiprocessor, if there are so many."""
+    splits = max(1, min(problem.batch * patches(problem), RESIDENT * multiprocessors // problem.filters))
+    scratch = splits * problem.filters * math.prod(problem.kernel) if splits > 1 else 0
+    tile = patch(problem)
+    fields = {"splits": splits, "shared": tile.shared_numbers + math.prod(tile.taps) * tile.threads // 2}
+    return Division(problem.filters * splits, scratch=scratch, tile=tile, fields=fields)
+
+
+def _divide_tiles(problem: Any, here: Gpu) -> Division:
+    """Of Winograd's scheme."""
+    product = winograd_product(problem)
+    tile, _ = _best_tile(product, here, whole=True)
+    return Division(blocks(product, tile), scratch=transformed(product), tile=tile, fields={"shared": tile.shared_numbers})
+
+
+def _divide_outputs(problem: Any, multiprocessors: int) -> Division:
+    return Division(-(-math.prod(problem.out_shape) // launchers.THREADS))
+
+
+def _divide_slabs(problem: Any, multiprocessors: int) -> Division:
+    outputs = math.prod(problem.out_shape)
+    return Division(-(-outputs // SLAB.threads), tile=SLAB, fields={"shared": SLAB.shared_numbers})
+
+
+def _divide_weights(problem: Any, multiprocessors: int) -> Division:
+    return Division(math.prod(problem.weight_shape), fields={"shared": launchers.REDUCERS})
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+
 @lru_cache(maxsize=16)
 def implementations(here: Gpu) -> tuple[Implementation, ...]:
     """In order, for one sort of device."""
 
-    def direct(kind: str, run: Any) -> Implementation:
+    def choose_part(part: Problem) -> Choice:
+        return choose(part, implementations(here), here.multiprocessors)
+
+    def direct(
+        kind: str, run: Any, divide: Callable[[Any, int], Division] = _divide_outputs, refuse: Any = _never, name: str = ""
+    ) -> Implementation:
         def cycles(problem: Any) -> float:
             return problem.operations / 2 * DIRECT / (here.multiprocessors * LANES)
 
-        def divide(problem: Any, multiprocessors: int) -> Division:
-            outputs = math.prod(problem.weight_shape if kind == "weights" else problem.out_shape)
-            if kind == "separable":
-                return Division(-(-outputs // SLAB.threads), tile=SLAB, fields={"shared": SLAB.shared_numbers})
-            if kind == "weights":
-                return Division(outputs, fields={"shared": launch.REDUCERS})
-            return Division(-(-outputs // launch.THREADS))
+        return Implementation(name or f"direct_{kind}", "direct", (kind,), run, None, divide, "outputs", refuse, cycles=cycles)
 
-        refuse = _reachable if kind == "separable" else _never
-        name = "direct_weight_gradient" if kind == "weights" else f"direct_{kind}"
-        return Implementation(name, "direct", (kind,), run, None, divide, "outputs", refuse, cycles=cycles)
-
-    def tiled(kind: str, run: Any, refuse: Callable[[Any], str | None] = _dense) -> Implementation:
-        def divide(problem: Any, multiprocessors: int) -> Division:
-            tile, splits = _best_tile(problem, here)
-            scratch = splits * _sums(problem) if splits > 1 else 0
-            fields = {"splits": splits, "shared": tile.shared_numbers}
-            return Division(blocks(problem, tile) * splits, scratch=scratch, tile=tile, fields=fields)
-
-        def cycles(problem: Any) -> float:
-            if kind == "separable":
-                return _windows_cycles(problem, here)
-            return _tile_cycles(problem, _best_tile(problem, here), here.multiprocessors)
-
-        name = "tiled_weight_gradient" if kind == "weights" else f"tiled_{kind}"
-        return Implementation(name, "tiled", (kind,), run, None, divide, "pixels and filters", refuse, cycles=cycles)
-
-    def divide_planes(problem: Any, multiprocessors: int) -> Division:
-        tile = patch(problem)
-        fields = {"shared": tile.shared_numbers}
-        return Division(problem.batch * problem.filters * patches(problem), tile=tile, fields=fields)
-
-    def divide_parts(problem: Any, multiprocessors: int) -> Division:
-        last = problem.pointwise
-        tile, splits = _best_tile(last, here)
-        fields = {"splits": splits, "shared": tile.shared_numbers}
-        scratch = math.prod(problem.depthwise.out_shape) + (splits * _sums(last) if splits > 1 else 0)
-        return Division(blocks(last, tile) * splits, scratch=scratch, tile=tile, fields=fields)
-
-    def divide_gradient(problem: Any, multiprocessors: int) -> Division:
-        """As many shares of the patches as fill every multiprocessor, if there are so many."""
-        splits = max(1, min(problem.batch * patches(problem), RESIDENT * multiprocessors // problem.filters))
-        scratch = splits * problem.filters * math.prod(problem.kernel) if splits > 1 else 0
-        tile = patch(problem)
-        fields = {"splits": splits, "shared": tile.shared_numbers + math.prod(tile.taps) * tile.threads // 2}
-        return Division(problem.filters * splits, scratch=scratch, tile=tile, fields=fields)
-
-    def divide_windows(problem: Any, multiprocessors: int) -> Division:
-        product = winograd_product(problem)
-        tile, _ = _best_tile(product, here, whole=True)
-        fields = {"shared": tile.shared_numbers}
-        return Division(blocks(product, tile), scratch=transformed(product), tile=tile, fields=fields)
-
-    def window_cycles(problem: Any) -> float:
-        """The product's, and the time of what passes through memory on its way, written and read."""
-        product = winograd_product(problem)
-        moved = 2 * transformed(product) * np.dtype(problem.dtype).itemsize
-        best = _best_tile(product, here, whole=True)
-        return _tile_cycles(product, best, here.multiprocessors) + moved / BYTES / here.multiprocessors
+    def tiled(kind: str, run: Any, cycles: Callable[[Any, Gpu], float] = _product_cycles, name: str = "") -> Implementation:
+        return Implementation(
+            name or f"tiled_{kind}", "tiled", (kind,), run, None, lambda problem, _: _divide_product(problem, here),
+            "pixels and filters", _dense, cycles=lambda problem: cycles(problem, here),
+        )  # fmt: skip
 
     return (
         Implementation(
-            "winograd_4x4", "winograd", ("standard",), launch.by_window, None, divide_windows, "tiles", _windows_suit,
-            cycles=window_cycles, error=lambda problem: error_bound(nested(F4), problem.channels, problem.dtype),
+            "winograd_4x4", "winograd", ("standard",), launchers.by_window, None,
+            lambda problem, _: _divide_tiles(problem, here), "tiles", _windows_suit,
+            cycles=lambda problem: _winograd_cycles(problem, here),
+            error=lambda problem: error_bound(nested(F4), problem.channels, problem.dtype),
         ),
-        tiled("pointwise", launch.by_tile(pointwise.tiled_pointwise)),
+        tiled("pointwise", launchers.by_tile(pointwise.tiled_pointwise)),
         Implementation(
-            "tiled_depthwise", "tiled", ("depthwise",), launch.by_patch(depthwise.tiled_depthwise), None, divide_planes,
+            "tiled_depthwise", "tiled", ("depthwise",), launchers.by_patch(depthwise.tiled_depthwise), None, _divide_planes,
             "columns", _window,
         ),
         Implementation(
-            "tiled_parts", "tiled", ("separable",), launch.by_parts, None, divide_parts, "pixels and filters", _parts,
-            cycles=lambda problem: _parts_cycles(problem, here),
+            "tiled_parts", "tiled", ("separable",), launchers.by_parts(choose_part), None,
+            lambda problem, _: _divide_product(problem.pointwise, here, math.prod(problem.depthwise.out_shape)),
+            "pixels and filters", _parts, cycles=lambda problem: _parts_cycles(problem, here),
         ),
-        tiled("separable", launch.by_tile(separable.tiled_separable)),
-        tiled("atrous", launch.by_tile(atrous.tiled_atrous)),
-        tiled("standard", launch.by_tile(standard.tiled_standard)),
-        tiled("transposed", launch.by_phase(transposed.tiled_transposed)),
+        tiled("separable", launchers.by_tile(separable.tiled_separable), _windows_cycles),
+        tiled("atrous", launchers.by_tile(atrous.tiled_atrous)),
+        tiled("standard", launchers.by_tile(standard.tiled_standard)),
+        tiled("transposed", launchers.by_phase(transposed.tiled_transposed)),
         Implementation(
-            "tiled_depthwise_weight_gradient", "tiled", ("weights",), launch.by_plane, None, divide_gradient, "columns",
+            "tiled_depthwise_weight_gradient", "tiled", ("weights",), launchers.by_plane, None, _divide_gradient, "columns",
             _window,
         ),
-        tiled("weights", launch.by_term),
-        direct("pointwise", launch.by_output(pointwise.direct_pointwise)),
-        direct("depthwise", launch.by_output(depthwise.direct_depthwise)),
-        direct("separable", launch.by_slab(separable.direct_separable)),
-        direct("atrous", launch.by_output(atrous.direct_atrous)),
-        direct("standard", launch.by_output(standard.direct_standard)),
-        direct("transposed", launch.by_output(transposed.direct_transposed)),
-        direct("weights", launch.by_weight),
+        tiled("weights", launchers.by_term, name="tiled_weight_gradient"),
+        direct("pointwise", launchers.by_output(pointwise.direct_pointwise)),
+        direct("depthwise", launchers.by_output(depthwise.direct_depthwise)),
+        direct("separable", launchers.by_slab(separable.direct_separable), _divide_slabs, _reachable),
+        direct("atrous", launchers.by_output(atrous.direct_atrous)),
+        direct("standard", launchers.by_output(standard.direct_standard)),
+        direct("transposed", launchers.by_output(transposed.direct_transposed)),
+        direct("weights", launchers.by_weight, _divide_weights, name="direct_weight_gradient"),
     )  # fmt: skip

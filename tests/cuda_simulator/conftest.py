@@ -15,7 +15,7 @@ from fastconv import cuda
 
 if cuda.is_available():
     from fastconv import plan
-    from fastconv.cuda import launch, table, tiles
+    from fastconv.cuda import launch, launchers, table, tiles
 
     EVERY = {"TILES": table.TILES, "ACROSS": table.ACROSS, "DOWN": table.DOWN, "SLAB": table.SLAB}
     # Two 4-pixel halves of a micro-tile, 8 rows of them: 8 threads. Slices of 4 channels, so that loops run over many of them.
@@ -24,7 +24,7 @@ if cuda.is_available():
     if cuda.simulated():
         if hasattr(os, "sched_setaffinity"):  # its threads hand Python's lock to and fro: on two cores that takes twice as long
             os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-        launch.THREADS, launch.BLOCKS, launch.REDUCERS = 8, 2, 4
+        launchers.THREADS, launchers.BLOCKS, launchers.REDUCERS = 8, 2, 4
         launch.gpu = lambda index: launch.Gpu(80, 1)
         for name, value in FEW.items():
             setattr(table, name, value)
