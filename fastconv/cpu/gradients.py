@@ -281,19 +281,25 @@ def tiled_weight_gradient_pixels(item, seat, job):
 
 
 @inlined
-def walk_down(acc, tile, job, image, edges, line, grad, count, inner, width):
-    """Gather from `count` windows one above the other, for a vector of columns; the first begins at `line` of the image."""
+def walk_down(acc, tile, job, image, edges, line, grad, count, inner, width, ahead):
+    """Gather from `count` windows one above the other, for a vector of columns; the first begins at `line` of the image.
+
+    What it reads it asks for, to L2, so many numbers `ahead` in image and gradient: of the next plane. Eight images of 112 x 112
+    and 32 channels, 26 MB, take 1.0 ms for 1.9; from L3 as long as without.
+    """
     height, step, down, apart = job.space[1], job.x_steps[1], job.grad_steps[1], job.dilation[1]
     above, unfinished = tile.sums(tile.splat(0)), (tile.rows - 1) // tile.step
     for t in range(count + unfinished):
-        newest = tile.splat(0)
+        newest, x = tile.splat(0), image + line * step
+        x.prefetch_l2(ahead[0])
+        grad.prefetch_l2(ahead[1])
         if t < count:
             newest = tile.load(grad) if inner else tile.load(grad, 0, width)
             if tile.step == 2:
                 newest = newest.as_windows()
         above = above.next(newest)
         if within(line, height):
-            acc = acc.gather(above, tile.windows(image + line * step, job.dilation[2], edges), 0)
+            acc = acc.gather(above, tile.windows(x, job.dilation[2], edges), 0)
         if tile.step == 2 and within(line + 1, height):
             acc = acc.gather(above, tile.windows(image + (line + 1) * step, job.dilation[2], edges), 1)
         grad += down * apart
@@ -306,13 +312,15 @@ def tiled_depthwise_weight_gradient(item, seat, job):
     """One chunk of channels, one part of the images: columns in lanes."""
     tile, filters, (_, taps_a, taps_b), (_, out_height, out_width) = job.tile, job.groups * job.filters, job.kernel, job.out_space
     chunk, part, phases, apart = item % job.chunks, item // job.chunks, job.dilation[1], job.dilation[2]
-    before, width_in = job.before[2], job.space[2]
+    before, width_in, last = job.before[2], job.space[2], min((chunk + 1) * job.chunk, filters)
+    begin, end = job.batch * part // job.parts, job.batch * (part + 1) // job.parts
     first = tile.edges(-before, apart, width_in)  # of all filters, and often all that there are
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
+    for f in range(chunk * job.chunk, last):
         for top in range(0, taps_a, tile.rows):
             a = min(top, taps_a - tile.rows)  # the last lines of taps overlap their neighbours
             acc = tile.zeros()
-            for n in range(job.batch * part // job.parts, job.batch * (part + 1) // job.parts):
+            for n in range(begin, end):
+                ahead = next_plane(job, f, n, begin, end)
                 for j in range(0, out_width, tile.lanes):
                     u, width = j * tile.step - before, out_width - j
                     image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
@@ -325,10 +333,19 @@ def tiled_depthwise_weight_gradient(item, seat, job):
                         line, count = i * tile.step + a * phases - job.before[1], (out_height - i + phases - 1) // phases
                         here = grad + i * job.grad_steps[1]
                         if inner:
-                            acc = walk_down(acc, tile, job, image, None, line, here, count, True, width)
+                            acc = walk_down(acc, tile, job, image, None, line, here, count, True, width, ahead)
                         else:
-                            acc = walk_down(acc, tile, job, image, edges, line, here, count, False, width)
+                            acc = walk_down(acc, tile, job, image, edges, line, here, count, False, width, ahead)
             acc.totals(job.out + (((part * filters + f) * taps_a + a) * taps_b))
+
+
+@inlined
+def next_plane(job, f, n, begin, end):
+    """How far on that plane lies, in image and gradient, which follows filter f's of image n, of a part of so many images."""
+    if n + 1 < end:
+        return job.x_image, job.grad_image
+    c = (f + 1) // job.filters - f // job.filters
+    return c * job.x_channel - (end - 1 - begin) * job.x_image, job.grad_channel - (end - 1 - begin) * job.grad_image
 
 
 @inlined

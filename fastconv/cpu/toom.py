@@ -450,9 +450,10 @@ F4_5_2 = Scheme(4, 5, (*_points("2/3", "3/2")[1:], Fraction(0)), stride=2)
 F2_3_2 = Scheme(2, 3, _points("1")[1:], stride=2)
 F4_3_2 = Scheme(4, 3, _points("2/3", "3/2")[1:], stride=2)
 
-# Of gradients with respect to three taps and five, from four gradients in a row.
+# Of gradients with respect to three, four and five taps, from four gradients in a row.
 W3_4 = OfWeights(3, 4, _points("2/3", "3/2"))
 W3_4_2 = OfWeights(3, 4, _points("2/3", "3/2")[1:], stride=2)
+W4_4_2 = OfWeights(4, 4, _points("2/3", "3/2")[1:], stride=2)
 W5_4 = OfWeights(5, 4, _points("1/2", "1", "2"))
 W5_4_2 = OfWeights(5, 4, (*_points("2/3", "3/2")[1:], Fraction(0)), stride=2)
 

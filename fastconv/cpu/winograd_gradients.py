@@ -5,9 +5,9 @@
 The taps of a filter are a correlation of the image with the gradient. A tile of m x m gradients makes a part of all r x r taps
 out of a window of (m + r - 1) x (m + r - 1) numbers: F(r x r, m x m), the scheme of Toom and Cook (toom.py) whose roles are
 exchanged, taps for outputs. Of 3x3 windows and tiles of 4x4 that is 36 products for 144, of 5x5 windows 64 for 400; with a stride
-of 2, where phases of taps have schemes of their own, 81 and 121. Image and gradient are transformed once for all pairs of them, the
-products of all tiles are added up at their points, and one pair of filter and channel is transformed back once, however many
-images there are.
+of 2, where phases of taps have schemes of their own, 81 and 121, and of 4x4 windows 100 for 256. Image and gradient are transformed
+once for all pairs of them, the products of all tiles are added up at their points, and one pair of filter and channel is
+transformed back once, however many images there are.
 
 An item owns a chunk of filters, in lanes, a block of channels and a part of the images' rows of tiles:
 
@@ -30,12 +30,13 @@ from __future__ import annotations
 from fastconv.cpu import toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.standard import turn_sums
-from fastconv.cpu.toom import W3_4, W3_4_2, W5_4, W5_4_2, Nested, nested
+from fastconv.cpu.toom import W3_4, W3_4_2, W4_4_2, W5_4, W5_4_2, Nested, nested
 from fastconv.cpu.winograd import turn_lines
 
 # By the name of their implementation.
 SCHEMES = {
     "winograd_weight_gradient": nested(W3_4), "winograd_weight_gradient_stride_2": nested(W3_4_2),
+    "winograd_weight_gradient_4x4_stride_2": nested(W4_4_2),
     "winograd_weight_gradient_5x5": nested(W5_4), "winograd_weight_gradient_5x5_stride_2": nested(W5_4_2),
 }  # fmt: skip
 
