@@ -474,13 +474,16 @@ def phases(shape, p):
 
 @method(TileType, "spread")
 def spread(sums, shape, weights, numbers):
-    """Add what a row's numbers spread, with the weights [filter][tap] of one row of taps."""
-    s = shape.shape
+    """Add what a row's numbers spread, with the weights [filter][tap] of one row of taps: in memory, or of a tile of `splats`."""
+    s, held = shape.shape, isinstance(weights, TileType)
 
     def build(builder: Any, acc: Any, shape: Any, weights: Any, numbers: Any) -> Any:
         for b in range(s.vectors):
             for row in range(s.rows):
-                weight = splat_number(builder, builder.load(at(builder, weights, row * s.vectors + b)), s.lanes)
+                if held:
+                    weight = builder.extract_value(weights, row * s.vectors + b)
+                else:
+                    weight = splat_number(builder, builder.load(at(builder, weights, row * s.vectors + b)), s.lanes)
                 number, place = (b // 2, b % 2) if s.vectors not in ODD else (b // 2 + b % 2, 1 - b % 2)
                 place += 2 * row
                 total = _fma(builder, weight, builder.extract_value(numbers, number), builder.extract_value(acc, place), s)

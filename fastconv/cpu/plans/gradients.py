@@ -16,7 +16,7 @@ from fastconv.cpu.gradients import (
 from fastconv.cpu.plans import depthwise
 from fastconv.cpu.plans.costs import COPY, TURN
 from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, PIXELS, SHEETS, never, unless
-from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil, evenly, scratch_numbers
+from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil, even_shares, evenly, scratch_numbers
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.plan import Division, Implementation
@@ -25,8 +25,10 @@ from fastconv.problem import Problem
 # Pixels of a band of tiled_weight_gradient: enough that loading and storing a tile's sums is a hundredth of its updates. Of one
 # tap fewer, so that more channels fit a block, for each block turns the gradient anew: 4 to 14 % faster than of 384.
 BAND_PIXELS, PIXELS_OF_ONE_TAP = 384, 128
-# Pixels of a part of the images, so that adding the parts up is as little; and parts, enough for many threads.
-PART_PIXELS, MOST_PARTS = 1600, 16
+# Pixels of a part of the images, so that adding the parts up is as little; more where lanes of sums must be added up first, or
+# sums are at points. And parts, enough for many threads. Chunks and blocks have sheets filled and gradients turned anew, parts do
+# not: of two threads 56 x 56 layers of 1x1 took 0.55 of one's time in chunks and blocks.
+PART_PIXELS, PART_PIXELS_OF_LANES, MOST_PARTS = 400, 1600, 16
 
 
 def windows_refuse(data_format: str) -> Callable[[Problem], str | None]:
@@ -57,23 +59,25 @@ def weight_sums(problem: Problem, threads: int) -> Division:
     filters, channels, out_width = problem.filters // problem.groups, problem.channels // problem.groups, problem.out_space[-1]
     rows, room = rows_in_a_plane(problem), scratch_numbers(problem.dtype)
     pixels = PIXELS_OF_ONE_TAP if taps(problem) == 1 else BAND_PIXELS
-    band, parts = _bands_and_parts(problem, pixels)
+    band, parts = _bands_and_parts(problem, pixels, PART_PIXELS)
     sheets = Sheets.of(problem, band)
 
-    def shares(tile: TileShape, wanted: int) -> tuple[int, int, float]:
-        """(panels of a chunk, channels of a block, what they cost), for so many items."""
-        every = ceil(filters, tile.width)
+    def shares(tile: TileShape, threads: int) -> tuple[float, int, int]:
+        """(cycles of the busiest thread, panels of a chunk, channels of a block, both less than 0), the least of all."""
+        every, each = ceil(filters, tile.width), []
         # Half of a seat's scratch for the sums, a quarter each for the gradient and the sheets.
-        panels = max(1, min(every, room // 4 // (band * out_width * tile.width)))
-        panels = evenly(every, panels, ceil(wanted, parts * problem.groups))
-        most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
-        least = min(channels, ceil(wanted, parts * problem.groups * ceil(every, panels)))
-        blocks = {evenly(channels, most, count) for count in range(1, channels + 1) if count >= least}
-        each = ((panels, block, _weight_cycles(problem, tile, block)) for block in blocks)
-        return min(each, key=lambda share: (share[2], -share[1]))
+        chunks = even_shares(every, max(1, room // 4 // (band * out_width * tile.width)))
+        for panels in chunks if threads > 1 else chunks[:1]:
+            most = max(1, min(channels, room // 4 // sheets.sheet, room // 2 // (panels * tile.width * taps(problem))))
+            for block in even_shares(channels, most):
+                items = parts * problem.groups * ceil(every, panels) * ceil(channels, block)
+                item = panels * _panel_cycles(problem, tile, block) + block * _fill_cycles(problem)
+                each.append((ceil(items, threads) * item, -panels, -block))
+        return min(each)
 
-    tile = min(tiles.numbers_in_rows(problem.dtype), key=lambda tile: shares(tile, 1)[-1])
-    panels, block, _ = shares(tile, 2 * threads if threads > 1 else 1)
+    tile = min(tiles.numbers_in_rows(problem.dtype), key=lambda tile: shares(tile, 1)[0])
+    _, panels, block = shares(tile, threads)
+    panels, block = -panels, -block
     chunk, numbers = panels * tile.width, ceil(block * taps(problem), tile.rows) * tile.rows
     bands, chunks, blocks = ceil(rows, band), ceil(filters, chunk), ceil(channels, block)
     places = [c * sheets.sheet + tap for c in range(block) for tap in sheets.table[: taps(problem)]]
@@ -88,17 +92,17 @@ def weight_sums(problem: Problem, threads: int) -> Division:
     return Division(items, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
 
 
-def _bands_and_parts(problem: Problem, pixels: int) -> tuple[int, int]:
-    """Rows of a band of so many pixels, and parts of all images' bands."""
+def _bands_and_parts(problem: Problem, pixels: int, part: int) -> tuple[int, int]:
+    """Rows of a band of so many pixels, and parts, of as many as `part`, of all images' bands."""
     rows, out_width = rows_in_a_plane(problem), problem.out_space[-1]
     band = ceil(rows, ceil(rows, max(1, min(rows, pixels // out_width))))
-    return band, parts_of(problem, max(1, problem.batch) * planes(problem) * ceil(rows, band))
+    return band, parts_of(problem, max(1, problem.batch) * planes(problem) * ceil(rows, band), part)
 
 
-def parts_of(problem: Problem, units: int) -> int:
-    """Of all images, that fall into so many units."""
+def parts_of(problem: Problem, units: int, part: int = PART_PIXELS_OF_LANES) -> int:
+    """Of all images, that fall into so many units; each of as many pixels as `part`."""
     pixels = max(1, problem.batch) * math.prod(problem.out_space)
-    parts = max(1, min(MOST_PARTS, units, pixels // PART_PIXELS))
+    parts = max(1, min(MOST_PARTS, units, pixels // part))
     return 1 << (parts.bit_length() - 1)  # a power of two: seven would leave one of two threads idle for a seventh
 
 
@@ -106,18 +110,17 @@ def weight_cycles(problem: Problem) -> float:
     """Of tiled_weight_gradient."""
     division, exchanged = weight_sums(problem, 1), _turns_less(problem)
     problem = problem.exchanged() if exchanged else problem
-    tile, fields = division.tile, division.fields
+    tile, block, filters = division.tile, division.fields["channels"], problem.filters // problem.groups
     assert tile is not None
-    pixels = problem.batch * problem.groups * math.prod(problem.out_space)
-    return pixels * _weight_cycles(problem, tile, fields["channels"]) + division.chunks * _fill_cycles(problem)
+    blocks, panels = division.fields["blocks"], ceil(filters, tile.width)
+    each = blocks * panels * _panel_cycles(problem, tile, block) + division.chunks * blocks * block * _fill_cycles(problem)
+    return problem.batch * problem.groups * math.prod(problem.out_space) * each
 
 
-def _weight_cycles(problem: Problem, tile: TileShape, block: int) -> float:
-    """Of a pixel: updates, which read as many places as they broadcast, and the gradient turned anew for each block of channels."""
-    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+def _panel_cycles(problem: Problem, tile: TileShape, block: int) -> float:
+    """Of a pixel and a panel: updates for a block, which read as many places as they broadcast, and its gradient turned."""
     update = tiles.update_cycles(tile, tile.vectors) + tile.rows / 8
-    updates = ceil(block * taps(problem), tile.rows) * update * (tile.lanes / machine.lanes(problem.dtype))
-    return ceil(channels, block) * ceil(filters, tile.width) * (updates + TURN * tile.vectors)
+    return ceil(block * taps(problem), tile.rows) * update * (tile.lanes / machine.lanes(problem.dtype)) + TURN * tile.vectors
 
 
 def _turns_less(problem: Problem) -> bool:
@@ -141,12 +144,17 @@ OFF_A_LINE, MASKED = 0.4, 2.0
 def dot_sums(problem: Problem, threads: int) -> Division:
     """For tiled_weight_gradient_pixels: bands and parts as of weight_sums, chunks of filters whose sums fit half a scratch."""
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
-    band, parts = _bands_and_parts(problem, DOT_PIXELS)
+    band, parts = _bands_and_parts(problem, DOT_PIXELS, PART_PIXELS_OF_LANES)
     tile, sheets = _dots_tile(problem), Sheets.of(problem, band, aligned=True)
     sums = ceil(channels * taps(problem), tile.rows) * tile.rows * tile.width  # of a panel of filters
-    panels, wanted = ceil(filters, tile.vectors), 2 * threads if threads > 1 else 1
-    most = max(1, scratch_numbers(problem.dtype) // 2 // sums)
-    chunk = tile.vectors * evenly(panels, most, ceil(wanted, parts * problem.groups))
+    panels, numbers = ceil(filters, tile.vectors), channels * taps(problem)
+
+    def busiest(share: int) -> float:
+        """Cycles of the thread with most items, for a pixel of chunks of so many panels."""
+        item = share * ceil(numbers, tile.rows) * tile.rows * tile.vectors / tile.lanes + channels * _fill_cycles(problem)
+        return ceil(parts * problem.groups * ceil(panels, share), threads) * item
+
+    chunk = tile.vectors * min(even_shares(panels, max(1, scratch_numbers(problem.dtype) // 2 // sums)), key=busiest)
     bands, chunks = ceil(rows_in_a_plane(problem), band), ceil(filters, chunk)
     places = [c * sheets.sheet + tap for c in range(channels) for tap in sheets.table[: taps(problem)]]
     places += [0] * (-len(places) % tile.rows)
@@ -172,7 +180,7 @@ def dots_cycles(problem: Problem) -> float:
 def _dots_cycles(problem: Problem, tile: TileShape) -> float:
     """Each update a vector for each product; sums are loaded and stored once a band, and their lanes added up once a part."""
     filters, numbers = problem.filters // problem.groups, problem.channels // problem.groups * taps(problem)
-    band, parts = _bands_and_parts(problem, DOT_PIXELS)
+    band, parts = _bands_and_parts(problem, DOT_PIXELS, PART_PIXELS_OF_LANES)
     panels, rows = ceil(filters, tile.vectors), problem.batch * planes(problem) * rows_in_a_plane(problem)
     sums = problem.groups * ceil(numbers, tile.rows) * panels * tile.rows * tile.vectors
     chunks = ceil(sums * tile.lanes, problem.groups * scratch_numbers(problem.dtype) // 2)
@@ -181,19 +189,14 @@ def _dots_cycles(problem: Problem, tile: TileShape) -> float:
     (*_, across), (*_, stride), (*_, apart) = problem.kernel, problem.stride, problem.dilation
     update = 1 + OFF_A_LINE / tile.vectors * sum(b * apart >= stride for b in range(across)) / across  # first columns are aligned
     products = sums * (rows * vectors * update + 2 * COPY * rows / band + TURN * parts)  # sums lie in L2
-    return products + chunks * _fill_cycles(problem)
+    pixels = problem.batch * math.prod(problem.out_space)
+    return products + chunks * pixels * problem.channels * _fill_cycles(problem)
 
 
 def _fill_cycles(problem: Problem) -> float:
-    """Of sheets, all of them once: twice a copy, for most of their rows begin off a cache line."""
-    return (
-        2
-        * COPY
-        * problem.batch
-        * problem.channels
-        * math.prod(problem.space[:-1])
-        * ceil(problem.space[-1], machine.lanes(problem.dtype))
-    )
+    """Of sheets, a channel's for a pixel of the result: twice a copy, for most of their rows begin off a cache line."""
+    pixels, vectors = math.prod(problem.out_space), ceil(problem.space[-1], machine.lanes(problem.dtype))
+    return 2 * COPY * math.prod(problem.space[:-1]) * vectors / pixels
 
 
 def window_sums(problem: Problem, threads: int) -> Division:
@@ -215,7 +218,7 @@ def window_sums_last(problem: Problem, threads: int) -> Division:
     lines = lines_at_once(taps_a, taps_b, problem.stride[0])
     tile, vectors = TileShape(taps_b, lines, lanes, problem.stride[0], problem.dtype), ceil(problem.filters, lanes)
     rows = max(1, problem.batch) * problem.out_space[0]
-    parts = max(1, min(ceil(MOST_PARTS, vectors), rows, rows * problem.out_space[1] // PART_PIXELS))
+    parts = max(1, min(ceil(MOST_PARTS, vectors), rows, rows * problem.out_space[1] // PART_PIXELS_OF_LANES))
     chunk = evenly(vectors, vectors, ceil(ITEMS_A_THREAD * threads, parts) if threads > 1 else 1)
     chunks, sums = ceil(vectors, chunk), tile.rows * tile.width
     return Division(parts * chunks, 1, 1, chunks, chunk * lanes, chunk * sums, tile, fields={"parts": parts})

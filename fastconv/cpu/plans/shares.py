@@ -34,6 +34,14 @@ def evenly(count: int, most: int, wanted: int) -> int:
     return ceil(count, max(ceil(count, most), min(count, wanted)))
 
 
+def even_shares(count: int, most: int) -> list[int]:
+    """All sizes of even shares of at most so many, the largest first: some two square roots of `count`."""
+    sizes = [ceil(count, ceil(count, most))]
+    while sizes[-1] > 1:
+        sizes.append(ceil(count, ceil(count, sizes[-1] - 1)))
+    return sizes
+
+
 def spread_out(rows: int, filters: int, unit: int, others: int, threads: int, most: int, weights: int) -> tuple[int, int]:
     """(band, chunk): at most `most` rows, as even as may be, enough items for the threads.
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.plans.gradients import parts_of
 from fastconv.cpu.plans.rules import FILTERS, SHEETS
-from fastconv.cpu.plans.shares import ceil, evenly
+from fastconv.cpu.plans.shares import ceil, even_shares
 from fastconv.cpu.toom import Nested
 from fastconv.cpu.winograd_gradients import SCHEMES, error_bound, winograd_weight_gradient
 from fastconv.plan import Division, Implementation
@@ -100,16 +100,20 @@ def _shares(problem: Problem, scheme: Nested, threads: int, others: int, room: C
     every, vectors, update = ceil(filters, tile.width), ceil(channels, tile.lanes), tiles.update_cycles(tile, 1)
     most = machine.caches()["L3"] * POINTS_SHARE / np.dtype(problem.dtype).itemsize
 
-    def even(count: int) -> list[int]:
-        return sorted({evenly(count, count, shares) for shares in range(1, count + 1)}, reverse=True)
-
     def busiest(share: tuple[int, int]) -> tuple[bool, float]:
         panels, block = share
         transforms = ceil(block, tile.lanes) * IMAGE + panels * tile.vectors * GRADIENT
         item = scheme.count * panels * ceil(block, tile.rows) * update + transforms
         return room(*share) > most, ceil(others * ceil(every, panels) * ceil(channels, block), threads) * item
 
-    return min(((panels, min(channels, tile.lanes * block)) for panels in even(every) for block in even(vectors)), key=busiest)
+    return min(
+        (
+            (panels, min(channels, tile.lanes * block))
+            for panels in even_shares(every, every)
+            for block in even_shares(vectors, vectors)
+        ),
+        key=busiest,
+    )
 
 
 def cycles(scheme: Nested) -> Callable[[Problem], float]:

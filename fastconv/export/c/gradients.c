@@ -32,25 +32,36 @@ static void describe_gradient(const struct geometry *g, int64_t *job)
     job[JOB_GRAD_STEPS] = space[1] * space[2] * step, job[JOB_GRAD_STEPS + 1] = space[2] * step, job[JOB_GRAD_STEPS + 2] = step;
 }
 
-/* Filters of a chunk and channels of a block, whose sums take half of a part's scratch; the gradient and the sheets a quarter each. */
+/* Filters of a chunk and channels of a block, whose sums take half of a part's scratch; the gradient and the sheets a quarter each:
+ * those by which the busiest of so many parts should be done first, and of several the largest. */
 struct shares {
     int64_t panels, block;
     double cycles;
 };
 
-static struct shares shares_of(const struct geometry *g, const struct tile *tile, int64_t band, int64_t sheet, int64_t wanted)
+/* Of a pixel and a panel of filters: updates for a block, and its gradient turned. */
+static double panel_cycles(const struct geometry *g, const struct tile *tile, int64_t block)
+{
+    double each = update(tile->rows, tile->vectors, tile->vectors) + tile->rows / 8.0;
+    return ceiling(block * taps(g), tile->rows) * each + TURN * tile->vectors;
+}
+
+static struct shares shares_of(const struct geometry *g, const struct tile *tile, int64_t band, int64_t sheet, int64_t parts)
 {
     int64_t room = L2 / 2 / g->number, every = ceiling(g->filters, width(g, tile)), pixels = band * g->out_space[2];
-    int64_t panels = at_least(1, at_most(every, room / 4 / (pixels * width(g, tile)))), share = ceiling(wanted, g->groups);
-    struct shares s = {.panels = evenly(every, panels, share), .cycles = HUGE_VAL};
-    int64_t most = at_most(room / 4 / sheet, room / 2 / (s.panels * width(g, tile) * taps(g)));
-    most = at_least(1, at_most(g->channels, most));
-    for (int64_t count = at_most(g->channels, ceiling(wanted, g->groups * ceiling(every, s.panels))); count <= g->channels; count++) {
-        int64_t block = evenly(g->channels, most, count);
-        double each = update(tile->rows, tile->vectors, tile->vectors) + tile->rows / 8.0;
-        double cycles = ceiling(g->channels, block) * (double)every *
-                        (ceiling(block * taps(g), tile->rows) * each + TURN * tile->vectors);
-        if (cycles < s.cycles || (cycles == s.cycles && block > s.block)) s.cycles = cycles, s.block = block;
+    int64_t most_panels = at_least(1, room / 4 / (pixels * width(g, tile))), vectors = ceiling(g->space[2], lanes(g));
+    double fill = 2 * COPY * (double)(g->space[0] * g->space[1] * vectors) / (g->out_space[0] * g->out_space[1] * g->out_space[2]);
+    struct shares s = {.cycles = HUGE_VAL};
+    for (int64_t chunks = 1; chunks <= (parts > 1 ? every : 1); chunks++) {
+        int64_t panels = evenly(every, most_panels, chunks);
+        int64_t most = at_most(room / 4 / sheet, room / 2 / (panels * width(g, tile) * taps(g)));
+        most = at_least(1, at_most(g->channels, most));
+        for (int64_t blocks = 1; blocks <= g->channels; blocks++) {
+            int64_t block = evenly(g->channels, most, blocks);
+            int64_t items = g->groups * ceiling(every, panels) * ceiling(g->channels, block);
+            double cycles = ceiling(items, parts) * (panels * panel_cycles(g, tile, block) + block * fill);
+            if (cycles < s.cycles) s = (struct shares){panels, block, cycles};
+        }
     }
     return s;
 }
@@ -71,7 +82,7 @@ static int over_blocks(const struct geometry *g, fastconv_layer *layer)
         free(phases);
         return FASTCONV_NOT_EXPORTED;
     }
-    struct shares s = shares_of(g, tile, band, sheets.sheet, g->parts > 1 ? 2 * g->parts : 1);
+    struct shares s = shares_of(g, tile, band, sheets.sheet, g->parts);
     int64_t numbers = ceiling(s.block * taps(g), tile->rows) * tile->rows, chunk = s.panels * width(g, tile);
     int64_t chunks = ceiling(g->filters, chunk), blocks = ceiling(g->channels, s.block);
     layer->table = calloc(taps(g) + g->kernel[1] + g->kernel[2] + numbers + tile->rows, sizeof *layer->table);
