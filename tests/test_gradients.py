@@ -115,6 +115,7 @@ def test_designed_problems(text):
     f"conv2d,n9c1i40x{2 * LANES}f5k3x5s2p1",  # parts of the images, numbers left over
     "conv2d,n1c3i60x61f70k7s2p3",  # chunks of filters
     "conv3d,n1c2i4x5x19f4k3p1g1",
+    "conv2d,n3c30i37x41f5k1",  # image and gradient exchanged, filters left over
 ])  # fmt: skip
 def test_pixels_in_lanes(text):
     check(text, "tiled_weight_gradient_pixels", threads=(1, 2, 8))

@@ -274,14 +274,16 @@ def tiled_weight_gradient_pixels(item, seat, job):
                 here = grad + (g * job.filters + min(f, job.filters - tile.vectors)) * job.grad_channel  # the last ones overlap
                 add_dots(tile, panel, unit == begin, sheets, places + k, job, here, rows, k == 0)
                 panel += room
-    out = job.out + (part * job.groups + g) * job.filters * numbers
+    out, step, down = job.out + (part * job.groups + g) * job.filters * numbers, numbers, 1
+    if job.exchanged:
+        step, down = 1, job.filters
     for f in range(first, last, tile.vectors):
         theirs = max(0, f + tile.vectors - job.filters)  # filters that the last ones have in common with those before
         for k in range(0, numbers, tile.rows):
             tile.load_tile(sums + k * tile.width, tile.width).totals(sheets)
             for row in range(min(tile.rows, numbers - k)):
                 for vector in range(theirs, tile.vectors):
-                    out[(f - theirs + vector) * numbers + k + row] = sheets[row * tile.vectors + vector]
+                    out[(f - theirs + vector) * step + (k + row) * down] = sheets[row * tile.vectors + vector]
         sums += room
 
 

@@ -128,10 +128,15 @@ def _turns_less(problem: Problem) -> bool:
 
     So must sums of filters in lanes; those of channels in lanes lie as the result does.
     """
-    pixels = problem.batch * math.prod(problem.out_space)
-    if taps(problem) > 1 or any(s != 1 for s in problem.stride) or any(map(any, problem.pads)):
+    if not _pixel_by_pixel(problem):
         return False
+    pixels = problem.batch * math.prod(problem.out_space)
     return problem.channels * (TURN * pixels + COPY * problem.filters) < problem.filters * TURN * (pixels + problem.channels)
+
+
+def _pixel_by_pixel(problem: Problem) -> bool:
+    """Whether image and gradient may stand for each other."""
+    return taps(problem) == 1 and all(s == 1 for s in problem.stride) and not any(map(any, problem.pads))
 
 
 # Pixels of a band of tiled_weight_gradient_pixels: putting a tile's sums, in L2, takes a thirtieth of its updates. 512 took
@@ -143,6 +148,8 @@ OFF_A_LINE, MASKED = 0.4, 2.0
 
 def dot_sums(problem: Problem, threads: int) -> Division:
     """For tiled_weight_gradient_pixels: bands and parts as of weight_sums, chunks of filters whose sums fit half a scratch."""
+    exchanged = _copies_less(problem)
+    problem = problem.exchanged() if exchanged else problem
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     band, parts = _bands_and_parts(problem, DOT_PIXELS, PART_PIXELS_OF_LANES)
     tile, sheets = _dots_tile(problem), Sheets.of(problem, band, aligned=True)
@@ -161,6 +168,7 @@ def dot_sums(problem: Problem, threads: int) -> Division:
     sums_at = ceil(channels * sheets.sheet + tile.lanes, LINE) * LINE
     fields = asdict(sheets) | {
         "table": (*sheets.table, *places), "places": len(sheets.table), "filters": filters, "parts": parts, "sums_at": sums_at,
+        "exchanged": exchanged,
     }  # fmt: skip
     scratch = sums_at + chunk // tile.vectors * sums
     return Division(parts * problem.groups * chunks, bands, band, chunks, chunk, scratch, tile, 0, fill_sheets, fields)
@@ -174,7 +182,16 @@ def _dots_tile(problem: Problem) -> TileShape:
 
 def dots_cycles(problem: Problem) -> float:
     """Of tiled_weight_gradient_pixels."""
+    problem = problem.exchanged() if _copies_less(problem) else problem
     return _dots_cycles(problem, _dots_tile(problem))
+
+
+def _copies_less(problem: Problem) -> bool:
+    """Whether a pointwise layer's image and gradient should stand for each other: the one is copied, the other read in place."""
+    other = problem.exchanged() if _pixel_by_pixel(problem) else problem
+    if other is problem or dots_refuse(other):
+        return False
+    return _dots_cycles(other, _dots_tile(other)) < _dots_cycles(problem, _dots_tile(problem))
 
 
 def _dots_cycles(problem: Problem, tile: TileShape) -> float:
