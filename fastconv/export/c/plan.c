@@ -326,24 +326,42 @@ static double in_place_cost(const struct geometry *g, const struct tile *tile)
     return ceiling(g->out_space[2], width(g, tile)) * ceiling(g->filters, tile->rows) * updates;
 }
 
+enum { FEW_CHANNELS = 64, RESULT_TO_IMAGE = 3 }; /* plans/pointwise.py, as is what follows */
+
+/* The fewest bands, and chunks, that give two items a part, and none more than its share but for a sixteenth. */
+static void by_filters(int64_t strips, int64_t panels, int64_t images, int64_t parts, int64_t *bands_of, int64_t *chunks_of_it)
+{
+    int64_t most_bands = at_most(strips, *bands_of + ITEMS_A_PART * parts), most_chunks = at_most(panels, ITEMS_A_PART * parts);
+    double least = INFINITY;
+    for (int64_t bands = *bands_of; bands <= most_bands; bands++)
+        for (int64_t chunks = at_most(panels, ceiling(parts, images)); chunks <= most_chunks; chunks++) {
+            int64_t chunk = ceiling(panels, chunks), items = bands * ceiling(panels, chunk) * images;
+            double busiest = (double)(ceiling(items, parts) * parts * chunk) / (double)(bands * panels * images);
+            if (busiest < least && items >= 2 * parts) least = busiest, *bands_of = bands, *chunks_of_it = chunks;
+            if (least <= 17.0 / 16) return;
+        }
+}
+
 /* Bands of whole strips of `strip` pixels, the last band takes what is left over; chunks of panels of `unit` filters. */
 static void over_pixels(
-    const struct geometry *g, fastconv_layer *layer, int64_t strip, int64_t unit, int64_t least_bands, int64_t *longest)
+    const struct geometry *g, fastconv_layer *layer, int64_t strip, int64_t unit, int64_t bands, int filters_first,
+    int64_t *longest)
 {
-    int64_t count = at_least(1, g->out_space[2] / strip), images = at_least(g->batch, 1), panels = ceiling(g->filters, unit);
-    int64_t parts = g->parts, chunks = 1, wanted = least_bands;
-    int heavy = weight_bytes(g) > L2;
-    if (!heavy && parts > 1) wanted = at_least(least_bands, ceiling(ITEMS_A_PART * parts, images));
-    int64_t band = at_least(1, count / at_least(1, at_most(count, wanted))), bands = count / band, items = bands * images;
-    if (heavy && parts > 1) chunks = ceiling(items <= parts ? parts : 2 * parts, items);
-    else if (parts > 1 && items < 2 * parts) chunks = ceiling(2 * parts, items);
-    int64_t chunk = unit * ceiling(panels, at_most(panels, chunks));
+    int64_t strips = at_least(1, g->out_space[2] / strip), images = at_least(g->batch, 1), panels = ceiling(g->filters, unit);
+    int64_t parts = g->parts, chunks = 1;
+    bands = at_least(1, at_most(strips, bands));
+    if (weight_bytes(g) > L2 && parts > 1) chunks = ceiling(bands * images <= parts ? parts : 2 * parts, bands * images);
+    else if (weight_bytes(g) <= L2 && parts > 1 && filters_first) by_filters(strips, panels, images, parts, &bands, &chunks);
+    else if (weight_bytes(g) <= L2 && parts > 1) {
+        bands = at_most(strips, at_least(bands, ceiling(ITEMS_A_PART * parts, images)));
+        chunks = ceiling(2 * parts, bands * images);
+    }
+    int64_t band = at_least(1, strips / bands), chunk = unit * ceiling(panels, at_most(panels, chunks));
+    bands = strips / band;
     divide(g, layer, 1, bands, 1, g->filters, chunk, 0);
     layer->job[JOB_BAND] = band * strip, layer->job[JOB_PANEL] = unit * (1 + g->channels);
     *longest = band * strip + g->out_space[2] - band * strip * bands;
 }
-
-enum { FEW_CHANNELS = 64 }; /* plans/pointwise.py */
 
 static int pointwise(const struct geometry *g, fastconv_layer *layer)
 {
@@ -352,15 +370,18 @@ static int pointwise(const struct geometry *g, fastconv_layer *layer)
         if (width(g, tile) <= g->out_space[2] && (!pixel || in_place_cost(g, tile) < in_place_cost(g, pixel))) pixel = tile;
     int64_t longest;
     if (pixel && (!in_lanes || in_place_cost(g, pixel) <= lanes_cost(g, in_lanes))) {
-        int64_t bands = ceiling(g->out_space[2] * g->filters, scratch_numbers(g)); /* what is finished late still lies in L2 */
-        over_pixels(g, layer, width(g, pixel), pixel->rows, bands, &longest);
-        layer->job[JOB_TOGETHER] = g->channels <= FEW_CHANNELS ? pixel->rows : ceiling(g->filters, pixel->rows) * pixel->rows;
+        int few = g->channels <= FEW_CHANNELS, filters_first = g->filters >= RESULT_TO_IMAGE * g->channels;
+        int64_t numbers = ceiling(g->filters, filters_first ? g->parts : 1);
+        if (few && g->filters > pixel->rows) numbers = g->channels; /* what is read, or finished, again still lies in L2 */
+        int64_t bands = ceiling(g->out_space[2] * numbers, scratch_numbers(g));
+        over_pixels(g, layer, width(g, pixel), pixel->rows, bands, filters_first, &longest);
+        layer->job[JOB_TOGETHER] = few ? pixel->rows : ceiling(g->filters, pixel->rows) * pixel->rows;
         use(layer, pixel->code, ROW_PANELS, pixel->rows);
         return FASTCONV_OK;
     }
     if (!in_lanes) return FASTCONV_NOT_EXPORTED;
     int64_t unit = width(g, in_lanes), most = at_least(1, L1 / 2 / (unit * g->number) / in_lanes->rows); /* sums stay in L1 */
-    over_pixels(g, layer, in_lanes->rows, unit, ceiling(g->out_space[2] / in_lanes->rows, most), &longest);
+    over_pixels(g, layer, in_lanes->rows, unit, ceiling(g->out_space[2] / in_lanes->rows, most), !g->last, &longest);
     layer->scratch = (longest + in_lanes->rows + lanes(g)) * unit * g->number;
     use(layer, in_lanes->code, LANE_PANELS, unit);
     return FASTCONV_OK;
