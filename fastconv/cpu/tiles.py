@@ -73,6 +73,16 @@ def dots(dtype: str) -> list[TileShape]:
 
 def filters_in_lanes(dtype: str) -> list[TileShape]:
     """Every tile with filters in lanes."""
+    every = _filters_in_lanes(dtype)
+    return [tile for tile in every if tile.vectors > 1 or not any(_as_fast(tile, other) for other in every)]
+
+
+def _as_fast(tile: TileShape, other: TileShape) -> bool:
+    """Whether another tile computes twice as many filters in the same time: of few rows one vector's sums hide no latency."""
+    return other == replace(tile, vectors=2) and update_cycles(other, 0) == update_cycles(tile, 0)
+
+
+def _filters_in_lanes(dtype: str) -> list[TileShape]:
     table, without = FILTERS_IN_LANES[machine.registers()], FEWER[machine.registers()] if dtype == "float64" else ()
     sizes = [(rows, vectors) for vectors, every in table.items() for rows in every if (rows, vectors) not in without]
     return [TileShape(rows, vectors, machine.lanes(dtype), 1, dtype) for rows, vectors in sizes]
@@ -80,7 +90,7 @@ def filters_in_lanes(dtype: str) -> list[TileShape]:
 
 def few_filters_in_lanes(dtype: str) -> list[TileShape]:
     """Tiles of half the lanes, for groups of no more filters: a core multiplies twice as many of them."""
-    halved = [tile for tile in filters_in_lanes(dtype) if tile.vectors == 1 and tile.lanes >= LEAST_TO_HALVE]
+    halved = [tile for tile in _filters_in_lanes(dtype) if tile.vectors == 1 and tile.lanes >= LEAST_TO_HALVE]
     return [replace(tile, lanes=tile.lanes // 2) for tile in halved]
 
 

@@ -22,6 +22,7 @@ making them takes as long as the multiply-adds of a line. Two tiles of half the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +55,7 @@ from fastconv.cpu.simd import (
 from fastconv.cpu.toom import SchemeType
 from fastconv.cpu.values import attribute, held_as, method
 
+SMALL_WINDOW = 9  # taps: weights and sums of no more leave registers for the rest of a walk
 MASKED_VECTOR = 64  # bytes of the vectors whose masks have registers of their own: AVX-512
 
 
@@ -570,6 +572,20 @@ attribute(
 # Whether a plane's last columns take half a vector where they fit: rows of 28 and 20 numbers of float64 alone would gain by
 # it, an eighth, and each half takes as long to compile as the whole.
 attribute(TileShapeType, "halves", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.dtype == "float32"))))
+
+
+def _if(name: str, of: Callable[[TileShape], bool]) -> None:
+    """1 for the windows for which it holds, else None, and Numba leaves out what asks for one that is None."""
+
+    def rule(shape: TileShapeType) -> Any:
+        held = of(shape.shape)
+        return types.intp if held else types.none, lambda builder, value: INDEX(1) if held else ir.IntType(8).as_pointer()(None)
+
+    attribute(TileShapeType, name, rule)
+
+
+_if("by_one", lambda window: window.step == 1)
+_if("unmasked", lambda window: window.step == 2 or window.rows * window.vectors <= SMALL_WINDOW)
 
 
 @method(TileType, "beside")
