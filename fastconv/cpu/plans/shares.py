@@ -46,7 +46,8 @@ def spread_out(rows: int, filters: int, unit: int, others: int, threads: int, mo
     """(band, chunk): at most `most` rows, as even as may be, enough items for the threads.
 
     Where a group's packed `weights`, in bytes, pass L2, each band would have them streamed anew: then filters are cut first.
-    Else they are cut only when rows and `others` do not give enough items, for each chunk copies its sheets anew.
+    Else they are cut only when rows and `others` do not give enough items, for each chunk copies its sheets anew, and only if the
+    busiest thread gains by it: of two bands of five panels, chunks of three and two would give one thread three fifths.
     """
     bands = ceil(rows, max(1, most))
     if weights > machine.caches()["L2"]:
@@ -55,10 +56,10 @@ def spread_out(rows: int, filters: int, unit: int, others: int, threads: int, mo
     largest, least = ceil(rows, bands), ceil(rows, max(bands, min(rows, ceil(ITEMS_A_THREAD * threads, others))))
     # The band by which the busiest thread gets the fewest rows; of several the largest.
     band = min(range(largest, least - 1, -1), key=lambda b: ceil(ceil(rows, b) * others, threads) * b) if threads > 1 else largest
-    chunks = 1
-    if threads > 1 and ceil(rows, band) * others < 2 * threads:
-        chunks = min(ceil(filters, unit), ceil(2 * threads, ceil(rows, band) * others))
-    return band, unit * ceil(ceil(filters, unit), chunks)
+    panels, items = ceil(filters, unit), ceil(rows, band) * others
+    most_chunks = min(panels, ceil(2 * threads, items)) if threads > 1 and items < 2 * threads else 1
+    chunk = min((ceil(panels, n) for n in range(most_chunks, 0, -1)), key=lambda n: ceil(items * ceil(panels, n), threads) * n)
+    return band, unit * chunk
 
 
 def chunks_of(panels: int, items: int, threads: int) -> int:

@@ -134,10 +134,12 @@ void spread_out(
     const struct geometry *g, int64_t rows, int64_t unit, int64_t others, int64_t most, int64_t weights, int64_t *band,
     int64_t *chunk)
 {
-    int64_t parts = g->parts, panels = ceiling(g->filters, unit), bands = ceiling(rows, at_least(1, most)), chunks = 1;
+    int64_t parts = g->parts, panels = ceiling(g->filters, unit), bands = ceiling(rows, at_least(1, most)), best = panels;
     *band = ceiling(rows, bands);
     if (weights > L2) {
+        int64_t chunks = 1;
         if (parts > 1) chunks = ceiling(bands * others <= parts ? parts : 2 * parts, bands * others);
+        best = ceiling(panels, at_most(panels, chunks));
     } else if (parts > 1) {
         int64_t wanted = at_least(bands, at_most(rows, ceiling(ITEMS_A_PART * parts, others)));
         int64_t largest = *band, least = ceiling(rows, wanted), busiest = INT64_MAX;
@@ -145,9 +147,14 @@ void spread_out(
             int64_t load = ceiling(ceiling(rows, b) * others, parts) * b;
             if (load < busiest) busiest = load, *band = b;
         }
-        if (ceiling(rows, *band) * others < 2 * parts) chunks = ceiling(2 * parts, ceiling(rows, *band) * others);
+        int64_t items = ceiling(rows, *band) * others, chunks = items < 2 * parts ? ceiling(2 * parts, items) : 1;
+        busiest = INT64_MAX;
+        for (int64_t n = at_most(panels, chunks); n > 0; n--) {
+            int64_t size = ceiling(panels, n), load = ceiling(items * ceiling(panels, size), parts) * size;
+            if (load < busiest) busiest = load, best = size;
+        }
     }
-    *chunk = unit * ceiling(panels, at_most(panels, chunks));
+    *chunk = unit * best;
 }
 
 /* Sheets: fastconv/cpu/sheets.py -------------------------------------------------------------------------------------------- */
