@@ -50,6 +50,14 @@ FIRST = [
 ]  # fmt: skip
 DOUBLE = [f"conv2d,n1c3i7x{width}f3k3s{stride}p1g3,bias,float64" for stride in (1, 2) for width in (3, 7, 8, 9, 17)]
 
+# Volumes: planes of taps one after the other.
+VOLUMES = [
+    f"conv3d,n2c3i5x9x{LANES + 1}f3k3p1g3,bias,relu",
+    f"conv3d,n1c3i6x9x{2 * LANES + 8}f6k3s1x2x2p1g3,bias,relu6",
+    "conv3d,n1c3i4x9x7f3k5x3x3s2x1x1p6x1x1d2x1x1g3,pixelbias,residual",  # some windows in the padding alone
+    "conv3d,n1c2i3x7x9f2k1x5x5p0x4x2g2,bias,float64",
+]
+
 # Channels in lanes.
 LAST = [
     f"conv2d,n2c{channels}i{size}f{channels}k{kernel}s{stride}p{pad}g{channels},bias,relu,channels_last"
@@ -91,13 +99,13 @@ GENERAL = [
     "conv2d,n1c5i13x33f10k4x2s2p1:2x0:1g5,tiled",
     "conv2d,n1c3i13x15f3k3s2p2d2g3,tiled",
     "conv1d,n2c3i70f3k31p15g3,tiled",
-    "conv3d,n1c3i4x5x9f6k3p1g3,bias,tiled",
+    "conv3d,n1c3i4x5x9f6k3p1d1x2x2g3,bias,tiled",
     "conv2d,n1c3i9x10f9k3p1g3,bias,channels_last,tiled",
     "conv2d,n1c3i13x15f3k3s3p1g3,channels_last,tiled",
 ]
 
 
-@pytest.mark.parametrize("text", FIRST + DOUBLE + LAST + PAIRS + LINES + GENERAL)
+@pytest.mark.parametrize("text", FIRST + DOUBLE + VOLUMES + LAST + PAIRS + LINES + GENERAL)
 def test_exact(text):
     assert kernel_of(text).startswith("winograd_depthwise_last" if text in PAIRS else "tiled")
     assert (kernel_of(text) == "tiled_depthwise_lines") == (text in LINES or "last,tiled" in text)
@@ -111,6 +119,7 @@ def test_which_kernel():
     assert kernel_of("conv2d,n1c4i9f4k3p1g4", "channels") != "tiled_depthwise"
     assert kernel_of("conv2d,n1c4i9f4k3p1g4,direct") == "direct_depthwise"
     assert kernel_of("conv2d,n1c4i9f4k3s3p1g4") == "direct_depthwise"
+    assert kernel_of("conv3d,n1c4i5x9x9f4k3p1g4") == "tiled_depthwise_volume"
     by_pairs = machine.adds_beside() and machine.registers() == 32
     for options, in_pairs in (("", by_pairs), (",winograd", True), (",highest", False)):
         name = kernel_of(f"conv2d,n1c64i56f64k3p1g64,channels_last{options}")

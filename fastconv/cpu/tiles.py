@@ -181,6 +181,11 @@ def windows_of_channels(dtype: str) -> list[TileShape]:
     return [tile for tile in windows(dtype) if (tile.rows, tile.vectors) in WALKED_ALONG]
 
 
+def windows_of_volumes(dtype: str) -> list[TileShape]:
+    """Those of tiled_depthwise_volume to compile ahead: of video networks."""
+    return [tile for tile in windows(dtype) if dtype == "float32" and (tile.rows, tile.vectors) == WINDOWS[0]]
+
+
 # What blocks of MobileNet v1, v2 and v3 take of the tiles above, in float32: the others are compiled when they are called.
 SEPARABLE_PIXELS, SEPARABLE_FILTERS = ((8, 2),), ((14, 2), (10, 2), (14, 1))
 SEPARABLE_WINDOWS = ((3, 3), (5, 5))

@@ -1,4 +1,4 @@
-"""Plans for depthwise.py, lines.py and pairs.py: chunks of channels, bands of rows where these are few."""
+"""Plans for depthwise.py, volumes.py, lines.py and pairs.py: chunks of channels, bands of rows where these are few."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil
 from fastconv.cpu.sheets import rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import F2
+from fastconv.cpu.volumes import tiled_depthwise_volume
 from fastconv.cpu.windows import LEAST_HALF
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
@@ -78,6 +79,21 @@ def slides(problem: Problem) -> str | None:
     if problem.stride not in ((1, 1), (2, 2)) or (problem.stride == (2, 2) and problem.dilation != (1, 1)):
         return f"computes strides 1, and 2 without dilation, these are {problem.stride} and {problem.dilation}"
     return None
+
+
+def volumes_refuse(problem: Problem) -> str | None:
+    if problem.dimensions != 3 or problem.kernel[1:] not in tiles.WINDOWS:
+        return f"computes volumes whose windows have planes of {' or '.join(f'{a}x{b}' for a, b in tiles.WINDOWS)}"
+    if problem.stride[1:] not in ((1, 1), (2, 2)) or any(d != 1 for d in problem.dilation[1:]):
+        return f"computes strides 1 and 2 down and across, without dilation, these are {problem.stride} and {problem.dilation}"
+    return unless(FIRST)(problem)
+
+
+def planes_in_bands(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_volume: chunks of channels, and bands of planes where there are few of them."""
+    taps_i, taps_j = problem.kernel[1:]
+    tile = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[1], problem.dtype)
+    return over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
 
 
 def columns_in_lanes(problem: Problem, threads: int) -> Division:
@@ -153,9 +169,10 @@ def pairs_of_rows(problem: Problem, threads: int) -> Division:
 
 
 def over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
-    """Chunks of whole units of channels; bands of rows only where chunks are too few for the threads."""
+    """Chunks of whole units of channels; bands of rows, of volumes of planes, only where chunks are too few for the threads."""
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
-    rows, units, images = rows_in_a_plane(problem), ceil(problem.filters, unit), max(1, problem.batch)
+    rows = problem.out_space[0] if problem.dimensions == 3 else rows_in_a_plane(problem)
+    units, images = ceil(problem.filters, unit), max(1, problem.batch)
     chunk = ceil(units, min(units, ceil(wanted, images)))
     chunks = ceil(units, chunk)
     band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
@@ -178,6 +195,11 @@ IMPLEMENTATIONS = (
         "tiled_depthwise", "tiled", ("depthwise",),
         tiled_depthwise, one_by_one, columns_in_lanes, COLUMNS, columns_refuse,
         ("columns",), tiles.windows,
+    ),
+    Implementation(
+        "tiled_depthwise_volume", "tiled", ("depthwise",),
+        tiled_depthwise_volume, one_by_one, planes_in_bands, COLUMNS, volumes_refuse,
+        ("columns",), tiles.windows_of_volumes,
     ),
     Implementation(
         "tiled_depthwise_last", "tiled", ("depthwise",),
