@@ -15,8 +15,8 @@ stride, dilation or multiplier, a number lies a constant distance away then:
 
 A tap takes a load of weights, and a multiply-add for each pixel with a load of its own, which a core can do. Copying takes three to
 six cycles a vector, beside 49 of a 7x7 window: windows of up to 5x5 are faster in place, others never (69 us for those 80).
-With a multiplier a channel's number is copied to the lane of each of its filters. Of strides the columns are parted into phases,
-so that a strip's numbers are neighbours. Asking for lines ahead of the copy gained nothing.
+With a multiplier a channel's number is copied to the lane of each of its filters. Of strides a strip's numbers lie two or more
+vectors apart, which costs nothing; parted into phases, as they were, each column was put into its place by itself. Asking for lines ahead of the copy gained nothing.
 
 Images whose columns are neighbours are turned as they are copied, a square of channels and columns at a time, and rows of the
 result are turned back. That costs 15 cycles a vector, but the loads of a kernel with columns in lanes, each across two cache lines,
@@ -31,34 +31,30 @@ from fastconv.cpu.standard import turn_sums
 
 @inlined
 def copy_line(tile, job, image, f, last, u, lines, apart):
-    """lines[vector][phase][k][lane] = column u + phase + k * stride of a line, inside it, of filters f..last, a lane each."""
-    lanes, filters, multiplier, stride = tile.lanes, job.groups * job.filters, job.filters, job.stride[2]
-    step = stride * job.x_steps[2]
-    for phase in range(job.phases[2]):
-        begin, end = inside(u + phase, stride, job.phase_size // lanes, job.space[2])
-        image_here = image + (u + phase + begin * stride) * job.x_steps[2]
-        for block in range(f, last, lanes):
-            c = max(0, min(block, filters - lanes))  # the last vector overlaps its neighbour
-            out = lines + ((block - f) // lanes * apart + phase * job.phase_size + begin * lanes)
-            if multiplier == 1 and job.x_channel == 1 and filters >= lanes:
-                x = image_here + c
-                for _ in range(begin, end):
-                    tile.load(x).store(out)
-                    x, out = x + step, out + lanes
-            else:
-                for lane in range(min(lanes, filters)):
-                    x = image_here + (c + lane) // multiplier * job.x_channel
-                    for k in range(end - begin):
-                        out[k * lanes + lane] = x[k * step]
+    """lines[vector][column][lane]: columns from u on of a line, those inside it, of filters f..last, a lane each."""
+    lanes, filters, multiplier, step = tile.lanes, job.groups * job.filters, job.filters, job.x_steps[2]
+    begin, end = inside(u, 1, job.pitch // lanes, job.space[2])
+    image_here = image + (u + begin) * step
+    for block in range(f, last, lanes):
+        c = max(0, min(block, filters - lanes))  # the last vector overlaps its neighbour
+        out = lines + ((block - f) // lanes * apart + begin * lanes)
+        if multiplier == 1 and job.x_channel == 1 and filters >= lanes:
+            x = image_here + c
+            for _ in range(begin, end):
+                tile.load(x).store(out)
+                x, out = x + step, out + lanes
+        else:
+            for lane in range(min(lanes, filters)):
+                x = image_here + (c + lane) // multiplier * job.x_channel
+                for k in range(end - begin):
+                    out[k * lanes + lane] = x[k * step]
 
 
 @inlined
-def turn_line(square, job, image, f, last, u, lines, apart, turned):
-    """The same where columns are neighbours, of one filter a channel: squares are transposed, then of strides each column is put
-    into its phase.
-    """
-    lanes, filters, stride = square.lanes, job.groups, job.stride[2]
-    begin, end = max(u, 0), min(u + job.phase_size // lanes * stride, job.space[2])
+def turn_line(square, job, image, f, last, u, lines, apart):
+    """The same where columns are neighbours, of one filter a channel: squares are transposed."""
+    lanes, filters = square.lanes, job.groups
+    begin, end = max(u, 0), min(u + job.pitch // lanes, job.space[2])
     for block in range(f, last, lanes):
         c = max(0, min(block, filters - lanes))
         out, image_here = lines + (block - f) // lanes * apart, image + c * job.x_channel
@@ -69,29 +65,19 @@ def turn_line(square, job, image, f, last, u, lines, apart, turned):
                 columns = square.load_turned(image_here + column, job.x_channel)
             else:
                 columns = square.load_tile(image_here + column, job.x_channel, filters - c, count).transpose()
-            if stride == 1:
-                columns.store(out + (column - u) * lanes, lanes, count, lanes)
-            else:
-                columns.store(turned, lanes)
-                place, phase = (column - u) // stride, (column - u) % stride
-                for k in range(count):
-                    if phase < job.phases[2]:
-                        square.load(turned + k * lanes).store(out + (phase * job.phase_size + place * lanes))
-                    place, phase = (place, phase + 1) if phase + 1 < stride else (place + 1, 0)
+            columns.store(out + (column - u) * lanes, lanes, count, lanes)
 
 
 @inlined
-def sum_taps(tile, job, acc, x, w, apart):
-    """The sums of a strip, and one row of taps that are `apart` in a phase of a line.
+def sum_taps(tile, job, acc, x, w, step, apart):
+    """The sums of a strip of pixels that are `step` apart, and one row of taps that are `apart`.
 
-    A multiply-add whose number is addressed by two registers, as those in a table would be, took 1.35 times as long.
+    Constants where they are common: a multiply-add whose number is addressed by two registers took 1.35 times as long.
     """
-    stride, down = job.stride[2], job.kernel[1] * tile.lanes
-    for phase in range(job.phases[2]):
-        here, weights = x + phase * job.phase_size, w + phase * down
-        for _ in range(phase, job.kernel[2], stride):
-            acc = acc.lane_by_lane(here, tile.lanes, weights)
-            here, weights = here + apart, weights + stride * down
+    down = job.kernel[1] * tile.lanes
+    for _ in range(job.kernel[2]):
+        acc = acc.lane_by_lane(x, step, w)
+        x, w = x + apart, w + down
     return acc
 
 
@@ -103,10 +89,14 @@ def sum_strip(tile, job, lines, slot, taps, panel, out, step, width):
     for a in range(taps[0], taps[1]):
         place = slot + a * job.dilation[1]
         x, w = lines + (place if place < span else place - span) * job.pitch, panel + (1 + a) * lanes
-        if job.dilation[2] == 1:
-            acc = sum_taps(tile, job, acc, x, w, lanes)
+        if job.stride[2] == 1 and job.dilation[2] == 1:
+            acc = sum_taps(tile, job, acc, x, w, lanes, lanes)
+        elif job.stride[2] == 1:
+            acc = sum_taps(tile, job, acc, x, w, lanes, job.dilation[2] * lanes)
+        elif job.stride[2] == 2:
+            acc = sum_taps(tile, job, acc, x, w, 2 * lanes, job.dilation[2] * lanes)
         else:
-            acc = sum_taps(tile, job, acc, x, w, job.dilation[2] * lanes)
+            acc = sum_taps(tile, job, acc, x, w, job.stride[2] * lanes, job.dilation[2] * lanes)
     acc = acc.clip(job.least, job.most)
     if width >= tile.rows and filters >= lanes:
         acc.store(out, step)
@@ -117,14 +107,14 @@ def sum_strip(tile, job, lines, slot, taps, panel, out, step, width):
 @inlined
 def sum_row(tile, few, job, lines, slot, taps, panel, out, step, width):
     """A row of a block of columns, in strips of as many pixels as there are sums, then of half of them; the last one overlaps."""
-    j = 0
+    j, column = 0, job.stride[2] * tile.lanes
     while j < width:
         if width - j >= tile.rows:
-            sum_strip(tile, job, lines + j * tile.lanes, slot, taps, panel, out + j * step, step, width - j)
+            sum_strip(tile, job, lines + j * column, slot, taps, panel, out + j * step, step, width - j)
             j += tile.rows
         else:
             first = max(0, min(j, width - few.rows))
-            sum_strip(few, job, lines + first * tile.lanes, slot, taps, panel, out + first * step, step, width - first)
+            sum_strip(few, job, lines + first * column, slot, taps, panel, out + first * step, step, width - first)
             j += few.rows
 
 
@@ -151,7 +141,7 @@ def tiled_depthwise_lines(item, seat, job):
                         x = job.x + (n * job.x_image + y * job.x_steps[1])
                         place = lines + (y + job.before[1]) % job.span * job.pitch
                         if job.x_steps[2] == 1 and job.filters == 1:
-                            turn_line(job.square, job, x, f, until, u, place, apart, sums)
+                            turn_line(job.square, job, x, f, until, u, place, apart)
                         else:
                             copy_line(tile, job, x, f, until, u, place, apart)
                 copied, slot = line + job.span, (line + job.before[1]) % job.span

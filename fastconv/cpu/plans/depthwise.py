@@ -60,8 +60,8 @@ def channels_refuse(problem: Problem) -> str | None:
 
 
 def lines_refuse(problem: Problem) -> str | None:
-    if problem.dimensions == 3 or (problem.stride[-1] > 1 and problem.dilation[-1] > 1):
-        return "computes planes and signals, of strides or of dilations across"
+    if problem.dimensions == 3:
+        return "computes planes and signals"
     multiplier, half = problem.filters // problem.groups, machine.lanes(problem.dtype) // 2
     if problem.data_format == LAST:
         return None if multiplier < half else f"copies a number for each filter of its channel, here are {multiplier}"
@@ -132,14 +132,14 @@ def lines_in_vectors(problem: Problem, threads: int) -> Division:
     (tile,) = tiles.lines_in_vectors(problem.dtype)
     (_, taps_i, taps_j), (_, _, stride), (_, apart_i, apart_j) = map(three, (problem.kernel, problem.stride, problem.dilation))
     width, reach = problem.out_space[-1], (taps_j - 1) * apart_j
-    phases, span = min(stride, reach + 1), (taps_i - 1) * apart_i + 1
+    span = (taps_i - 1) * apart_i + 1
     vectors = machine.caches()["L1d"] * LINES_SHARE // (tile.lanes * np.dtype(problem.dtype).itemsize)
-    room = int(vectors) // (taps_i * phases)  # columns of all vectors
+    room = int(vectors) // taps_i  # columns of all vectors
     units = max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
     most = min(TOGETHER, units)
 
     def columns(run: int) -> int:
-        return max(run, tile.few.rows) + reach // stride
+        return (max(run, tile.few.rows) - 1) * stride + reach + 1
 
     runs = [ceil(width, n) for n in range(1, max(1, width // tile.rows) + 1)]
     run = next((run for run in runs if most * columns(run) <= room), runs[-1])
@@ -149,12 +149,11 @@ def lines_in_vectors(problem: Problem, threads: int) -> Division:
     chunk = together * ceil(several, min(several, ceil(wanted, images)))
     chunks = ceil(units, chunk)
     band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
-    bands, phase_size = ceil(rows, band), columns(run) * tile.lanes
-    ring = together * span * phases * phase_size
+    bands, pitch = ceil(rows, band), columns(run) * tile.lanes
+    ring = together * span * pitch
     fields = {
         "panel": tile.lanes * (1 + taps(problem)), "run": run, "together": together, "span": span,
-        "phases": (1, 1, phases), "phase_size": phase_size, "pitch": phases * phase_size,
-        "sums_at": ring,
+        "pitch": pitch, "sums_at": ring,
     }  # fmt: skip
     items, scratch = problem.batch * bands * chunks, ring + (run + tile.lanes) * tile.lanes
     return Division(items, bands, band, chunks, chunk * tile.lanes, scratch, tile, tile.lanes, None, fields)

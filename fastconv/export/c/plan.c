@@ -438,22 +438,20 @@ static void over_rows(const struct geometry *g, fastconv_layer *layer, const str
 static int over_lines(const struct geometry *g, fastconv_layer *layer, const struct tile *tile)
 {
     int64_t *job = layer->job, rows = g->out_space[1], width = g->out_space[2], stride = g->stride[2];
-    int64_t reach = (g->kernel[2] - 1) * g->dilation[2], phases = at_most(stride, reach + 1);
+    int64_t reach = (g->kernel[2] - 1) * g->dilation[2];
     int suits = g->last ? g->filters < lanes(g) / 2
                         : g->filters == 1 && g->groups >= lanes(g) / 2 && (g->dimensions == 2 || taps(g) >= LEAST_TURNED);
-    if (!tile->rows || !suits || g->dimensions == 3 || (stride > 1 && g->dilation[2] > 1)) return FASTCONV_NOT_EXPORTED;
+    if (!tile->rows || !suits || g->dimensions == 3) return FASTCONV_NOT_EXPORTED;
     int64_t filters = g->groups * g->filters, units = at_least(1, filters / lanes(g)), most = at_most(TOGETHER, units);
     int64_t room = L1 * LINES_SHARE / (lanes(g) * g->number), least = tile->rows / 2, last = at_least(1, width / tile->rows);
     int64_t run = width, images = at_least(g->batch, 1), wanted = g->parts > 1 ? ITEMS_A_PART * g->parts : 1;
-    room /= g->kernel[1] * phases;
-    for (int64_t n = 2; n <= last && most * (at_least(run, least) + reach / stride) > room; n++) run = ceiling(width, n);
-    int64_t columns = at_least(run, least) + reach / stride, together = at_least(1, at_most(most, room / columns));
+    room /= g->kernel[1];
+    for (int64_t n = 2; n <= last && most * ((at_least(run, least) - 1) * stride + reach + 1) > room; n++) run = ceiling(width, n);
+    int64_t columns = (at_least(run, least) - 1) * stride + reach + 1, together = at_least(1, at_most(most, room / columns));
     int64_t several = ceiling(units, together), chunk = together * ceiling(several, at_most(several, ceiling(wanted, images)));
     int64_t band = ceiling(rows, at_most(rows, ceiling(wanted, ceiling(units, chunk) * images)));
     job[JOB_RUN] = run, job[JOB_TOGETHER] = together, job[JOB_SPAN] = (g->kernel[1] - 1) * g->dilation[1] + 1;
-    set_three(job, JOB_PHASES, 1, 1, phases);
-    job[JOB_PHASE_SIZE] = columns * lanes(g), job[JOB_PITCH] = phases * job[JOB_PHASE_SIZE];
-    job[JOB_SUMS_AT] = together * job[JOB_SPAN] * job[JOB_PITCH];
+    job[JOB_PITCH] = columns * lanes(g), job[JOB_SUMS_AT] = together * job[JOB_SPAN] * job[JOB_PITCH];
     divide(g, layer, 1, rows, band, units, chunk, job[JOB_SUMS_AT] + (run + lanes(g)) * lanes(g));
     job[JOB_CHUNK] = chunk * lanes(g), job[JOB_PANEL] = lanes(g) * (1 + taps(g));
     use(layer, tile->code, CHANNEL_PANELS, lanes(g));
