@@ -173,7 +173,11 @@ def simplified(problem: AnyProblem) -> AnyProblem:
 
 def _sees_depth_alone(problem: Problem) -> bool:
     others = zip(problem.kernel[1:], problem.stride[1:], problem.pads[1:], strict=True)
-    return problem.dimensions == 3 and problem.kind in ("standard", "atrous") and all(each == (1, 1, (0, 0)) for each in others)
+    return (
+        problem.dimensions == 3
+        and problem.kind in ("standard", "atrous", "depthwise")
+        and all(each == (1, 1, (0, 0)) for each in others)
+    )
 
 
 def _as_plane(problem: Problem) -> Problem:

@@ -16,7 +16,8 @@ stride, dilation or multiplier, a number lies a constant distance away then:
 A tap takes a load of weights, and a multiply-add for each pixel with a load of its own, which a core can do. Copying takes three to
 six cycles a vector, beside 49 of a 7x7 window: windows of up to 5x5 are faster in place, others never (69 us for those 80).
 With a multiplier a channel's number is copied to the lane of each of its filters. Of strides a strip's numbers lie two or more
-vectors apart, which costs nothing; parted into phases, as they were, each column was put into its place by itself. Asking for lines ahead of the copy gained nothing.
+vectors apart, which costs nothing; as phases, which they were, each column was put into its place by itself. Asking for lines ahead
+of the copy gained nothing.
 
 Images whose columns are neighbours are turned as they are copied, a square of channels and columns at a time, and rows of the
 result are turned back. That costs 15 cycles a vector, but the loads of a kernel with columns in lanes, each across two cache lines,
@@ -51,8 +52,11 @@ def copy_line(tile, job, image, f, last, u, lines, apart):
 
 
 @inlined
-def turn_line(square, job, image, f, last, u, lines, apart):
-    """The same where columns are neighbours, of one filter a channel: squares are transposed."""
+def turn_line(square, job, image, room, f, last, u, lines, apart):
+    """The same where columns are neighbours, of one filter a channel: squares are transposed.
+
+    So many numbers as there is `room` for may be read from a line on, the next ones with it: of planes of 7 columns whole squares.
+    """
     lanes, filters = square.lanes, job.groups
     begin, end = max(u, 0), min(u + job.pitch // lanes, job.space[2])
     for block in range(f, last, lanes):
@@ -61,7 +65,7 @@ def turn_line(square, job, image, f, last, u, lines, apart):
         for first in range(begin, end, lanes):
             column = max(begin, min(first, end - lanes))  # and the last square
             count = min(lanes, end - column)
-            if count == lanes and filters >= lanes:
+            if column + lanes <= room and filters >= lanes:
                 columns = square.load_turned(image_here + column, job.x_channel)
             else:
                 columns = square.load_tile(image_here + column, job.x_channel, filters - c, count).transpose()
@@ -141,7 +145,8 @@ def tiled_depthwise_lines(item, seat, job):
                         x = job.x + (n * job.x_image + y * job.x_steps[1])
                         place = lines + (y + job.before[1]) % job.span * job.pitch
                         if job.x_steps[2] == 1 and job.filters == 1:
-                            turn_line(job.square, job, x, f, until, u, place, apart)
+                            room = job.space[2] + (job.space[1] - 1 - y) * job.x_steps[1]
+                            turn_line(job.square, job, x, room, f, until, u, place, apart)
                         else:
                             copy_line(tile, job, x, f, until, u, place, apart)
                 copied, slot = line + job.span, (line + job.before[1]) % job.span

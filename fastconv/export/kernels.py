@@ -243,6 +243,7 @@ def _sizes(caches: dict[str, int]) -> dict[str, Any]:
         "FROM_MEMORY": costs.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
         "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": plans.gradients.BAND_PIXELS,
         "PIXELS_OF_ONE_TAP": plans.gradients.PIXELS_OF_ONE_TAP, "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,
+        "TAPS_OF_TWO": plans.depthwise.TAPS_OF_TWO, "LEAST_ITEMS": plans.depthwise.LEAST_ITEMS,
         "TOGETHER": plans.depthwise.TOGETHER, "LINES_SHARE": plans.depthwise.LINES_SHARE,
         "LEAST_TURNED": tiles.LEAST_TURNED, "MOST_OUTPUTS": MOST_OUTPUTS,
     }  # fmt: skip

@@ -21,9 +21,20 @@ from fastconv.cpu.windows import LEAST_HALF
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
 
+# Weights of two planes that fit the registers, or nearly: 768 planes of 7 x 7 with 7x7 windows take 62 us in twos, 85 one by one,
+# and 52 over copied lines, with 5x5 windows 35, 46 and 52.
+TAPS_OF_TWO = 25
+
 
 def columns_refuse(problem: Problem) -> str | None:
+    if _narrow(problem) and taps(problem) > TAPS_OF_TWO and lines_refuse(problem) is None:
+        return f"{problem.out_space[-1]} columns fill half of a vector, copied lines do better by windows of {taps(problem)} taps"
     return unless(FIRST)(problem) or slides(problem)
+
+
+def _narrow(problem: Problem) -> bool:
+    """Whether two planes share a vector."""
+    return problem.out_space[-1] <= machine.lanes(problem.dtype) // 2 and all(d == 1 for d in problem.dilation)
 
 
 def two_planes_refuse(problem: Problem) -> str | None:
@@ -125,6 +136,9 @@ def channels_in_lanes(problem: Problem, threads: int) -> Division:
 # Vectors of channels that are copied together, one after the other in memory: with one alone each number comes from another page.
 # Columns are cut until their lines fit so much of L1, beside weights and the result, or make one strip.
 TOGETHER, LINES_SHARE = 4, 0.75
+# Items a thread that rows are cut for, each band of which has lines copied anew that the next one sees too; where columns are
+# neighbours, vectors of channels are parted before.
+LEAST_ITEMS = 2
 
 
 def lines_in_vectors(problem: Problem, threads: int) -> Division:
@@ -136,7 +150,8 @@ def lines_in_vectors(problem: Problem, threads: int) -> Division:
     vectors = machine.caches()["L1d"] * LINES_SHARE // (tile.lanes * np.dtype(problem.dtype).itemsize)
     room = int(vectors) // taps_i  # columns of all vectors
     units = max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
-    most = min(TOGETHER, units)
+    least = LEAST_ITEMS * threads if threads > 1 else 1
+    most = min(TOGETHER, units if problem.data_format == LAST else max(1, units // least))
 
     def columns(run: int) -> int:
         return (max(run, tile.few.rows) - 1) * stride + reach + 1
@@ -148,7 +163,7 @@ def lines_in_vectors(problem: Problem, threads: int) -> Division:
     rows, images, several = rows_in_a_plane(problem), max(1, problem.batch), ceil(units, together)
     chunk = together * ceil(several, min(several, ceil(wanted, images)))
     chunks = ceil(units, chunk)
-    band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
+    band = ceil(rows, min(rows, ceil(least, chunks * images)))
     bands, pitch = ceil(rows, band), columns(run) * tile.lanes
     ring = together * span * pitch
     fields = {

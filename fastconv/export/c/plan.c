@@ -442,14 +442,15 @@ static int over_lines(const struct geometry *g, fastconv_layer *layer, const str
     int suits = g->last ? g->filters < lanes(g) / 2
                         : g->filters == 1 && g->groups >= lanes(g) / 2 && (g->dimensions == 2 || taps(g) >= LEAST_TURNED);
     if (!tile->rows || !suits || g->dimensions == 3) return FASTCONV_NOT_EXPORTED;
-    int64_t filters = g->groups * g->filters, units = at_least(1, filters / lanes(g)), most = at_most(TOGETHER, units);
+    int64_t filters = g->groups * g->filters, units = at_least(1, filters / lanes(g));
+    int64_t fewest = g->parts > 1 ? LEAST_ITEMS * g->parts : 1, most = at_most(TOGETHER, g->last ? units : at_least(1, units / fewest));
     int64_t room = L1 * LINES_SHARE / (lanes(g) * g->number), least = tile->rows / 2, last = at_least(1, width / tile->rows);
     int64_t run = width, images = at_least(g->batch, 1), wanted = g->parts > 1 ? ITEMS_A_PART * g->parts : 1;
     room /= g->kernel[1];
     for (int64_t n = 2; n <= last && most * ((at_least(run, least) - 1) * stride + reach + 1) > room; n++) run = ceiling(width, n);
     int64_t columns = (at_least(run, least) - 1) * stride + reach + 1, together = at_least(1, at_most(most, room / columns));
     int64_t several = ceiling(units, together), chunk = together * ceiling(several, at_most(several, ceiling(wanted, images)));
-    int64_t band = ceiling(rows, at_most(rows, ceiling(wanted, ceiling(units, chunk) * images)));
+    int64_t band = ceiling(rows, at_most(rows, ceiling(fewest, ceiling(units, chunk) * images)));
     job[JOB_RUN] = run, job[JOB_TOGETHER] = together, job[JOB_SPAN] = (g->kernel[1] - 1) * g->dilation[1] + 1;
     job[JOB_PITCH] = columns * lanes(g), job[JOB_SUMS_AT] = together * job[JOB_SPAN] * job[JOB_PITCH];
     divide(g, layer, 1, rows, band, units, chunk, job[JOB_SUMS_AT] + (run + lanes(g)) * lanes(g));
@@ -468,6 +469,7 @@ static int depthwise(const struct geometry *g, fastconv_layer *layer)
         return FASTCONV_OK;
     }
     int narrow = g->out_space[2] <= lanes(g) / 2 && g->dilation[1] == 1 && g->dilation[2] == 1;
+    if (narrow && taps(g) > TAPS_OF_TWO && over_lines(g, layer, tiled_depthwise_lines[g->dtype]) == FASTCONV_OK) return FASTCONV_OK;
     if (narrow && (tile = window_of(g, tiled_depthwise_two[g->dtype]))) over_channels(g, layer, tile, 2);
     else if ((tile = window_of(g, tiled_depthwise[g->dtype]))) over_channels(g, layer, tile, 1);
     else {
