@@ -47,6 +47,7 @@ FIRST = [
     f"conv2d,n1c3i13x{LANES + 5}f6k3p4d2x5g3,bias",
     "conv2d,n1c3i13x7f6k3p4d3g3,bias,residual",
     f"conv2d,n1c2i2x{3 * LANES}f2k3p9g2,bias",  # windows in the padding alone
+    f"conv2d,n2c3i13x{LANES + 3}f6k5x1p4x0d2x1g3,bias,relu", "conv3d,n1c3i9x3x4f3k7x1x1p3x0x0g3,residual",
 ]  # fmt: skip
 DOUBLE = [f"conv2d,n1c3i7x{width}f3k3s{stride}p1g3,bias,float64" for stride in (1, 2) for width in (3, 7, 8, 9, 17)]
 

@@ -29,7 +29,12 @@ TAPS_OF_TWO = 25
 def columns_refuse(problem: Problem) -> str | None:
     if _narrow(problem) and taps(problem) > TAPS_OF_TWO and lines_refuse(problem) is None:
         return f"{problem.out_space[-1]} columns fill half of a vector, copied lines do better by windows of {taps(problem)} taps"
-    return unless(FIRST)(problem) or slides(problem)
+    return unless(FIRST)(problem) or (None if _sees_one_column(problem) else slides(problem))
+
+
+def _sees_one_column(problem: Problem) -> bool:
+    """Whether windows are walked down whose code is compiled when they are called."""
+    return problem.dimensions == 2 and problem.kernel in tiles.OF_ONE_COLUMN and problem.stride == (1, 1)
 
 
 def _narrow(problem: Problem) -> bool:
