@@ -3,9 +3,8 @@
     out[i, j, f] = finish(bias + sum over a, b of weight[f, a, b] * x[i*stride + a*dilation - before, j*..., f // multiplier])
 
 Numbers of one channel lie as far apart as pixels: each window of a vector of channels comes from as many pages of memory, or from
-the same few sets of L1 where rows are multiples of 4096 bytes. A walk in place (depthwise.py) runs at two speeds therefore, by
-where the arrays happen to lie: 14 x 14 x 384 with 7x7 windows took 80 and 298 us. Here a few vectors, neighbours in the image, are
-copied at once to where lines lie side by side, in a ring of as many as a window spans, borders of zeros about them. Whatever
+the same few sets of L1 where rows are multiples of 4096 bytes. Here a few vectors, neighbours in the image, are copied at once
+to where lines lie side by side, in a ring of as many as a window spans, borders of zeros about them. Whatever
 stride, dilation or multiplier, a number lies a constant distance away then:
 
     block of columns            as wide as lines that fit L1
@@ -14,7 +13,7 @@ stride, dilation or multiplier, a number lies a constant distance away then:
           vector, strip of pixels     a tile of sums over all taps
 
 A tap takes a load of weights, and a multiply-add for each pixel with a load of its own, which a core can do. Copying takes three to
-six cycles a vector, beside 49 of a 7x7 window: windows of up to 5x5 are faster in place, others never (69 us for those 80).
+six cycles a vector, beside 49 of a 7x7 window: windows of up to 5x5 are faster in place, others never (14x14x384: 69 us for 80).
 With a multiplier a channel's number is copied to the lane of each of its filters. Of strides a strip's numbers lie two or more
 vectors apart, which costs nothing; as phases, which they were, each column was put into its place by itself. Asking for lines ahead
 of the copy gained nothing.

@@ -169,7 +169,7 @@ WINDOWS = ((3, 3), (5, 5), (7, 7))
 # More that tiled_depthwise walks down, compiled when they are called: a load for all their taps, where copied lines cost two turns.
 # 54 volumes of 16x28x28 with 5x1x1 windows take 117 us for 470, 192 planes of 17x17 with 7x1 windows 18 for 40.
 OF_ONE_COLUMN = ((3, 1), (5, 1), (7, 1))
-# Along a row, with channels in lanes, 7x7 takes as long over copied lines as at best in place, where numbers come from many pages.
+# Along a row, with channels in lanes, 7x7 takes as long over copied lines as in place, where numbers come from many pages.
 WALKED_ALONG = ((3, 3), (5, 5))
 PAIRS_REGISTERS = 32  # for 12 weights and 12 sums of 3x3 windows at the points of pairs.py, and four numbers
 
