@@ -305,8 +305,8 @@ def chosen(problem, x):
 
 def is_exact(implementation):
     """On whole numbers: coefficients of F(2x2, 3x3) and of phases are binary fractions, Strassen's ones, others neither."""
-    name, exact = implementation.name, ("winograd_2x2", "winograd_2x2_stride_2", "strassen_pointwise", "strassen_separable")
-    return implementation.algorithm != "winograd" or name in exact or "phases" in name
+    name, exact = implementation.name, ("winograd_2x2", "winograd_2x2_stride_2", "strassen_separable")
+    return implementation.algorithm != "winograd" or name in exact or "phases" in name or "strassen_pointwise" in name
 
 
 def largest(problem, given):

@@ -39,7 +39,8 @@ ABSENT = {
     *(name for name, scheme in winograd.SCHEMES.items() if scheme.down != scheme.across),
     "winograd_groups", "winograd_groups_last", *phases.SCHEMES, *signals.SCHEMES, "tiled_transposed_blocks",
     "tiled_transposed_blocks_pixels", "tiled_weight_gradient_pixels", "strassen_pointwise", "strassen_separable",
-    "strassen_patches", "strassen_transposed", "tiled_transposed_woven", "tiled_depthwise_volume", *winograd_gradients.SCHEMES,
+    "strassen_pointwise_turned", "strassen_patches", "strassen_transposed", "tiled_transposed_woven", "tiled_depthwise_volume",
+    *winograd_gradients.SCHEMES,
 }  # fmt: skip
 IN_C = tuple(i for i in IMPLEMENTATIONS if i.name not in ABSENT and not i.name.endswith("_fresh"))
 # Addresses, and what a call sets.

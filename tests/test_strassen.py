@@ -11,7 +11,7 @@ from fastconv.cpu import strassen
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose, refusals
 
-PAIRS, PATCHES = "strassen_pointwise", "strassen_patches"
+PAIRS, TURNED, PATCHES = "strassen_pointwise", "strassen_pointwise_turned", "strassen_patches"
 LINES = [  # odd and even numbers of pixels, parts of panels, several bands and images, everything that is done late
     "conv2d,n1c2i5x5f32k1,bias",
     "conv2d,n2c34i7x7f70k1,bias,relu",
@@ -37,6 +37,7 @@ def test_whole_numbers(dtype):
     for line in LINES:
         for threads in (1, 8):
             tiled.check(PAIRS, f"{line},{dtype}", tile, threads)
+        tiled.check(TURNED, f"{line},{dtype},channels_last", tile, 8)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -57,13 +58,16 @@ def test_windows_that_do_not_overlap(text):
 @pytest.mark.parametrize("view", tiled.VIEWS)
 def test_views(view):
     tiled.check(PATCHES, "conv2d,n2c6i9x47f70k2x3s2x3,bias,relu", view=tiled.VIEWS[view])
-    tiled.check(PAIRS, LINES[1], tiled.tile_of(PAIRS, "float32", 6, 2), view=tiled.VIEWS[view])
+    for name in (PAIRS, TURNED):
+        for line in (LINES[1], f"{LINES[1]},channels_last"):
+            tiled.check(name, line, tiled.tile_of(name, "float32", 6, 2), view=tiled.VIEWS[view])
 
 
 @pytest.mark.usefixtures("every_tile")
 @pytest.mark.parametrize("size", [14, 7, 15])
 def test_the_chosen_tiles(size):
     tiled.check(PAIRS, f"conv2d,n1c34i{size}f70k1,bias,relu")
+    tiled.check(TURNED, f"conv2d,n1c34i{size}f70k1,bias,hardswish,channels_last")
 
 
 def test_threads_do_not_change_a_bit():

@@ -29,6 +29,7 @@ PICKS = {
     "tiled_pointwise": ("standard.filters_tile", ((6, 2), (2, 1))),
     "tiled_pointwise_pixels": ("pointwise.pixels_tile", ((4, 3), (8, 1))),
     "strassen_pointwise": ("strassen.best_tile", ((6, 2),)),
+    "strassen_pointwise_turned": ("strassen.best_tile", ((6, 2),)),
     **{name: ("winograd.best_tile", ((6, 2),)) for name in winograd.SCHEMES},
     **{f"{name}_fresh": ("winograd.best_tile", ((6, 2),)) for name in winograd.FRESH},
     **{name: ("phases.best_tile", ((6, 2),)) for name in phases.SCHEMES},
@@ -178,12 +179,12 @@ def problems(name, tile, count, seed=0):
         traits |= {"c": (1, 3, 4, 8, 16, 18), "f": (3, 4, 8, 16), "format": ("channels_last",), "w": (1, 4, 5, 9, 17)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
-    if name == "strassen_pointwise":  # even numbers of both, and pixels for strips of the largest tile
+    if name.startswith("strassen_pointwise"):  # even numbers of both, and pixels for strips of the largest tile
         traits |= {"c": (2, tile.lanes, 34), "f": tuple(2 * f for f in around(tile.lanes, tile.width) if f >= tile.lanes)}
-        traits |= {"w": (9, 13, 31, 47), "h": (3, 5, 9), "format": ("",)}
+        traits |= {"w": (9, 13, 31, 47), "h": (3, 5, 9), "format": ("channels_last",) if name.endswith("turned") else ("",)}
     if name == "strassen_patches":
         windows = (("2", "2"), ("1", "2"), ("2x3", "2x3"), ("4", "5"), ("3x2", "4x2"))
-        traits |= {"window": windows, "p": ("0",), "d": ("1",), "g": (1,), "dimensions": (1, 2, 2), "format": ("",)}
+        traits |= {"window": windows, "p": ("0",), "d": ("1",), "g": (1,), "dimensions": (1, 2, 2), "format": ("", "channels_last")}
         traits |= {"c": (2, 6, tile.lanes), "f": (2 * tile.lanes, 2 * tile.lanes + 2, 70), "w": (47, 61, 80), "h": (5, 9, 12)}
     while len(lines) < count:
         t = drawn(rng, traits)

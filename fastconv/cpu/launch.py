@@ -282,8 +282,14 @@ class BoundWeightGradient(Bound):
 
 
 def _readable(a: Array, implementation: Implementation, problem: Problem) -> Array:
-    """An image or a gradient as the kernel can read it: itself, if it can."""
-    return packing.readable(a if neighbours(a, problem) in implementation.reads else packing.aligned_copy(a))
+    """An image or a gradient as the kernel can read it: itself, if it can; else a copy, in the other order if need be."""
+    if neighbours(a, problem) in implementation.reads:
+        return packing.readable(a)
+    copy = packing.aligned_copy(a)
+    if neighbours(copy, problem) in implementation.reads:
+        return copy
+    first, last = (-1, 1) if problem.data_format == "channels_last" else (1, -1)
+    return np.moveaxis(packing.aligned_copy(np.moveaxis(a, first, last)), last, first)
 
 
 class Gradient:

@@ -228,15 +228,24 @@ def turn_row(square, x, job, first, out):
                 for k in range(count):
                     out[c * sheet + begin + k] = pixels[k * apart + c]
         return
-    for column in range(begin, end, lanes):
-        pixels = x + (first + column * stride) * step
+    turn_pixels(square, x + (first + begin * stride) * step, stride * step, channels, end - begin, out + begin, sheet)
+
+
+@inlined
+def turn_pixels(square, pixels, apart, channels, count, out, pitch):
+    """out[c * pitch + k] = pixels[k * apart + c] of so many pixels, a square at a time; whole vectors of them are written."""
+    lanes = square.lanes
+    for k in range(0, count, lanes):
         for c in range(0, channels, lanes):
-            block = square.load_tile(pixels + c, stride * step, end - column, channels - c).transpose()
-            there = out + (c * sheet + column)
-            if channels - c >= lanes:
-                block.store(there, sheet)
+            here, there = pixels + (k * apart + c), out + (c * pitch + k)
+            if count - k >= lanes and channels - c >= lanes:
+                square.load_tile(here, apart).transpose().store(there, pitch)
             else:
-                block.store(there, sheet, channels - c, lanes)
+                block = square.load_tile(here, apart, count - k, channels - c).transpose()
+                if channels - c >= lanes:
+                    block.store(there, pitch)
+                else:
+                    block.store(there, pitch, channels - c, lanes)
 
 
 @inlined

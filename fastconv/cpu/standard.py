@@ -202,7 +202,13 @@ def put_rows(job, sums, step, n, first, width, pixel, count):
 
     Tiled kernels call it by its address: it knows of their tiles no more than the lanes.
     """
-    square, filters, pixels = job.square, job.groups * job.filters, job.out_space[0] * job.out_space[1] * job.out_space[2]
+    put_sums(job, sums, step, job.groups * job.filters, n, first, width, pixel, count)
+
+
+@inlined
+def put_sums(job, sums, step, filters, n, first, width, pixel, count):
+    """The same of a result of so many filters."""
+    square, pixels = job.square, job.out_space[0] * job.out_space[1] * job.out_space[2]
     lanes, image = square.lanes, n * pixels * filters
     if job.last:
         place, whole = pixel * filters + first, width == filters

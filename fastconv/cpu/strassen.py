@@ -18,7 +18,8 @@ and channel c likewise. An item is a band of pairs of pixels of one image, a chu
     panel of pairs          A11, A12, S2, S3, -A22, S1, S4 from L2
       strip of pairs          four tiles of the result: seven products, whose rank-1 updates run over half of the channels
 
-Other layers are pointwise ones in disguise: `strassen_patches` takes the taps of windows that do not overlap for channels, and
+`strassen_pointwise_turned` is for images whose channels are neighbours; results are put either way. Other layers are pointwise ones
+in disguise: `strassen_patches` takes the taps of windows that do not overlap for channels, and
 `Division.put` may weave the phases of a transposed layer's blocks (blocks.py); separable.py has a kernel of its own.
 
 Sums mix numbers, and what is small beside its partner would be lost: a filter of weights of 1e-6 beside one of ones. So the second
@@ -39,8 +40,9 @@ from fastconv.cpu import machine, packing, threads, toom
 from fastconv.cpu.compiled import address, compiled, inlined
 from fastconv.cpu.packing import turn
 from fastconv.cpu.pointwise import prefetch_weights
+from fastconv.cpu.sheets import turn_pixels
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.standard import evenly, turn_sums
+from fastconv.cpu.standard import evenly, put_sums
 from fastconv.problem import Problem
 
 Array = np.ndarray[Any, Any]
@@ -136,14 +138,8 @@ def seven_products(tile, job, x, step, second, channels, v, panel, ones, sums):
 
 @compiled
 def put_pairs(job, sums, step, n, first, width, pixel, count):
-    """As standard.put_rows, channels first; the filters are those of the result, a separable layer's outer ones."""
-    pixels = job.out_space[0] * job.out_space[1] * job.out_space[2]
-    image, place = n * job.outer_filters * pixels, first * pixels + pixel
-    rows = job.out + (image + place)
-    turn_sums(job.square, sums, step, rows, pixels, width, count)
-    if job.late:
-        for k in range(width):
-            job.finish_row(rows + k * pixels, count, image, place + k * pixels)
+    """As standard.put_rows; the filters are those of the result, a separable layer's outer ones."""
+    put_sums(job, sums, step, job.outer_filters, n, first, width, pixel, count)
 
 
 @compiled
@@ -199,6 +195,19 @@ def strassen_pointwise(item, seat, job):
         scratch, job.x + (n * job.x_image + begin), job.weight, pixels - begin, job.x_channel, pixels // 2, job.channels, chunk,
         n, begin, count,
     )  # fmt: skip
+
+
+@compiled
+def strassen_pointwise_turned(item, seat, job):
+    """As strassen_pointwise, of images whose channels are neighbours: a band's pixels are turned, then their partners."""
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin, pixels, step, square = band * job.band, job.out_space[2], job.x_steps[2], job.square
+    count = job.band if band < job.bands - 1 else (pixels + 1) // 2 - begin  # the last band takes what is left over
+    rows, pitch, image = job.scratch + seat * job.scratch_size, job.pitch, job.x + (n * job.x_image + begin * step)
+    turn_pixels(square, image, step, job.channels, count, rows, pitch)
+    turn_pixels(square, image + pixels // 2 * step, step, job.channels, count, rows + count, pitch)
+    scratch = rows + job.channels * pitch
+    job.multiply_pairs(scratch, rows, job.weight, pitch, pitch, count, job.channels, chunk, n, begin, count)
 
 
 @compiled

@@ -36,7 +36,7 @@ DEPTHWISE_UPDATES = 1.5
 
 def pairs_refuse(problem: SeparableProblem) -> str | None:
     alone = pixels_alone(problem)
-    return strassen.unpaired(alone) or unpaired(problem)
+    return unless(FIRST)(problem) or strassen.unpaired(alone) or unpaired(problem)
 
 
 def pack(outer: Callable[..., Any]) -> Callable[..., Any]:

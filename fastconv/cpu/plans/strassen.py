@@ -8,7 +8,7 @@ from typing import Any
 from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.plans import pointwise
 from fastconv.cpu.plans.costs import COPY, TURN, panels_packing
-from fastconv.cpu.plans.rules import FILTERS, FIRST, SHEETS, unless
+from fastconv.cpu.plans.rules import FILTERS, FIRST, SHEETS
 from fastconv.cpu.plans.shares import ceil, scratch_numbers
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
@@ -22,6 +22,7 @@ from fastconv.cpu.strassen import (
     put_pairs,
     strassen_patches,
     strassen_pointwise,
+    strassen_pointwise_turned,
 )
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
@@ -42,7 +43,7 @@ def unpaired(problem: Problem) -> str | None:
         return f"half of {problem.filters} filters fill no vector"
     if problem.out_space[-1] < (least := least_pixels(problem.dtype)):
         return f"halves strips of {least} pixels, here are {problem.out_space[-1]}"
-    return unless(FIRST)(problem)
+    return None
 
 
 def patches_refuse(problem: Problem) -> str | None:
@@ -59,11 +60,11 @@ def pack_patches(problem: Problem, unit: int, weights: list[Any], biases: list[A
     return pack(problem, unit, [weights[0].reshape(*weights[0].shape[:2], -1, 1)], biases)
 
 
-def divide(problem: Problem, threads: int) -> Division:
-    """For strassen_pointwise: bands of pairs of pixels, chunks of pairs of filters."""
+def divide(problem: Problem, threads: int, copied: int = 0) -> Division:
+    """For strassen_pointwise: bands of pairs of pixels, chunks of pairs of filters; numbers `copied` of a pair and a channel."""
     pairs, images = ceil(problem.out_space[-1], 2), max(1, problem.batch)
     tile = best_tile(problem, pairs)
-    band = at_a_time(problem, tile, pairs)
+    band = at_a_time(problem, tile, pairs, copied)
     bands, panels = max(1, pairs // band), ceil(problem.filters // 2, tile.width)
     # Cut only where there are few other items, for each chunk adds up the image anew.
     chunk = tile.width * ceil(panels, min(panels, ceil(threads, bands * images)))
@@ -71,6 +72,26 @@ def divide(problem: Problem, threads: int) -> Division:
     fields, scratch = layout(problem, tile, longest(pairs, band))
     items = problem.batch * bands * chunks
     return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, **code(problem.dtype))
+
+
+def turned(problem: Problem, threads: int) -> Division:
+    """For strassen_pointwise_turned: the same, with room for a band's image."""
+    division = divide(problem, threads, copied=2)
+    pairs = longest(ceil(problem.out_space[-1], 2), division.band)
+    pitch = LINE * (ceil(2 * pairs + machine.lanes(problem.dtype), LINE) | 1)
+    fields, scratch = dict(division.fields) | {"pitch": pitch}, division.scratch + problem.channels * pitch
+    return replace(division, scratch=scratch, fields=fields)
+
+
+def turned_cycles(problem: Problem) -> float:
+    """Of the pointwise layer, and of turning the image."""
+    return cycles(problem) + max(1, problem.batch) * _copying(problem)
+
+
+def turned_busiest(problem: Problem, threads: int) -> float:
+    """As `busiest`, of items that turn a band of an image each."""
+    division = turned(problem, threads)
+    return _busiest(problem, division, threads) + ceil(division.items, threads) * _copying(problem) / division.bands
 
 
 def patches(problem: Problem, threads: int) -> Division:
@@ -118,10 +139,13 @@ def code(dtype: str) -> dict[str, Any]:
     return {"multiply": multiply_pairs, "put": put_pairs, "outer": outer}
 
 
-def at_a_time(problem: Problem, tile: TileShape, pairs: int) -> int:
-    """How many of so many pairs are multiplied together: whole strips, whose sums of the image take half of L2 at most."""
+def at_a_time(problem: Problem, tile: TileShape, pairs: int, copied: int = 0) -> int:
+    """How many of so many pairs are multiplied together: whole strips, whose sums of the image take half of L2 at most.
+
+    Together with so many numbers of each pair and channel that are copied.
+    """
     strips = max(1, pairs // tile.rows)
-    most = max(1, scratch_numbers(problem.dtype) // _a_strip(problem, tile))
+    most = max(1, scratch_numbers(problem.dtype) // (_a_strip(problem, tile) + copied * tile.rows * problem.channels))
     return strips // ceil(strips, most) * tile.rows
 
 
@@ -189,7 +213,7 @@ def pairs_cycles(problem: Problem, pairs: int, tile: TileShape) -> tuple[float, 
     """Of so many pairs of pixels: of all products, and of the sums of the image."""
     panels, depth = ceil(problem.filters // 2, tile.width), problem.channels // 2
     products = PRODUCTS * panels * (depth + KEPT) * strips.even_work(pairs, tile)
-    put = 4 * panels * ceil(pairs, tile.lanes) * tile.width * TURN
+    put = 4 * panels * ceil(pairs, tile.lanes) * tile.width * (TURN if problem.data_format == FIRST else COPY)
     return products + put, ceil(pairs, tile.rows) * ceil(tile.rows, tile.lanes) * depth * SUM_PAIRS
 
 
@@ -204,6 +228,12 @@ IMPLEMENTATIONS = (
         strassen_pointwise, pack, divide, FILTERS, refuse,
         ("columns",), tiles.one_vector, cycles=cycles, error=error_bound,
         packing=packing_cycles, busiest=busiest,
+    ),
+    Implementation(
+        "strassen_pointwise_turned", "winograd", ("pointwise",),
+        strassen_pointwise_turned, pack, turned, FILTERS, refuse,
+        ("channels",), tiles.one_vector, cycles=turned_cycles, error=error_bound,
+        packing=packing_cycles, busiest=turned_busiest,
     ),
     Implementation(
         "strassen_patches", "winograd", ("standard", "pointwise"),
