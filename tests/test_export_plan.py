@@ -29,6 +29,7 @@ LAYERS = [line for line in WINOGRAD if "conv3d" not in line and "pixelbias" not 
     "conv2d,n1c37i33x50f37k5x4s4g37", "conv1d,n1c160i400f160k4g160", "conv2d,n1c5i33x9f10k4s3p1g5",
     "transposed2d,n2c34i20x21f35k4s2p1", "transposed2d,n1c34i20x21f36k3s3x2p1d1x2g2o2x1,channels_last",
     "conv1d,n1c17i4000f33k9s2p4", "conv2d,n1c80i14f480k1", "conv2d,n1c24i56f144k1,bias", "conv2d,n1c96i17f160k3s2p1",
+    "conv2d,n1c3i100f32k7s2p3,bias,relu,channels_last", "conv2d,n1c240i28f60k1g3,bias,relu,channels_last",
 ]  # fmt: skip
 WEIGHTS = [  # of one part, and not of half the lanes: C has neither
     "conv2d,n8c512i7f512k3p1", "conv2d,n2c37i30x21f37k3p1g37", "conv2d,n1c37i30x21f37k3s2p1g37,channels_last",

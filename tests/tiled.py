@@ -145,7 +145,8 @@ def problems(name, tile, count, seed=0):
         "f": around(tile.rows) if pixels or columns else around(tile.lanes, tile.width), "w": widths, "h": (1, 2, 3, 5, 9),
         "k": ("3", "3", "1x2", "5x3", "2", "7x1", "4x5"), "s": ("1", "1", "2", "1x2", "2x1", "3", "2x3"),
         "p": ("0", "1", "1:0x2:1", "0:2x0:1", "4x7", "2"), "d": ("1", "1", "1", "2", "1x3", "3x2"), "end": ENDINGS,
-        "format": ("",) if pixels or columns else ("", "channels_last"), "dimensions": (1, 2, 2, 2, 3), "o": ("",),
+        "format": ("",) if pixels and name != "tiled_standard_pixels" else ("", "channels_last"), "dimensions": (1, 2, 2, 2, 3),
+        "o": ("",),
     }  # fmt: skip
     if columns:
         windows, heights = COLUMN_WINDOWS[BY_NAME[name].scheme.taps], (1, 4, 7, 9, 17, 30)

@@ -12,6 +12,8 @@ with every s-th tap; all phases use the same points, and add into the same sums.
     products    -> m[point][filter][row of tiles][column]               tile.rows filters by tile.width pixels in registers
     rows        -> out                                                  A' m, bias, clip
 
+Channels last, rows of several panels go to the scratch, from which they are turned into whole lines of the result.
+
 Lavin and Gray (2015) have the scheme in two dimensions: winograd.py, for many channels.
 """
 
@@ -94,19 +96,22 @@ def winograd_columns(item, seat, job):
     )
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * job.channels * job.x_channel), 0, line)
     points_of_sheets(tile, job, scheme, sheets, v)
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), job.unit):
-        panel = job.weight + (g * job.panels + f // job.unit) * job.panel
+    image_at, pixels = n * job.groups * job.filters * height * width, (min(line + down * scheme.outputs, height) - line) * width
+    turned, end = chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters)
+    for f in range(turned, end, job.unit):
+        panel, used = job.weight + (g * job.panels + f // job.unit) * job.panel, min(job.unit, job.filters - f)
         job.multiply_columns(v, panel + job.unit, m, down * job.pitch)
-        for k in range(min(job.unit, job.filters - f)):
-            start, place = tile.splat(panel[k]), (g * job.filters + f + k) * height * width
-            image_at = n * job.groups * job.filters * height * width
+        for k in range(used):
+            start, place = tile.splat(panel[k]), ((g * job.filters + f + k) * height + line) * width
+            out = sheets + (job.sums_at + (f + k - turned) * job.sums_pitch) if job.last else job.out + (image_at + place)
             for t in range(down):
-                row, i = m + (k * job.plane + t * job.pitch), line + t * scheme.outputs
-                out, rows = job.out + (image_at + place + i * width), min(scheme.outputs, height - i)
-                put_rows(tile, job, scheme, row, start, out, rows)
-                if job.late:
-                    for r in range(rows):
-                        job.finish_row(out + r * width, width, image_at, place + (i + r) * width)
+                i = t * scheme.outputs
+                put_rows(tile, job, scheme, m + (k * job.plane + t * job.pitch), start, out + i * width, height - line - i)
+            if job.late and not job.last:
+                job.finish_row(out, pixels, image_at, place)
+        if job.last and (f + used - turned >= job.together or f + used == end):
+            job.put_rows(sheets + job.sums_at, job.sums_pitch, n, g * job.filters + turned, f + used - turned, line * width, pixels)
+            turned = f + used
 
 
 def error_bound(problem: Problem, scheme: Scheme) -> float:

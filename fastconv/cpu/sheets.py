@@ -215,8 +215,10 @@ def turn_row(square, x, job, first, out):
     width, stride, step = job.space[2], job.stride[2], job.x_steps[2]
     begin = max(0, -(first // stride))  # the first pixel, and the last, that lie inside the row
     end = max(begin, min(pitch, -((first - width) // stride)))
-    clear_row(square, out, channels, sheet, begin)  # squares overwrite what is too much
-    clear_row(square, out + end, channels, sheet, pitch - end)
+    if begin > 0:
+        clear_row(square, out, channels, sheet, begin)  # squares overwrite what is too much
+    if end < pitch:
+        clear_row(square, out + end, channels, sheet, pitch - end)
     if channels <= square.block:  # of a photograph's three channels a square would be mostly empty
         pixels, apart, count = x + (first + begin * stride) * step, stride * step, end - begin
         if count >= lanes:
@@ -236,16 +238,13 @@ def turn_pixels(square, pixels, apart, channels, count, out, pitch):
     """out[c * pitch + k] = pixels[k * apart + c] of so many pixels, a square at a time; whole vectors of them are written."""
     lanes = square.lanes
     for k in range(0, count, lanes):
-        for c in range(0, channels, lanes):
+        for begin in range(0, channels, lanes):
+            c = max(0, min(begin, channels - lanes))  # the last square overlaps its neighbour
             here, there = pixels + (k * apart + c), out + (c * pitch + k)
-            if count - k >= lanes and channels - c >= lanes:
-                square.load_tile(here, apart).transpose().store(there, pitch)
+            if channels >= lanes:
+                square.load_rows(here, apart, count - k).transpose().store(there, pitch)
             else:
-                block = square.load_tile(here, apart, count - k, channels - c).transpose()
-                if channels - c >= lanes:
-                    block.store(there, pitch)
-                else:
-                    block.store(there, pitch, channels - c, lanes)
+                square.load_tile(here, apart, count - k, channels).transpose().store(there, pitch, channels, lanes)
 
 
 @inlined

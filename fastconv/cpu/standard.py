@@ -238,15 +238,35 @@ def put_sums(job, sums, step, filters, n, first, width, pixel, count):
 @compiled
 def turn_sums(square, sums, step, out, pixels, filters, count):
     """out[filter][column] = sums[column * step + filter], a square at a time."""
-    for k in range(0, filters, square.lanes):
-        for first in range(0, count, square.lanes):
-            column = max(0, min(first, count - square.lanes))  # the last square overlaps its neighbour: masks are slow
+    lanes = square.lanes
+    for begin in range(0, filters, lanes):
+        for first in range(0, count, lanes):
+            # The last squares overlap their neighbours: masks are slow.
+            k, column = max(0, min(begin, filters - lanes)), max(0, min(first, count - lanes))
             block = square.load_tile(sums + (column * step + k), step).transpose()
             there = out + (k * pixels + column)
-            if filters - k >= square.lanes and count >= square.lanes:
+            if filters >= lanes and count >= lanes:
                 block.store(there, pixels)
             else:
                 block.store(there, pixels, filters - k, count - column)
+
+
+@compiled
+def put_turned(job, sums, step, n, first, width, pixel, count):
+    """As put_rows channels last, of sums[filter * step + pixel]."""
+    filters, pixels = job.groups * job.filters, job.out_space[0] * job.out_space[1] * job.out_space[2]
+    image, place = n * pixels * filters, pixel * filters + first
+    alone, out = job.bias_kind != A_PIXEL and not job.has_residual, job.out + (image + place)
+    if job.late and alone:
+        for k in range(width):
+            job.finish_row(sums + k * step, count, 0, 0)
+    if width <= job.half_square.lanes:
+        turn_sums(job.half_square, sums, step, out, filters, count, width)
+    else:
+        turn_sums(job.square, sums, step, out, filters, count, width)
+    if job.late and not alone:
+        for j in range(count):
+            job.finish_row(out + j * filters, width, image, place + j * filters)
 
 
 @inlined
@@ -276,7 +296,8 @@ def tiled_standard_pixels(item, seat, job):
     """As tiled_standard, with pixels in lanes: strips run over a band's whole plane of sheets, across the ends of rows.
 
     The sums of the columns between rows belong to no output and are left behind; where there are none, in signals, with windows no
-    wider than the stride and with few channels, sums go straight to the result. Weights from packing.row_panels.
+    wider than the stride and with few channels, sums go straight to the result. Channels last, they are turned, of a chunk at
+    once. Weights from packing.row_panels.
     """
     tile, channels, (out_depth, out_height, out_width) = job.tile, job.channels, job.out_space
     band, chunk = item % job.bands, item // job.bands % job.chunks
@@ -287,13 +308,21 @@ def tiled_standard_pixels(item, seat, job):
     job.fill_sheets(sheets, job.x + (n * job.x_image + g * channels * job.x_channel), plane, line)
     pixels, pixel = out_depth * out_height * out_width, (plane * out_height + line) * out_width
     first, count = n * job.groups * job.filters * pixels, rows * out_width
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.rows):
+    begin, end, numbers = chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), (rows - 1) * job.pitch + out_width
+    if job.last:
+        for f in range(begin, end, tile.rows):
+            panel, there = job.weight + (g * job.panels + f // tile.rows) * job.panel, sums + (f - begin) * job.sums_pitch
+            sum_plane(tile, job, sheets, panel, 0, numbers, there, job.sums_pitch, tile.rows, job.sums_pitch)
+        for i in range(rows):
+            here = sums + i * job.pitch
+            job.put_rows(here, job.sums_pitch, n, g * job.filters + begin, end - begin, pixel + i * out_width, out_width)
+        return
+    for f in range(begin, end, tile.rows):
         panel, used = job.weight + (g * job.panels + f // tile.rows) * job.panel, min(tile.rows, job.filters - f)
         place = (g * job.filters + f) * pixels + pixel
         if rows == 1 or job.pitch == out_width:
             sum_plane(tile, job, sheets, panel, 0, count, job.out + (first + place), pixels, used, count)
         else:
-            numbers = (rows - 1) * job.pitch + out_width
             sum_plane(tile, job, sheets, panel, 0, numbers, sums, job.sums_pitch, tile.rows, job.sums_pitch)
             for k in range(used):
                 put_plane(tile, job, sums + k * job.sums_pitch, job.out + (first + place + k * pixels), rows)

@@ -38,7 +38,7 @@ TABLES = {
 }
 # What kernels call by address: it fills the scratch, or finishes rows.
 FILLING = {"fill_sheets": "sheets.fill_sheets", "lines_of_lanes": "winograd.lines_of_lanes"}
-PUTTING = {"put_rows": "standard.put_rows"}
+PUTTING = {"put_rows": "standard.put_rows", "put_turned": "standard.put_turned"}
 BANDS = ("fill_band", "sum_band")  # and what computes a separable layer's depthwise part
 SHARED = FILLING | PUTTING | {"finish_late": "rows.finish_late", "finish_inner_late": "rows.finish_inner_late"}
 # What packs weights: kernels of their own.
@@ -245,7 +245,7 @@ def _sizes(caches: dict[str, int]) -> dict[str, Any]:
         "PIXELS_OF_ONE_TAP": plans.gradients.PIXELS_OF_ONE_TAP, "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,
         "TAPS_OF_TWO": plans.depthwise.TAPS_OF_TWO, "LEAST_ITEMS": plans.depthwise.LEAST_ITEMS,
         "TOGETHER": plans.depthwise.TOGETHER, "LINES_SHARE": plans.depthwise.LINES_SHARE,
-        "LEAST_TURNED": tiles.LEAST_TURNED, "MOST_OUTPUTS": MOST_OUTPUTS,
+        "LEAST_TURNED": tiles.LEAST_TURNED, "WRITTEN_AT_ONCE": plans.columns.WRITTEN_AT_ONCE, "MOST_OUTPUTS": MOST_OUTPUTS,
     }  # fmt: skip
 
 

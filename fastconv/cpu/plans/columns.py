@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -10,14 +11,20 @@ import numpy as np
 
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.columns import SCHEMES, error_bound, multiply, transformed_columns, winograd_columns
-from fastconv.cpu.plans.costs import SHORT, panels_packing
-from fastconv.cpu.plans.rules import FIRST, PIXELS, SHEETS, unless
+from fastconv.cpu.plans.costs import COPY, SHORT, TURN, panels_packing
+from fastconv.cpu.plans.rules import FIRST, PIXELS, SHEETS
 from fastconv.cpu.plans.shares import ceil, spread_out, weight_bytes
 from fastconv.cpu.sheets import LINE, Sheets, fill_sheets, taps
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.standard import put_turned
 from fastconv.cpu.toom import F6, Scheme
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem
+
+# Where channels come last a vector of filters is turned at once: of four, whose scratch is larger, ResNet's first layer took 1.06
+# times as long. Beyond this share of L3 lines of the result go out to memory half written: 224 x 224 x 64 took 1.3 times as long
+# as in tiles.
+WRITTEN_AT_ONCE = 0.25
 
 
 def error(scheme: Scheme) -> Callable[[Problem], float]:
@@ -37,7 +44,7 @@ def refuse(scheme: Scheme) -> Callable[[Problem], str | None]:
             return f"computes planes whose windows have {scheme.taps} rows, a stride apart"
         if scheme is F6 and problem.algorithm == "auto" and problem.filters <= problem.channels:
             return "transforms an image of many channels for few filters: of 64 to 3, F(4, 3) is 1.1 times as fast"
-        return unless(FIRST)(problem)
+        return None
 
     return refuse
 
@@ -72,7 +79,11 @@ def divide(scheme: Scheme) -> Callable[[Problem, int], Division]:
                 "values_at": values_at, "products_at": products_at, "panels": ceil(filters, tile.rows),
                 "panel": tile.rows * (1 + count * channels * len(table)), "points": (1, count, 1),
             }  # fmt: skip
-            return fields, products_at + count * tile.rows * plane
+            sums_at, pixels = products_at + count * tile.rows * plane, band * outputs * problem.out_space[1]
+            if problem.data_format == FIRST:
+                return fields, sums_at
+            fields |= {"sums_at": sums_at, "sums_pitch": LINE * (ceil(pixels + lanes, LINE) | 1), "together": lanes}
+            return fields, sums_at + (lanes + max(tile.rows, lanes)) * fields["sums_pitch"]  # squares of rows, used or not
 
         band = max([b for b in range(1, down + 1) if layout(b)[1] <= room], default=1)
         others = max(1, problem.batch) * problem.groups
@@ -80,6 +91,7 @@ def divide(scheme: Scheme) -> Callable[[Problem, int], Division]:
         bands, chunks = ceil(down, band), ceil(filters, chunk)
         fields, scratch = layout(band)
         items, code = others * bands * chunks, {"fill": fill_sheets, "multiply": multiply}
+        code |= {} if problem.data_format == FIRST else {"put": put_turned}
         [outer] = tiles.one_vector(problem.dtype)
         return Division(items, bands, band, chunks, chunk, scratch, tile, tile.rows, fields=fields, outer=outer, **code)
 
@@ -105,7 +117,16 @@ def _cycles(problem: Problem, scheme: Scheme, tile: TileShape) -> float:
     vectors = down * ceil(sheets.pitch, tile.lanes)
     into = vectors * channels * sheets.phases[1] * sheets.phases[2] * count * (scheme.outputs + scheme.taps) / 2
     outof = vectors * filters * count * (scheme.outputs + 2) / 2
-    return max(1, problem.batch) * problem.groups * (products + into + outof)
+    put = filters * problem.out_space[0] * ceil(problem.out_space[1], tile.lanes) * _put_cycles(problem)
+    return max(1, problem.batch) * problem.groups * (products + into + outof + put)
+
+
+def _put_cycles(problem: Problem) -> float:
+    """Of a vector of the result, beside what it takes to make it."""
+    if problem.data_format == FIRST:
+        return 0.0
+    size = math.prod(problem.out_space) * problem.filters * np.dtype(problem.dtype).itemsize
+    return TURN + (COPY if size > WRITTEN_AT_ONCE * machine.caches()["L3"] else 0.0)
 
 
 def packing_cycles(scheme: Scheme) -> Callable[[Problem], float]:

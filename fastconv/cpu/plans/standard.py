@@ -12,11 +12,11 @@ import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.plans.costs import COPY, PIECE, TURN, WHOLE, panels_packing
-from fastconv.cpu.plans.rules import DENSE, FILTERS, FIRST, PIXELS, SHEETS, in_lanes, in_rows, unless
+from fastconv.cpu.plans.rules import DENSE, FILTERS, FIRST, LAST, PIXELS, SHEETS, in_lanes, in_rows
 from fastconv.cpu.plans.shares import ceil, scratch_numbers, spread_out, weight_bytes
 from fastconv.cpu.sheets import BY_VECTORS, LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.standard import put_rows, tiled_standard, tiled_standard_pixels
+from fastconv.cpu.standard import put_rows, put_turned, tiled_standard, tiled_standard_pixels
 from fastconv.cpu.strips import Strip
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
@@ -26,7 +26,9 @@ RUN = 112
 
 
 def pixels_refuse(problem: Problem) -> str | None:
-    return unless(FIRST)(problem) or (_few_by_few(problem) if problem.kind == "depthwise" else None)
+    if problem.data_format == LAST and (beside := _groups_beside(problem, tiles.filters_in_lanes(problem.dtype)[0])):
+        return f"would fetch cache lines of channels for each of the {1 + beside} groups that share them"
+    return _few_by_few(problem) if problem.kind == "depthwise" else None
 
 
 def _few_by_few(problem: Problem) -> str | None:
@@ -75,14 +77,16 @@ def pixels_in_lanes(problem: Problem, threads: int, tile: TileShape | None = Non
     filters, chunked = problem.filters // problem.groups, tile is None
     rows, tile = rows_in_a_plane(problem), tile or pixels_tile(problem)
     by_tap = _copied(problem)[0]
-    pitch = Sheets.of(problem, 1, by_tap=by_tap).pitch
-    most = _largest_band(problem, scratch_numbers(problem.dtype) - tile.rows * tile.width, tile.rows * pitch, by_tap)
+    pitch, put = Sheets.of(problem, 1, by_tap=by_tap).pitch, None if problem.data_format == FIRST else put_turned
+    together = tile.rows if put is None else max(ceil(filters, tile.rows) * tile.rows, tile.lanes)  # what is turned, in squares
+    most = _largest_band(problem, scratch_numbers(problem.dtype) - together * tile.width, together * pitch, by_tap)
     others = max(1, problem.batch) * problem.groups * planes(problem)
     band, chunk = spread_out(rows, filters if chunked else tile.rows, tile.rows, others, threads, most, weight_bytes(problem))
     chunk = chunk if chunked else ceil(filters, tile.rows) * tile.rows
     flat = ceil(band * pitch, tile.width) * tile.width
-    sums = tile.rows * flat + tile.lanes  # a short row's sums are read as a whole vector
-    return _over_sheets(problem, tile, band, chunk, tile.rows, sums, {"sums_pitch": flat}, slack=tile.width, by_tap=by_tap)
+    sums = together * flat + tile.lanes  # a short row's sums are read as a whole vector
+    fields = {"sums_pitch": flat}
+    return replace(_over_sheets(problem, tile, band, chunk, tile.rows, sums, fields, slack=tile.width, by_tap=by_tap), put=put)
 
 
 def _copied(problem: Problem) -> tuple[bool, int]:
@@ -94,7 +98,7 @@ def _copied(problem: Problem) -> tuple[bool, int]:
     (depth, *_), (taps_i, stride_i, apart_i), (taps_j, stride_j, apart_j) = axes
     phases_i, phases_j = min(taps_i, stride_i // math.gcd(stride_i, apart_i)), min(taps_j, stride_j // math.gcd(stride_j, apart_j))
     more, filters = problem.channels // problem.groups * depth * phases_i * (taps_j - phases_j), problem.filters // problem.groups
-    by_tap = stride_j in BY_VECTORS and 0 < 2 * more <= filters
+    by_tap = stride_j in BY_VECTORS and 0 < 2 * more <= filters and problem.data_format == FIRST
     return by_tap, more if by_tap else filters
 
 
@@ -188,7 +192,7 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     by_tap, copied = _copied(problem)
     pitch = Sheets.of(problem, 1, by_tap=by_tap).pitch
     strips = problem.batch * problem.groups * planes(problem) * (rows_in_a_plane(problem) * pitch / tile.width + 0.5)
-    put = COPY * copied * _rows(problem) * ceil(problem.out_space[-1], tile.lanes)
+    put = (COPY if problem.data_format == FIRST else TURN) * copied * _rows(problem) * ceil(problem.out_space[-1], tile.lanes)
     return ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
 
 

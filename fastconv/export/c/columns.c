@@ -8,7 +8,7 @@
 static int suits(const struct geometry *g, const struct scheme *s)
 {
     int64_t depth = g->channels * g->kernel[2] * at_most(g->stride[1], g->kernel[1]);
-    if (g->exact || g->last || g->transposed || g->dimensions != 2 || g->dilation[1] != 1) return 0;
+    if (g->exact || g->transposed || g->dimensions != 2 || g->dilation[1] != 1) return 0;
     if (ceiling(g->kernel[1], g->stride[1]) != s->taps || operations(g) < WINOGRAD_LEAST) return 0;
     return toom_error(g, s, 1, depth, g->channels * taps(g)) <= WINOGRAD_ERROR;
 }
@@ -21,6 +21,13 @@ static void count_phases(const struct geometry *g, int64_t *of_rows, int64_t *of
     free(room);
 }
 
+/* Of a vector of the result, beside what it takes to make it. */
+static double put_cost(const struct geometry *g)
+{
+    int64_t size = g->number * g->groups * g->filters * g->out_space[0] * g->out_space[1] * g->out_space[2];
+    return g->last ? TURN + (size > WRITTEN_AT_ONCE * L3 ? COPY : 0) : 0;
+}
+
 static double cost_with(const struct geometry *g, const struct scheme *s, int64_t of_rows, int64_t of_columns, const struct tile *tile)
 {
     struct sheets sheets = sheets_of(g, of_rows, of_columns, 0, s->outputs);
@@ -30,7 +37,8 @@ static double cost_with(const struct geometry *g, const struct scheme *s, int64_
     double vectors = down * ceiling(sheets.pitch, lanes(g));
     double into = vectors * g->channels * phases * s->count * (s->outputs + s->taps) / 2;
     double outof = vectors * g->filters * s->count * (s->outputs + 2) / 2;
-    return images(g) * g->groups * (products + into + outof);
+    double put = (double)g->filters * g->out_space[1] * ceiling(g->out_space[2], lanes(g)) * put_cost(g);
+    return images(g) * g->groups * (products + into + outof + put);
 }
 
 static const struct tile *tile_of(const struct geometry *g, const struct scheme *s, int64_t of_rows, int64_t of_columns)
@@ -64,7 +72,10 @@ static int64_t lay(
     int64_t values_at = ceiling(g->channels * sheets->sheet + s->outputs * sheets->pitch + LINE, LINE) * LINE;
     int64_t products_at = values_at + s->count * g->channels * phases * plane;
     job[JOB_DOWN] = band, job[JOB_PLANE] = plane, job[JOB_VALUES_AT] = values_at, job[JOB_PRODUCTS_AT] = products_at;
-    return products_at + s->count * tile->rows * plane;
+    int64_t sums_at = products_at + s->count * tile->rows * plane, pixels = band * s->outputs * g->out_space[2];
+    if (!g->last) return sums_at;
+    job[JOB_SUMS_AT] = sums_at, job[JOB_SUMS_PITCH] = LINE * (ceiling(pixels + lanes(g), LINE) | 1), job[JOB_TOGETHER] = lanes(g);
+    return sums_at + (lanes(g) + at_least(tile->rows, lanes(g))) * job[JOB_SUMS_PITCH];
 }
 
 /* Where each tap across finds its phase, then zeros up to the number of taps, then the phases that fill_sheets reads. */
@@ -102,6 +113,7 @@ int plan_columns(const struct geometry *g, const struct scheme *s, fastconv_laye
     job[JOB_POINTS] = 1, job[JOB_POINTS + 1] = s->count, job[JOB_POINTS + 2] = 1;
     job[JOB_PANEL] = tile->rows * (1 + s->count * g->channels * sheets.of_rows * g->kernel[2]), job[JOB_UNIT] = tile->rows;
     job[JOB_MULTIPLY_CODE] = (intptr_t)tile->code;
+    if (g->last) job[JOB_PUT_CODE] = (intptr_t)put_turned[g->dtype];
     divide(g, layer, g->groups, down, band, g->filters, chunk, scratch);
     use(layer, s->code[g->dtype], COLUMNS, tile->rows);
     layer->weights.scheme = s;

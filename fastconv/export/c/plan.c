@@ -252,7 +252,7 @@ static int copies_by_tap(const struct geometry *g, int64_t *copied)
 {
     int64_t phases = count_of_phases(g, 2), stride = g->stride[2];
     int64_t more = g->channels * g->kernel[0] * count_of_phases(g, 1) * (g->kernel[2] - phases);
-    int by_tap = (stride == 1 || stride == 2 || stride == 4) && 0 < more && 2 * more <= g->filters;
+    int by_tap = (stride == 1 || stride == 2 || stride == 4) && 0 < more && 2 * more <= g->filters && !g->last;
     *copied = by_tap ? more : g->filters;
     return by_tap;
 }
@@ -269,9 +269,10 @@ static int over_sheets(const struct geometry *g, fastconv_layer *layer, const st
     int by_tap = pixels_in_lanes && copies_by_tap(g, &copied);
 
     int64_t pitch = sheets_of(g, of_rows, of_columns, by_tap, 1).pitch, run = at_least(1, RUN / out_width);
-    int64_t fixed = pixels_in_lanes ? tile->rows * width(g, tile)
+    int64_t together = g->last ? at_least(ceiling(g->filters, tile->rows) * tile->rows, lanes(g)) : tile->rows;
+    int64_t fixed = pixels_in_lanes ? together * width(g, tile)
                                     : (run * out_width + at_least(lanes(g), tile->rows)) * width(g, tile);
-    int64_t a_row = pixels_in_lanes ? tile->rows * pitch : 0, most = 1, band, chunk;
+    int64_t a_row = pixels_in_lanes ? together * pitch : 0, most = 1, band, chunk;
     while (most < rows && g->channels * sheets_of(g, of_rows, of_columns, by_tap, most + 1).sheet + (most + 1) * a_row <=
                               scratch_numbers(g) - fixed) most++;
     spread_out(g, rows, unit, at_least(g->batch, 1) * others, most, weight_bytes(g), &band, &chunk);
@@ -279,7 +280,7 @@ static int over_sheets(const struct geometry *g, fastconv_layer *layer, const st
     struct sheets s = sheets_of(g, of_rows, of_columns, by_tap, band);
     int64_t slack = pixels_in_lanes ? width(g, tile) : LINE, sums_at = ceiling(g->channels * s.sheet + slack, LINE) * LINE;
     int64_t flat = ceiling(band * pitch, width(g, tile)) * width(g, tile);
-    int64_t sums = pixels_in_lanes ? tile->rows * flat + lanes(g) : fixed;
+    int64_t sums = pixels_in_lanes ? together * flat + lanes(g) : fixed;
     job[JOB_STRIPS_AT] = fill_table(g, &s, phases_i, phases_j, layer->table);
     if (!pixels_in_lanes) job[JOB_STRIPS] = fill_strips(g, tile, layer->table + job[JOB_STRIPS_AT]);
     lay_sheets(g, &s, job);
@@ -289,6 +290,7 @@ static int over_sheets(const struct geometry *g, fastconv_layer *layer, const st
     job[JOB_PANEL] = unit * (1 + g->channels * taps(g));
     divide(g, layer, others, rows, band, g->filters, chunk, sums_at + sums);
     use(layer, tile->code, pixels_in_lanes ? ROW_PANELS : LANE_PANELS, unit);
+    if (pixels_in_lanes && g->last) job[JOB_PUT_CODE] = (intptr_t)put_turned[g->dtype];
     return FASTCONV_OK;
 }
 
@@ -297,15 +299,28 @@ static double pixels_cost(const struct geometry *g, const struct tile *tile)
 {
     int64_t copied, pitch = sheets_of(g, 1, 1, copies_by_tap(g, &copied), 1).pitch; /* the phases count for nothing here */
     double strips = (double)pitch / width(g, tile) + 0.5 / g->out_space[1];
-    double put = COPY * copied * ceiling(g->out_space[2], lanes(g));
+    double put = (g->last ? TURN : COPY) * copied * ceiling(g->out_space[2], lanes(g));
     double updates = g->channels * taps(g) * update(tile->rows, tile->vectors, tile->vectors);
     return ceiling(g->filters, tile->rows) * strips * updates + put;
 }
 
+/* Whether, channels last, several groups' channels or filters share cache lines. */
+static int shares_lines(const struct geometry *g)
+{
+    int64_t most = LINE / at_least(g->channels, g->filters);
+    for (int64_t n = 2; g->last && n <= most; n++)
+        if (g->groups % n == 0) return 1;
+    return 0;
+}
+
+static const struct tile *best_of_pixels(const struct geometry *g)
+{
+    return shares_lines(g) ? NULL : cheapest(g, tiled_standard_pixels[g->dtype], INT64_MAX, pixels_cost);
+}
+
 static int standard(const struct geometry *g, fastconv_layer *layer)
 {
-    const struct tile *in_lanes = cheapest(g, tiled_standard[g->dtype], g->out_space[2] + 1, lanes_cost), *pixel = NULL;
-    if (!g->last) pixel = cheapest(g, tiled_standard_pixels[g->dtype], INT64_MAX, pixels_cost);
+    const struct tile *in_lanes = cheapest(g, tiled_standard[g->dtype], g->out_space[2] + 1, lanes_cost), *pixel = best_of_pixels(g);
     if (!in_lanes && !pixel) return FASTCONV_NOT_EXPORTED;
     int in_pixels = !in_lanes || (pixel && pixels_cost(g, pixel) <= lanes_cost(g, in_lanes));
     return over_sheets(g, layer, in_pixels ? pixel : in_lanes, in_pixels);
@@ -315,7 +330,7 @@ static int standard(const struct geometry *g, fastconv_layer *layer)
 static int dense(const struct geometry *g, fastconv_layer *layer)
 {
     const struct tile *in_lanes = cheapest(g, tiled_standard[g->dtype], g->out_space[2] + 1, lanes_cost);
-    const struct tile *pixel = g->last ? NULL : cheapest(g, tiled_standard_pixels[g->dtype], INT64_MAX, pixels_cost);
+    const struct tile *pixel = best_of_pixels(g);
     double rows = (double)images(g) * g->groups * g->out_space[0] * g->out_space[1], down_too, down;
     double tiled = rows * fmin(in_lanes ? lanes_cost(g, in_lanes) : HUGE_VAL, pixel ? pixels_cost(g, pixel) : HUGE_VAL);
     const struct scheme *square = best_winograd(g, &down_too), *column = best_columns(g, &down);
