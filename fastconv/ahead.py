@@ -120,7 +120,7 @@ def _compile_shared(dtype: str) -> None:
     ):  # fmt: skip
         for tile in shapes:
             launch.multiply_code(multiply, tile)
-    for fill in (separable.fill_band, separable.fill_band_last):
+    for fill in (separable.fill_band, separable.fill_band_last, separable.fill_band_turned):
         for window in tiles.separable_windows(dtype):
             launch.fill_code(fill, window, dtype)
     for name in winograd.FRESH:

@@ -110,7 +110,6 @@ REFUSED = [
     "conv2d,n1c3i16f8k3s3p1",  # one row of taps a phase
     "conv2d,n1c3i16f8k4s2p1",
     "conv2d,n1c3i16f8k3p2d2",
-    "conv2d,n1c3i16f8k3p1,channels_last",
     "conv1d,n1c3i16f8k3p1",
     "conv3d,n1c3i16f8k3p1",
 ]

@@ -24,7 +24,7 @@ LAYERS = [line for line in WINOGRAD if "conv3d" not in line and "pixelbias" not 
     "conv2d,n1c3i224f64k7s2p3", "conv2d,n1c64i56f64k3p1,bias,relu", "conv2d,n1c128i56f128k3s2p1", "conv2d,n1c64i56f96k5p2",
     "transposed2d,n1c64i28f32k3s2p1o1", "conv2d,n1c64i28f64k3p1g8", "conv2d,n1c3i512f32k3p1", "conv2d,n2c512i7f512k3p1,bias",
     "conv2d,n1c36i33x50f66k5x3s2p2x1g2,bias", "conv2d,n1c40i60x41f30k1,channels_last", "conv2d,n1c64i56f128k1,bias",
-    "conv2d,n2c37i70x51f37k3s2p1g37", "conv2d,n2c37i31x51f37k3p2d2g37,channels_last,float64", 
+    "conv2d,n2c37i70x51f37k3s2p1g37", "conv2d,n2c37i31x51f37k3p2d2g37,channels_last,float64",
     "conv2d,n1c37i60x41f74k4s3p1g37,channels_last", "conv1d,n1c160i4000f160k31p15g160,channels_last",
     "conv2d,n1c37i33x50f37k5x4s4g37", "conv1d,n1c160i400f160k4g160", "conv2d,n1c5i33x9f10k4s3p1g5",
     "transposed2d,n2c34i20x21f35k4s2p1", "transposed2d,n1c34i20x21f36k3s3x2p1d1x2g2o2x1,channels_last",
@@ -40,8 +40,8 @@ ABSENT = {
     *(name for name, scheme in winograd.SCHEMES.items() if scheme.down != scheme.across),
     "winograd_groups", "winograd_groups_last", *phases.SCHEMES, *signals.SCHEMES, "tiled_transposed_blocks",
     "tiled_transposed_blocks_pixels", "tiled_weight_gradient_pixels", "strassen_pointwise", "strassen_separable",
-    "strassen_pointwise_turned", "strassen_patches", "strassen_transposed", "tiled_transposed_woven", "tiled_depthwise_volume",
-    *winograd_gradients.SCHEMES,
+    "strassen_pointwise_turned", "strassen_separable_turned", "tiled_separable_turned", "tiled_separable_pixels_turned",
+    "strassen_patches", "strassen_transposed", "tiled_transposed_woven", "tiled_depthwise_volume", *winograd_gradients.SCHEMES,
 }  # fmt: skip
 IN_C = tuple(i for i in IMPLEMENTATIONS if i.name not in ABSENT and not i.name.endswith("_fresh"))
 # Addresses, and what a call sets.

@@ -95,7 +95,10 @@ def by_kernel(name, text, threads=1, draw=cases.whole_numbers):
     return out, problem, given, choice.division
 
 
-@pytest.mark.parametrize("kernel", ["tiled_separable", "tiled_separable_pixels"])
+KERNELS = "tiled_separable", "tiled_separable_pixels", "tiled_separable_turned", "tiled_separable_pixels_turned"
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_either_kernel_computes_any_form(kernel):
     for first, filters in FORMS[1:4]:
         got, problem, given, _ = by_kernel(kernel, separable(first, filters, ",bias,relu", ",bias,residual"))
@@ -117,8 +120,10 @@ PAIRED = [  # even and odd numbers of rows and pixels, parts of panels, several 
 def test_pairs_of_rows(most, outer, monkeypatch):
     """Of a whole image, or band by band, the last one smaller."""
     monkeypatch.setattr(plans, "scratch_numbers", lambda dtype: most)
-    for first, filters in PAIRED:
-        got, problem, given, division = by_kernel("strassen_separable", separable(first, filters, ",relu", outer))
+    forms = [("strassen_separable", *form, "") for form in PAIRED]
+    forms += [("strassen_separable_turned", *form, every) for form in PAIRED[:2] for every in EVERY]
+    for name, first, filters, every in forms:
+        got, problem, given, division = by_kernel(name, separable(first, filters, ",relu", outer, every))
         assert (division.bands > 1) == (most == 2000 and problem.out_space[0] % 2 == 0)
         cases.same_numbers(got, cases.call(fc.reference, problem, given))
 
@@ -145,6 +150,8 @@ def test_the_plan_takes_pairs_for_many_channels_and_never_at_highest_precision()
     lines = separable(deep, 512), separable("conv2d,n1c32i112f32k3p1g32", 64), separable(deep, 512, every=",highest")
     names = [chosen(line).implementation.name for line in lines]
     assert names == ["strassen_separable", "tiled_separable_pixels", "tiled_separable"]
+    turned = [choose(cases.parse(line), IMPLEMENTATIONS, 1, "channels").implementation.name for line in lines]
+    assert turned == [f"{name}_turned" for name in names]
     assert "precision='highest' allows" in dict(refusals(cases.parse(lines[-1]), IMPLEMENTATIONS))[names[0]]
     assert "has none" in plans.unpaired(cases.parse(separable("conv2d,n1c512i99f512k3p1g512", 512)))
 

@@ -109,9 +109,9 @@ FIELDS: dict[str, tuple[int, str]] = {
     "spared": (3, "three"),  # products that they do without: bit k says it of the k-th
     "ends": (3, "three"),  # of winograd_gradients.py: 1 if the last row of tiles reaches beyond the plane; if the last column does
     "long": (3, "three"),  # phases of rows, and of columns, with one pixel more than the others: phases.py; one tap more: blocks.py
-    "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase
+    "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase; of separable.py, rows
     "plane": (1, "integer"),
-    "columns_at": (1, "integer"),
+    "columns_at": (1, "integer"),  # that are turned together, and where they begin
     "values_at": (1, "integer"),
     "products_at": (1, "integer"),
     "points": (3, "three"),  # of its schemes along each dimension, and matrices of weights that serve them

@@ -23,12 +23,16 @@ While one plane is walked down, the next is asked for: where the image lies in m
 stride 2 take 650 us in place of 800 to 900, 32 of stride 1 590 for 740; from L3 as long as without. (A depthwise layer, which does
 nothing else meanwhile, takes a tenth longer for it.)
 
+Where the image's channels are neighbours, walks along its rows fill a few lines that are turned (`fill_band_turned`): for
+Strassen's algorithm, and for results whose columns are neighbours.
+
 What fills a band knows the window, what multiplies knows the tile: machine code of their own each, not for every pair of them.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.depthwise import add_window_last, sum_windows, walk_column, walk_row
 from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
+from fastconv.cpu.sheets import turn_pixels
 from fastconv.cpu.simd import align_stack
 from fastconv.cpu.standard import turn_sums
 from fastconv.cpu.strassen import multiply_runs
@@ -205,6 +209,22 @@ def fill_band_last(job, row, n, begin, end):
         if job.inner_late:
             job.finish_inner_row(row, out_width * channels, 0, line * out_width * channels)
         row += out_width * channels
+
+
+@compiled
+def fill_band_turned(job, scratch, n, begin, end):
+    """As fill_band, of images whose channels are neighbours: a few rows at a time are turned, which lie `columns_at` further."""
+    window, channels, out_width, lines = job.tile, job.groups * job.filters, job.out_space[2], scratch + job.columns_at
+    if window.rows * window.vectors > SMALL_WINDOW:
+        align_stack()  # type: ignore[call-arg]
+    for first in range(begin, end, job.down):
+        row, rows = lines, min(job.down, end - first)
+        for line in range(first, first + rows):
+            walk_row(window, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
+            if job.inner_late:
+                job.finish_inner_row(row, out_width * channels, 0, line * out_width * channels)
+            row += out_width * channels
+        turn_pixels(job.square, lines, channels, channels, rows * out_width, scratch + (first - begin) * out_width, job.pitch)
 
 
 @compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastconv.cpu.plans.shares import ceil, scratch_numbers
 from fastconv.cpu.separable import (
     fill_band,
     fill_band_last,
+    fill_band_turned,
     strassen_separable,
     sum_band,
     sum_band_last,
@@ -36,14 +38,30 @@ DEPTHWISE_UPDATES = 1.5
 
 def pairs_refuse(problem: SeparableProblem) -> str | None:
     alone = pixels_alone(problem)
-    return unless(FIRST)(problem) or strassen.unpaired(alone) or unpaired(problem)
+    return strassen.unpaired(alone) or unpaired(problem)
 
 
-def pack(outer: Callable[..., Any]) -> Callable[..., Any]:
+def first(refuse: Callable[[Any], str | None]) -> Callable[[SeparableProblem], str | None]:
+    """Refuse results channels last too."""
+    return lambda problem: unless(FIRST)(problem) or refuse(problem)
+
+
+def turns(refuse: Callable[[Any], str | None]) -> Callable[[SeparableProblem], str | None]:
+    """Refuse windows too that are not walked along rows, which are turned."""
+    return lambda problem: along_rows(problem.depthwise) or refuse(problem)
+
+
+def along_rows(problem: Problem) -> str | None:
+    if problem.filters != problem.groups or problem.kernel not in tiles.WALKED_ALONG:
+        return "walks along rows with windows of their own code, one filter a channel"
+    return slides(problem)
+
+
+def pack(outer: Callable[..., Any], turned: bool = False) -> Callable[..., Any]:
     """Pack a separable layer's weights: the windows' as their kernels read them, the outer ones by another function."""
 
     def pack_both(problem: SeparableProblem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
-        first, last = problem.depthwise, problem.data_format == LAST
+        first, last = problem.depthwise, turned or problem.data_format == LAST
         if last and slides(first) is None and first.filters == first.groups:
             inner = packing.channel_panels(weights[0], biases[0], machine.lanes(problem.dtype))
         elif not last and slides(first) is None:
@@ -56,21 +74,24 @@ def pack(outer: Callable[..., Any]) -> Callable[..., Any]:
     return pack_both
 
 
-def pixels_in_lanes(problem: SeparableProblem, threads: int) -> Division:
+def pixels_in_lanes(problem: SeparableProblem, threads: int, turned: bool = False) -> Division:
     """For tiled_separable_pixels: bands of rows as large as fit L2, whose pixels fill strips."""
     tile = pointwise.pixels_tile(pixels_alone(problem))
-    return _separable(problem, tile, tile.rows, tile.width, 0, threads)
+    return _separable(problem, tile, tile.rows, tile.width, 0, threads, turned)
 
 
-def filters_in_lanes(problem: SeparableProblem, threads: int) -> Division:
+def filters_in_lanes(problem: SeparableProblem, threads: int, turned: bool = False) -> Division:
     """For tiled_separable and tiled_separable_last: bands of rows whose sums stay in L1."""
     alone = pixels_alone(problem)
     shapes = [shape for tile in tiles.filters_in_lanes(problem.dtype) for shape in (tile, tile.short)]
     tile = min((shape for shape in shapes if shape.rows <= alone.out_space[-1]), key=lambda shape: _even_cycles(alone, shape))
-    return _separable(problem, tile, tile.width, tile.rows, 0 if problem.data_format == "channels_last" else tile.width, threads)
+    sums = 0 if problem.data_format == "channels_last" else tile.width
+    return _separable(problem, tile, tile.width, tile.rows, sums, threads, turned)
 
 
-def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int) -> Division:
+def _separable(
+    problem: SeparableProblem, tile: TileShape, unit: int, strip: int, sums: int, threads: int, turned: bool
+) -> Division:  # fmt: skip
     """`unit` filters of a panel, `strip` pixels of a strip; `sums`: numbers kept of a pixel until they are put in their places."""
     channels, units, rows = problem.depthwise.filters, ceil(problem.filters, unit), math.prod(problem.out_space[:-1])
     last, width, lanes = problem.data_format == "channels_last", problem.out_space[-1], machine.lanes(problem.dtype)
@@ -83,16 +104,32 @@ def _separable(problem: SeparableProblem, tile: TileShape, unit: int, strip: int
     band, bands, chunk, chunks = _shared_out(problem, rows, heights, units, unit * channels, cycles_of, threads)
     pixels = max(band * width, strip)
     pitch = LINE * (ceil(pixels + lanes, LINE) | 1)
-    panel = (lanes if last else 1) * (1 + taps(problem.depthwise))
+    panel = (lanes if last or turned else 1) * (1 + taps(problem.depthwise))
     most_pixels = max(pixels, lanes)
     sums_at = most_pixels * channels if last else channels * pitch
     fields = {"pitch": pitch, "panel": panel, "outer_panel": unit * (1 + channels), "sums_at": sums_at}
     scratch = sums_at + sums * most_pixels
+    if turned:
+        fields, scratch = fields | _lines(problem, scratch), scratch + _size_of_lines(problem)
     items = problem.batch * bands * chunks
-    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, fields=fields, **_windows(problem))
+    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, fields=fields, **_windows(problem, turned))
 
 
-def pairs_in_rows(problem: SeparableProblem, threads: int) -> Division:
+def _rows_turned(problem: SeparableProblem) -> int:
+    """Rows of the depthwise result that are turned together: as many as fill a square."""
+    return ceil(machine.lanes(problem.dtype), problem.out_space[-1])
+
+
+def _size_of_lines(problem: SeparableProblem) -> int:
+    return ceil(_rows_turned(problem) * problem.out_space[-1] * problem.depthwise.filters, LINE) * LINE
+
+
+def _lines(problem: SeparableProblem, place: int) -> dict[str, int]:
+    """Where the rows lie that are turned."""
+    return {"columns_at": ceil(place, LINE) * LINE, "down": _rows_turned(problem)}
+
+
+def pairs_in_rows(problem: SeparableProblem, threads: int, turned: bool = False) -> Division:
     """For strassen_separable: bands of rows of the first half of an image, which meet the second; of an odd number, all of them."""
     alone, channels, lanes = pixels_alone(problem), problem.depthwise.filters, machine.lanes(problem.dtype)
     unit = tiles.pairs_in_rows(problem.dtype)[0].width
@@ -113,10 +150,16 @@ def pairs_in_rows(problem: SeparableProblem, threads: int) -> Division:
     longest = max(strassen.longest(count * row, run) for count in (band, _last(rows, band)))
     fields, scratch = strassen.layout(alone, tile, longest)
     pitch = LINE * (ceil(2 * band * row + lanes, LINE) | 1)
-    fields |= {"pitch": pitch, "panel": 1 + taps(problem.depthwise), "run": run}
-    code, items = strassen.code(problem.dtype) | _windows(problem), problem.batch * bands * chunks
+    fields |= {"pitch": pitch, "panel": (lanes if turned else 1) * (1 + taps(problem.depthwise)), "run": run}
+    code, items, scratch = (
+        strassen.code(problem.dtype) | _windows(problem, turned),
+        problem.batch * bands * chunks,
+        scratch + channels * pitch,
+    )
+    if turned:  # for the second half of an image they lie so much further
+        fields, scratch = fields | _lines(problem, scratch), scratch + 2 * LINE + band * row + _size_of_lines(problem)
     band = math.prod(problem.out_space[:-1]) if bands == 1 else band  # rows of the whole image
-    return Division(items, bands, band, chunks, chunk * unit, channels * pitch + scratch, tile, unit, fields=fields, **code)
+    return Division(items, bands, band, chunks, chunk * unit, scratch, tile, unit, fields=fields, **code)
 
 
 def _pairs(problem: SeparableProblem) -> tuple[int, int]:
@@ -166,9 +209,13 @@ def _depthwise_cycles(problem: SeparableProblem, pixels: int) -> float:
     return DEPTHWISE_UPDATES * taps(first) * pixels * first.filters / machine.lanes(problem.dtype)
 
 
-def _windows(problem: SeparableProblem) -> dict[str, Any]:
+def _windows(problem: SeparableProblem, turned: bool) -> dict[str, Any]:
     """What computes the depthwise part, and the window that it knows."""
     first, last = problem.depthwise, problem.data_format == "channels_last"
+    if turned:
+        taps_i, taps_j = first.kernel
+        window = TileShape(taps_j, taps_i, machine.lanes(problem.dtype), first.stride[0], problem.dtype)
+        return {"fill": fill_band_turned, "window": window}
     if slides(first) is None and not (last and first.filters != first.groups):
         taps_i, taps_j = first.kernel
         window = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), first.stride[0], problem.dtype)
@@ -204,12 +251,29 @@ def pairs_cycles(problem: SeparableProblem) -> float:
     return strassen.cycles(pixels_alone(problem))
 
 
+def turning(cycles: Callable[[SeparableProblem], float]) -> Callable[[SeparableProblem], float]:
+    """And of turning the depthwise result."""
+
+    def cycles_of(problem: SeparableProblem) -> float:
+        vectors = ceil(math.prod(problem.out_space), machine.lanes(problem.dtype)) * problem.depthwise.filters
+        return cycles(problem) + max(1, problem.batch) * TURN * vectors
+
+    return cycles_of
+
+
 IMPLEMENTATIONS = (
     Implementation(
         "strassen_separable", "winograd", ("separable",),
         strassen_separable, pack(strassen.pack), pairs_in_rows, FILTERS,
-        pairs_refuse, ("columns",), tiles.one_vector,
+        first(pairs_refuse), ("columns",), tiles.one_vector,
         cycles=pairs_cycles,
+        error=lambda problem: error_bound(problem.pointwise),
+    ),
+    Implementation(
+        "strassen_separable_turned", "winograd", ("separable",),
+        strassen_separable, pack(strassen.pack, turned=True), partial(pairs_in_rows, turned=True), FILTERS,
+        turns(pairs_refuse), ("channels",), tiles.one_vector,
+        cycles=turning(pairs_cycles),
         error=lambda problem: error_bound(problem.pointwise),
     ),
     Implementation(
@@ -223,8 +287,18 @@ IMPLEMENTATIONS = (
         ("columns",), tiles.separable_filters, cycles=filters_cycles,
     ),
     Implementation(
+        "tiled_separable_pixels_turned", "tiled", ("separable",),
+        tiled_separable_pixels, pack(in_rows, turned=True), partial(pixels_in_lanes, turned=True), PIXELS, turns(unless(FIRST)),
+        ("channels",), tiles.separable_pixels, cycles=turning(pixels_cycles),
+    ),
+    Implementation(
+        "tiled_separable_turned", "tiled", ("separable",),
+        tiled_separable, pack(in_lanes, turned=True), partial(filters_in_lanes, turned=True), FILTERS, turns(unless(FIRST)),
+        ("channels",), tiles.separable_filters, cycles=turning(filters_cycles),
+    ),
+    Implementation(
         "tiled_separable_last", "tiled", ("separable",),
         tiled_separable_last, pack(in_lanes), filters_in_lanes, FILTERS, unless(LAST),
-        ("channels",), tiles.separable_filters,
+        ("channels",), tiles.separable_filters, cycles=filters_cycles,
     ),
 )  # fmt: skip
