@@ -44,13 +44,14 @@ PICKS = {
     "tiled_transposed": ("transposed.best_tile", ((6, 2), (2, 1))),
     "strassen_patches": ("strassen.best_tile", ((6, 2),)),
     "strassen_transposed": ("strassen.best_tile", ((6, 2),)),
+    "strassen_transposed_turned": ("strassen.best_tile", ((6, 2),)),
     "tiled_transposed_woven": ("standard.filters_tile", ((6, 2),)),
     "tiled_transposed_blocks": ("blocks.filters_tile", ((6, 2),)),
     "tiled_transposed_blocks_pixels": ("blocks.pixels_tile", ((4, 3),)),
 }
 # All but those that share another's loops and have only a scheme of their own: what every kernel must keep to is tried with these.
 OWN = [name for name in PICKS if name not in ("winograd_1x4", "winograd_phases_2", "winograd_signal_4_3_stride_2")]
-WOVEN = ("strassen_transposed", "tiled_transposed_woven")
+WOVEN = ("strassen_transposed", "strassen_transposed_turned", "tiled_transposed_woven")
 BY_LINES_OF_LANES = (*winograd.SCHEMES, *(f"{name}_fresh" for name in winograd.FRESH))
 
 
@@ -157,9 +158,10 @@ def problems(name, tile, count, seed=0):
         traits |= {"s": ("2", "3x8", "5", "2x17"), "c": (1, 2, 17), "f": (1, 3, 5), "d": ("1",)}
         traits |= {"dimensions": (2,) if pixels else (1, 2, 2)}
     if name in WOVEN:
-        traits |= {"k": ("2", "2", "1x2", "3x2"), "p": ("0",), "d": ("1",), "g": (1,), "o": ("",), "format": ("",)}
+        traits |= {"k": ("2", "2", "1x2", "3x2"), "p": ("0",), "d": ("1",), "g": (1,), "o": ("",)}
+        traits |= {"format": ("channels_last",) if "turned" in name else ("",) if "strassen" in name else ("", "channels_last")}
         traits |= {"w": (3, 5, 16, 17, 31), "h": (3, 5, 9), "f": around(tile.lanes // 2, tile.width // 2)}
-        traits |= {"c": (2, tile.lanes, 34), "f": (tile.lanes, 34)} if name == "strassen_transposed" else {}
+        traits |= {"c": (2, tile.lanes, 34), "f": (tile.lanes, 34)} if "strassen" in name else {}
     if name in BY_LINES_OF_LANES:
         taps, stride, window = BY_NAME[name].scheme.taps, BY_NAME[name].scheme.stride, "{}x{}".format(*BY_NAME[name].scheme.window)
         traits |= {"k": (window, f"2x{window}"), "s": (f"{stride}", f"2x{stride}x{stride}"), "dimensions": (2, 2, 3)}

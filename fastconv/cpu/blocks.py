@@ -23,7 +23,8 @@ blocks in the lanes:
     phase                           its sums become every stride-th number of every stride-th row of the result
 
 Where a block sees one pixel, in the 2x2 layers of stride 2 of U-Nets, the product is a pointwise layer's, and so are the kernels,
-which read the image in place: pointwise.py and strassen.py. `put_woven` puts their sums, the phases of two columns as one row.
+which read the image in place: pointwise.py and strassen.py. `put_woven` puts their sums, the phases of two columns as one row;
+channels last `put_blocks` does, of any number of columns, which are one piece of a row.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
@@ -161,6 +162,30 @@ def put_woven(job, sums, step, n, first, width, pixel, count):
                     job.finish_row(job.out + (image + place + row * size), 2 * run, image, place + row * size)
             k += 2 * used
         done += run
+
+
+@compiled
+def put_blocks(job, sums, step, n, first, width, pixel, count):
+    """As put_woven, channels last: filters are [phase of planes and rows][phase of columns][filter], a row of a block one piece."""
+    square, (filters, height, across), (stride_z, stride_i, stride_j) = job.square, job.result, job.spread
+    lines, columns, segment = height // stride_i, across // stride_j, stride_j * filters
+    image, k = n * job.out_space[2] * stride_z * stride_i * segment, 0
+    while k < width:
+        phase, q = (first + k) // segment, (first + k) % segment
+        used, line, j = min(width - k, segment - q), pixel // columns, pixel % columns
+        for p in range(count):
+            z, i = line // lines * stride_z + phase // stride_i, line % lines * stride_i + phase % stride_i
+            place = ((z * height + i) * columns + j) * segment + q
+            row, here = job.out + (image + place), sums + (p * step + k)
+            for f in range(0, used, square.lanes):
+                if used - f >= square.lanes:
+                    square.load(here + f).store(row + f)
+                else:
+                    square.load(here + f).store(row + f, used - f)
+            if job.late:
+                job.finish_row(row, used, image, place)
+            line, j = (line, j + 1) if j + 1 < columns else (line + 1, 0)
+        k += used
 
 
 @inlined

@@ -100,7 +100,7 @@ class Bound:
         values |= {
             "bands": division.bands, "band": division.band, "chunks": division.chunks, "chunk": division.chunk,
             "scratch_size": _rounded(division.scratch), "table": _at(self._table), "unit": division.unit,
-            "last": problem.data_format == "channels_last",
+            "last": division.fields.get("last", problem.data_format == "channels_last"),
         }  # fmt: skip
         if division.transform is not None:
             values |= _weight_steps(problem, choice.mirrored)

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from fastconv.cpu import machine, packing, tiles
-from fastconv.cpu.blocks import put_woven, tiled_transposed_blocks, tiled_transposed_blocks_pixels
+from fastconv.cpu.blocks import put_blocks, put_woven, tiled_transposed_blocks, tiled_transposed_blocks_pixels
 from fastconv.cpu.plans import pointwise, standard, strassen
 from fastconv.cpu.plans.costs import panels_packing
 from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, SHEETS, in_lanes, unless
 from fastconv.cpu.plans.shares import ceil
 from fastconv.cpu.pointwise import tiled_pointwise
 from fastconv.cpu.simd import TileShape
-from fastconv.cpu.strassen import PRODUCTS, error_bound, strassen_pointwise
+from fastconv.cpu.strassen import PRODUCTS, error_bound, strassen_pointwise, strassen_pointwise_turned
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
 
@@ -50,14 +50,12 @@ def pack_pixels(problem: Problem, unit: int, weights: list[Any], biases: list[An
 
 
 def woven_refuse(problem: Problem) -> str | None:
-    """Blocks of two columns that each see one pixel."""
+    """Blocks that each see one pixel, channels first of two columns."""
     if problem.groups > 1 or problem.kernel != problem.stride or any(map(any, problem.pads)) or any(problem.output_padding):
         return "computes blocks that see one pixel each, whole ones, of one group"
-    if problem.stride[-1] != 2:
+    if problem.stride[-1] != 2 and problem.data_format == FIRST:
         return f"weaves two phases of columns, here are {problem.stride[-1]}"
-    if any(d != 1 for d in problem.dilation):
-        return "computes layers without dilation"
-    return unless(FIRST)(problem)
+    return "computes layers without dilation" if any(d != 1 for d in problem.dilation) else None
 
 
 def as_pixels(problem: Problem) -> Problem:
@@ -67,7 +65,7 @@ def as_pixels(problem: Problem) -> Problem:
 
 def woven_pairs_refuse(problem: Problem) -> str | None:
     conv = as_pixels(problem)
-    if conv.filters % 4:
+    if conv.filters % 4 and problem.data_format == FIRST:
         return f"weaves phases in pairs of filters, here are {problem.filters}"
     return woven_refuse(problem) or strassen.unpaired(conv)
 
@@ -76,7 +74,8 @@ def pack_woven(pack: Callable[..., Any]) -> Callable[..., Any]:
     """As the pointwise kernels have their weights packed, phases of columns innermost."""
 
     def pack_in_order(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> Any:
-        weight, bias = packing.in_blocks(weights[0], biases[0], problem.stride, problem.dimensions - 1)
+        outer = problem.dimensions - (problem.data_format == FIRST)
+        weight, bias = packing.in_blocks(weights[0], biases[0], problem.stride, outer)
         return pack(problem, unit, [weight], [bias])
 
     return pack_in_order
@@ -130,11 +129,18 @@ def woven_pairs(problem: Problem, threads: int) -> Division:
     return _woven(problem, strassen.divide(as_pixels(problem), threads))
 
 
+def woven_pairs_turned(problem: Problem, threads: int) -> Division:
+    """For strassen_pointwise_turned, likewise."""
+    return _woven(problem, strassen.turned(as_pixels(problem), threads))
+
+
 def _woven(problem: Problem, division: Division) -> Division:
     """A pointwise layer's division, whose sums are put by phases."""
     _, height, width = three(problem.out_space)
     fields = dict(division.fields) | {"spread": three(problem.stride), "result": (problem.filters, height, width)}
-    return replace(division, fields=fields, put=put_woven, seen=as_pixels(problem))
+    fields["last"] = 0  # no kernel puts sums by itself
+    put = put_woven if problem.data_format == FIRST else put_blocks
+    return replace(division, fields=fields, put=put, seen=as_pixels(problem))
 
 
 def filters_cycles(problem: Problem) -> float:
@@ -160,6 +166,16 @@ def woven_pairs_cycles(problem: Problem) -> float:
     return strassen.cycles(as_pixels(problem))
 
 
+def woven_turned_cycles(problem: Problem) -> float:
+    """Of strassen_pointwise_turned, of blocks."""
+    return strassen.turned_cycles(as_pixels(problem))
+
+
+def woven_turned_busiest(problem: Problem, threads: int) -> float:
+    """Of the busiest of so many threads."""
+    return strassen.turned_busiest(as_pixels(problem), threads)
+
+
 def woven_pairs_busiest(problem: Problem, threads: int) -> float:
     """Of the busiest of so many threads."""
     return strassen.busiest(as_pixels(problem), threads)
@@ -183,8 +199,14 @@ IMPLEMENTATIONS = (
         packing=pairs_packing, busiest=woven_pairs_busiest,
     ),
     Implementation(
+        "strassen_transposed_turned", "winograd", ("transposed",),
+        strassen_pointwise_turned, pack_woven(strassen.pack), woven_pairs_turned, FILTERS, woven_pairs_refuse, ("channels",),
+        tiles.one_vector, cycles=woven_turned_cycles, error=error_bound,
+        packing=pairs_packing, busiest=woven_turned_busiest,
+    ),
+    Implementation(
         "tiled_transposed_woven", "tiled", ("transposed",),
-        tiled_pointwise, pack_woven(in_lanes), woven, FILTERS, woven_refuse, ("columns",),
+        tiled_pointwise, pack_woven(in_lanes), woven, FILTERS, woven_refuse, SHEETS,
         tiles.filters_in_lanes, cycles=woven_cycles, packing=packing_cycles,
     ),
     Implementation(
