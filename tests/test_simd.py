@@ -201,23 +201,6 @@ def test_tile_operations(name, size, lanes, dtype):
 
 
 @njit
-def first_rows(shape, a, step, rows, out):
-    shape.load_rows(pointer(a) + (step + MARGIN), step, rows).store(pointer(out), shape.width)
-
-
-@WIDTHS
-def test_the_first_rows_of_a_tile(lanes, dtype):
-    """The others are zero, and not read."""
-    shape = TileShape(3, 2, lanes, 1, dtype)
-    for rows in (3, 2, 0, 9, -1):
-        given, a = room(3, 2 * lanes, dtype, np.nan)
-        a[: max(rows, 0)] = np.arange(1, a.size + 1).reshape(a.shape)[: max(rows, 0)]
-        out = np.full(a.shape, -99, dtype)
-        first_rows(shape, given, given.shape[1], rows, out)
-        np.testing.assert_array_equal(out, np.nan_to_num(a))
-
-
-@njit
 def parts(shape, a, step, rows, columns, out, out_rows, out_columns):
     tile = shape.load_tile(pointer(a) + (step + MARGIN), step, rows, columns)
     tile.store(pointer(out) + (step + MARGIN), step, out_rows, out_columns)

@@ -238,13 +238,13 @@ def turn_pixels(square, pixels, apart, channels, count, out, pitch):
     """out[c * pitch + k] = pixels[k * apart + c] of so many pixels, a square at a time; whole vectors of them are written."""
     lanes = square.lanes
     for k in range(0, count, lanes):
-        for begin in range(0, channels, lanes):
-            c = max(0, min(begin, channels - lanes))  # the last square overlaps its neighbour
-            here, there = pixels + (k * apart + c), out + (c * pitch + k)
-            if channels >= lanes:
-                square.load_rows(here, apart, count - k).transpose().store(there, pitch)
+        for c in range(0, channels, lanes):
+            block = square.load_tile(pixels + (k * apart + c), apart, count - k, channels - c).transpose()
+            there = out + (c * pitch + k)
+            if channels - c >= lanes:
+                block.store(there, pitch)
             else:
-                square.load_tile(here, apart, count - k, channels).transpose().store(there, pitch, channels, lanes)
+                block.store(there, pitch, channels - c, lanes)
 
 
 @inlined

@@ -8,7 +8,6 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
                                                  v.plus(a, b), v.clip(low, high), v.magnitude(), v.power(), v.evens(w), v.odds(w),
                                                  v.store(p), v.store(p, n)
     Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
-                                                 .load_rows(p, step, rows),
                                                  t.rank1(a, b), .rank1_but_first(a, b), .rank1_but_last(a, b),
                                                  .rank1_apart(a, step, b), .rank1_at(a, places, b), .rank2_at(a, places, b),
                                                  .lane_by_lane(a, step, b),
@@ -592,21 +591,6 @@ def load_tile(shape, p, step, rows=None, columns=None):
         return _tile_of(builder, s, register)
 
     return TileType(s)(p, types.intp, types.intp, types.intp), part
-
-
-@method(TileShapeType, "load_rows")
-def load_rows(shape, p, step, rows):
-    """Row r is p[r * step : r * step + width]; zero in all but the first rows, whose memory alone is touched. No masks."""
-    s = shape.shape
-
-    def build(builder: Any, shape: Any, p: Any, step: Any, rows: Any) -> Any:
-        kind = ir.ArrayType(p.type.pointee, s.width)
-        zeros = cgutils.global_constant(builder, "no_row", kind(None)).gep([NARROW(0), NARROW(0)])
-        starts = [at(builder, p, builder.mul(step, INDEX(row))) for row in range(s.rows)]
-        starts = [builder.select(builder.icmp_signed("<", INDEX(row), rows), there, zeros) for row, there in enumerate(starts)]
-        return _tile_of(builder, s, lambda row, vector: load_vector(builder, at(builder, starts[row], vector * s.lanes), s))
-
-    return TileType(s)(p, types.intp, types.intp), build
 
 
 @method(TileType, "rank1")

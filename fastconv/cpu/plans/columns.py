@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.columns import SCHEMES, error_bound, multiply, transformed_columns, winograd_columns
+from fastconv.cpu.plans import standard
 from fastconv.cpu.plans.costs import COPY, SHORT, TURN, panels_packing
 from fastconv.cpu.plans.rules import FIRST, PIXELS, SHEETS
 from fastconv.cpu.plans.shares import ceil, spread_out, weight_bytes
@@ -44,7 +45,7 @@ def refuse(scheme: Scheme) -> Callable[[Problem], str | None]:
             return f"computes planes whose windows have {scheme.taps} rows, a stride apart"
         if scheme is F6 and problem.algorithm == "auto" and problem.filters <= problem.channels:
             return "transforms an image of many channels for few filters: of 64 to 3, F(4, 3) is 1.1 times as fast"
-        return None
+        return standard.shares_lines(problem)
 
     return refuse
 

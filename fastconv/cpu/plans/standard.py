@@ -12,7 +12,7 @@ import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
 from fastconv.cpu.plans.costs import COPY, PIECE, TURN, WHOLE, panels_packing
-from fastconv.cpu.plans.rules import DENSE, FILTERS, FIRST, LAST, PIXELS, SHEETS, in_lanes, in_rows
+from fastconv.cpu.plans.rules import DENSE, FILTERS, FIRST, PIXELS, SHEETS, in_lanes, in_rows
 from fastconv.cpu.plans.shares import ceil, scratch_numbers, spread_out, weight_bytes
 from fastconv.cpu.sheets import BY_VECTORS, LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
@@ -26,9 +26,15 @@ RUN = 112
 
 
 def pixels_refuse(problem: Problem) -> str | None:
-    if problem.data_format == LAST and (beside := _groups_beside(problem, tiles.filters_in_lanes(problem.dtype)[0])):
-        return f"would fetch cache lines of channels for each of the {1 + beside} groups that share them"
+    if refusal := shares_lines(problem):
+        return refusal
     return _few_by_few(problem) if problem.kind == "depthwise" else None
+
+
+def shares_lines(problem: Problem) -> str | None:
+    """None, or how many groups share cache lines channels last: one after the other they would fetch each line anew."""
+    beside = _groups_beside(problem, tiles.filters_in_lanes(problem.dtype)[0])
+    return f"computes groups one by one, of which {1 + beside} share cache lines" if beside else None
 
 
 def _few_by_few(problem: Problem) -> str | None:
@@ -192,7 +198,8 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     by_tap, copied = _copied(problem)
     pitch = Sheets.of(problem, 1, by_tap=by_tap).pitch
     strips = problem.batch * problem.groups * planes(problem) * (rows_in_a_plane(problem) * pitch / tile.width + 0.5)
-    put = (COPY if problem.data_format == FIRST else TURN) * copied * _rows(problem) * ceil(problem.out_space[-1], tile.lanes)
+    of_a_vector = COPY if problem.data_format == FIRST else COPY + TURN
+    put = of_a_vector * copied * _rows(problem) * ceil(problem.out_space[-1], tile.lanes)
     return ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
 
 

@@ -8,7 +8,7 @@
 static int suits(const struct geometry *g, const struct scheme *s)
 {
     int64_t depth = g->channels * g->kernel[2] * at_most(g->stride[1], g->kernel[1]);
-    if (g->exact || g->transposed || g->dimensions != 2 || g->dilation[1] != 1) return 0;
+    if (g->exact || shares_lines(g) || g->transposed || g->dimensions != 2 || g->dilation[1] != 1) return 0;
     if (ceiling(g->kernel[1], g->stride[1]) != s->taps || operations(g) < WINOGRAD_LEAST) return 0;
     return toom_error(g, s, 1, depth, g->channels * taps(g)) <= WINOGRAD_ERROR;
 }

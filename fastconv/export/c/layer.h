@@ -67,6 +67,7 @@ const struct tile *cheapest(const struct geometry *g, const struct tile *tile, i
 void describe(const struct geometry *g, int64_t *job);
 int slides(const struct geometry *g); /* whether its windows may have code of their own */
 double update(int64_t rows, int64_t vectors, double streamed);
+int shares_lines(const struct geometry *g); /* channels last, of groups */
 void spread_out(
     const struct geometry *g, int64_t rows, int64_t unit, int64_t others, int64_t most, int64_t weights, int64_t *band,
     int64_t *chunk);

@@ -299,13 +299,13 @@ static double pixels_cost(const struct geometry *g, const struct tile *tile)
 {
     int64_t copied, pitch = sheets_of(g, 1, 1, copies_by_tap(g, &copied), 1).pitch; /* the phases count for nothing here */
     double strips = (double)pitch / width(g, tile) + 0.5 / g->out_space[1];
-    double put = (g->last ? TURN : COPY) * copied * ceiling(g->out_space[2], lanes(g));
+    double put = (g->last ? COPY + TURN : COPY) * copied * ceiling(g->out_space[2], lanes(g));
     double updates = g->channels * taps(g) * update(tile->rows, tile->vectors, tile->vectors);
     return ceiling(g->filters, tile->rows) * strips * updates + put;
 }
 
 /* Whether, channels last, several groups' channels or filters share cache lines. */
-static int shares_lines(const struct geometry *g)
+int shares_lines(const struct geometry *g)
 {
     int64_t most = LINE / at_least(g->channels, g->filters);
     for (int64_t n = 2; g->last && n <= most; n++)
