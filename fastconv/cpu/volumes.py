@@ -17,9 +17,10 @@ in the result; a vector's column stays in L1 meanwhile, so that a load for each 
 import numpy as np
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.depthwise import SMALL_WINDOW, meet, put
+from fastconv.cpu.depthwise import meet, put
 from fastconv.cpu.rows import inside
 from fastconv.cpu.simd import align_stack
+from fastconv.cpu.windows import SMALL_WINDOW
 
 
 @inlined
