@@ -104,5 +104,5 @@ def test_no_training_patch_shows_the_middle():
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ImportError, match=r'skimage.*pip install "\.\[demo\]"'):
+    with pytest.raises(ImportError, match=r"skimage: python -m pip install 'fastconv\[demo\]'"):
         demo.demo()
