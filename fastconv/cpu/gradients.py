@@ -229,21 +229,14 @@ def put_tile(tile, acc, out, step, rows, columns):
 
 
 @inlined
-def add_dots(tile, sums, fresh, sheets, places, job, grads, rows, ask):
-    """sums[k][f] += over rows of the result what number k of a filter sees * the gradient, lane by lane, of one tile.
-
-    Who comes first to these filters' gradients asks for the next ones', to L2: a stem's lie in memory, and in short runs.
-    """
+def add_dots(tile, sums, fresh, sheets, places, job, grads, rows):
+    """sums[k][f] += over rows of the result what number k of a filter sees * the gradient, lane by lane, of one tile."""
     width, down = job.out_space[2], job.grad_steps[1]
     whole = width - width % tile.lanes
     acc = tile.zeros()
     if not fresh:
         acc = tile.load_tile(sums, tile.width)
     for _ in range(rows):
-        if ask:
-            for vector in range(tile.vectors, 2 * tile.vectors):
-                for j in range(0, width, tile.lanes):
-                    grads.prefetch_l2(vector * job.grad_channel + j)
         for j in range(0, whole, tile.lanes):
             acc = acc.dots_at(sheets + j, places, grads + j, job.grad_channel)
         if whole < width:
@@ -272,7 +265,7 @@ def tiled_weight_gradient_pixels(item, seat, job):
             panel = sums + k * tile.width
             for f in range(first, last, tile.vectors):
                 here = grad + (g * job.filters + min(f, job.filters - tile.vectors)) * job.grad_channel  # the last ones overlap
-                add_dots(tile, panel, unit == begin, sheets, places + k, job, here, rows, k == 0)
+                add_dots(tile, panel, unit == begin, sheets, places + k, job, here, rows)
                 panel += room
     out, step, down = job.out + (part * job.groups + g) * job.filters * numbers, numbers, 1
     if job.exchanged:
