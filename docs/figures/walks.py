@@ -49,10 +49,10 @@ def vectors_of_columns() -> None:
     figure, ax = axes(9, 3)
     for y, width in enumerate(widths):
         asked: list[tuple[int, int]] = []
-        tile = SimpleNamespace(lanes=lanes, halves=True, half=SimpleNamespace(lanes=lanes // 2))
+        tile = SimpleNamespace(lanes=lanes, halves=True, unmasked=1, half=SimpleNamespace(lanes=lanes // 2))
         job = SimpleNamespace(out_space=(1, width, width))
         with mock.patch.object(
-            depthwise, "walk_column", lambda tile, job, n, f, g, begin, end, j, *_, to=asked: to.append((j, tile.lanes))
+            depthwise, "walk_column", lambda tile, unmasked, job, n, f, g, begin, end, j, *_, to=asked: to.append((j, tile.lanes))
         ):
             depthwise.walk_planes.py_func(tile, job, 0, 0, 1, 0, width, None, 0, None)
         box(ax, 0, y, width, 0.8, PALE)
