@@ -82,7 +82,7 @@ def compile_all(wanted: Sequence[Variant], report: Callable[[str], None]) -> Non
         raise OSError("no folder for compiled kernels can be written; FASTCONV_CACHE_DIR names another")
     start, done, wanted = time.perf_counter(), 0, _apart(wanted)
     shares = [wanted[i : i + SHARE] for i in range(0, len(wanted), SHARE)]
-    with ProcessPoolExecutor(default_threads(), multiprocessing.get_context("spawn"), _collect_rarely) as pool:
+    with ProcessPoolExecutor(default_threads(), multiprocessing.get_context("spawn"), collect_rarely) as pool:
         shared = [pool.submit(_compile_shared, dtype) for dtype in sorted({v.dtype for v in wanted if v.tile is not None})]
         for share in pool.map(_compile, shares):
             done += len(share)
@@ -93,7 +93,7 @@ def compile_all(wanted: Sequence[Variant], report: Callable[[str], None]) -> Non
     report(f"{done} variants for {machine.target_name()} in {time.perf_counter() - start:.0f} s, in {folder}")
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Numba makes millions of objects that live for a while, and Python looked through them for a tenth of the time."""
     gc.freeze()
     gc.set_threshold(500_000, 5, 5)

@@ -1,19 +1,17 @@
 """For all tests and the processes that they start in this folder: one fixed way to draw examples, and a count of problems."""
 
-import gc
-
 import cases
 import pytest
 from hypothesis import settings
 
 from fastconv import cuda, functional, plan
+from fastconv.ahead import collect_rarely
 from fastconv.cpu import tiles
 
 collect_ignore = [] if cuda.is_available() else ["cuda_simulator"]  # test_cuda.py runs it in a process of its own
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.load_profile("fixed")
-gc.freeze()
-gc.set_threshold(500_000, 5, 5)  # as ahead.py does: half of the tests' time is Numba's
+collect_rarely()  # half of the tests' time is Numba's
 
 
 def pytest_terminal_summary(terminalreporter):

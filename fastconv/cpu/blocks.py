@@ -28,7 +28,7 @@ channels last `put_blocks` does, of any number of columns, which are one piece o
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.standard import sum_plane, sum_rows
+from fastconv.cpu.standard import copy_run, sum_plane, sum_rows
 
 
 @compiled
@@ -177,11 +177,7 @@ def put_blocks(job, sums, step, n, first, width, pixel, count):
             z, i = line // lines * stride_z + phase // stride_i, line % lines * stride_i + phase % stride_i
             place = ((z * height + i) * columns + j) * segment + q
             row, here = job.out + (image + place), sums + (p * step + k)
-            for f in range(0, used, square.lanes):
-                if used - f >= square.lanes:
-                    square.load(here + f).store(row + f)
-                else:
-                    square.load(here + f).store(row + f, used - f)
+            copy_run(square, here, row, used)
             if job.late:
                 job.finish_row(row, used, image, place)
             line, j = (line, j + 1) if j + 1 < columns else (line + 1, 0)

@@ -209,19 +209,14 @@ def put_rows(job, sums, step, n, first, width, pixel, count):
 def put_sums(job, sums, step, filters, n, first, width, pixel, count):
     """The same of a result of so many filters."""
     square, pixels = job.square, job.out_space[0] * job.out_space[1] * job.out_space[2]
-    lanes, image = square.lanes, n * pixels * filters
+    image, alone = n * pixels * filters, is_activation(job)
     if job.last:
         place, whole = pixel * filters + first, width == filters
-        alone = job.bias_kind != A_PIXEL and not job.has_residual  # an activation, which does not ask where its number belongs
         if job.late and alone and not whole:
             job.finish_row(sums, count * step, 0, 0)
         for j in range(count):
             row, here = job.out + (image + place + j * filters), sums + j * step
-            for k in range(0, width, lanes):
-                if width - k >= lanes:
-                    square.load(here + k).store(row + k)
-                else:
-                    square.load(here + k).store(row + k, width - k)
+            copy_run(square, here, row, width)
             if job.late and not alone and not whole:
                 job.finish_row(row, width, image, place + j * filters)
         if job.late and whole:  # pixels lie side by side
@@ -233,6 +228,22 @@ def put_sums(job, sums, step, filters, n, first, width, pixel, count):
         if job.late:
             for k in range(width):
                 job.finish_row(rows + k * pixels, count, image, place + k * pixels)
+
+
+@inlined
+def is_activation(job):
+    """Whether what comes late is an activation alone, which does not ask where its number belongs."""
+    return job.bias_kind != A_PIXEL and not job.has_residual
+
+
+@inlined
+def copy_run(square, numbers, out, count):
+    """out[k] = numbers[k], of `count` neighbours, by vectors."""
+    for k in range(0, count, square.lanes):
+        if count - k >= square.lanes:
+            square.load(numbers + k).store(out + k)
+        else:
+            square.load(numbers + k).store(out + k, count - k)
 
 
 @compiled
@@ -256,7 +267,7 @@ def put_turned(job, sums, step, n, first, width, pixel, count):
     """As put_rows channels last, of sums[filter * step + pixel]."""
     filters, pixels = job.groups * job.filters, job.out_space[0] * job.out_space[1] * job.out_space[2]
     image, place = n * pixels * filters, pixel * filters + first
-    alone, out = job.bias_kind != A_PIXEL and not job.has_residual, job.out + (image + place)
+    alone, out = is_activation(job), job.out + (image + place)
     if job.late and alone:
         for k in range(width):
             job.finish_row(sums + k * step, count, 0, 0)

@@ -276,12 +276,8 @@ def spread_down(tile, job, image, weights, start, plane, begin, end):
     """
     lanes, (_, _, out_width), (_, height, width), least, most = tile.lanes, job.out_space, job.space, job.least, job.most
     (_, above, crop), step = job.before, job.x_steps[1]
-    ahead, left, last, lowest = (
-        job.out_space[1] * out_width,
-        -((crop + tile.odd) % 2),
-        out_width - 2 * lanes,
-        (begin + above - tile.rows + 2) // 2,
-    )
+    ahead, lowest = job.out_space[1] * out_width, (begin + above - tile.rows + 2) // 2
+    left, last = -((crop + tile.odd) % 2), out_width - 2 * lanes
     for column in range(left, out_width, 2 * lanes):
         j = last if column > last >= left and (last - left) % 2 == 0 else column  # the last columns overlap their neighbours
         u = (j + crop + tile.odd) // 2  # lane 0 meets tap 0 there

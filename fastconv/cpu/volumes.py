@@ -5,8 +5,8 @@
 Each of these is a walk down a plane (depthwise.py). The first begins with the bias, the others go on from what the one before left
 in the result; a vector's column stays in L1 meanwhile, so that a load for each vector is all that it costs. Outermost first:
 
-    channel                     edges of its columns are made once, or once for all where a vector is as wide as a plane
-      column of vectors           from one plane to the next, whose lines come from L1 or L2
+    channel
+      column of vectors           edges are made once; from one plane to the next, whose lines come from L1 or L2
         plane of the result
           plane of taps               weights in registers; planes outside the image are never visited
             line of the image           as in a plane
