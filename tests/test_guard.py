@@ -118,7 +118,13 @@ def one_tiled(name, problem, tile, plain, flush):
     kept = []
     given = {key: guarded(array, flush, kept) for key, array in plain.items()}
     choice = tiled.chosen(name, problem, tile)
-    packed = launch.pack(choice, [plain["weight"]], [plain.get("bias")])
+
+    def room(size):
+        scratch = guarded(np.empty(size, np.uint8), flush, kept)
+        return scratch, scratch.ctypes.data
+
+    with patch.object(packing, "scratch", room), fc.num_threads(1):
+        packed = launch.pack(choice, [plain["weight"]], [plain.get("bias")])
     weights = [tuple(array if array is None else guarded(array, flush, kept) for array in pair) for pair in packed]
     scratch = guarded(np.full(choice.division.scratch, np.nan, problem.dtype), flush, kept)
     out = guarded(np.full(choice.problem.out_shape, np.nan, problem.dtype), flush, kept)

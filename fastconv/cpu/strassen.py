@@ -293,7 +293,8 @@ def combined_filters(weight: Array, bias: Array | None, unit: int) -> Array:
     lanes, size, head = machine.lanes(weight.dtype.name), weight.itemsize, head_of(channels, unit)
     panels, depth = -(-filters // 2 // unit), head + PRODUCTS * channels // 2
     out, measured = packing.recycled_empty((panels, depth, unit), weight.dtype), np.empty(channels, weight.dtype)
-    room = -(-lanes * (lanes + 2 * channels) // packing.ALIGNMENT) * packing.ALIGNMENT
+    turned = channels + -(-channels // lanes) * lanes  # of two panels' filters; `turn` writes the last one's in whole squares
+    room = -(-lanes * (lanes + turned) // packing.ALIGNMENT) * packing.ALIGNMENT
     values = {
         "x": packing.address_of(weight), "grad": packing.address_of(measured), "out": packing.address_of(measured),
         "filters": filters, "channels": channels, "filter_step": weight.strides[1] // size, "x_channel": weight.strides[2] // size,
