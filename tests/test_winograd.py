@@ -57,6 +57,16 @@ def test_whole_numbers(name, dtype):
             tiled.check(name, line, tile, threads=3)
 
 
+@pytest.mark.parametrize("after", range(4))
+def test_rows_of_a_transposed_layer_never_seem_to_follow_one_another(after):
+    """The kernel puts rows in one run where their pitch is the result's width: then those that are cropped came before it."""
+    [up] = [i for i in IMPLEMENTATIONS if i.name == "winograd_transposed_3x3"]
+    for width in range(8, 100):
+        problem = cases.parse(f"transposed2d,n1c31i9x{width}f96k3s2p1:1x0:{after}")
+        fields = up.divide(problem, 1).fields
+        assert fields["sums_pitch"] > problem.out_space[-1]
+
+
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_width(name):
     """Of results and their phases, so that tiles are cut at every place, in one band and in many."""

@@ -94,12 +94,13 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         tiles_at_once = band * across + tile.rows - 1
         numbers = numbers_seen(columns, ceil(ceil(width, apart_j), columns.outputs))
         columns_seen = (apart_j - 1) * problem.stride[-1] + apart_j * (numbers - 1) + 1
+        in_one_run = (apart_i, apart_j) == (1, 1) and not scheme.transposed  # a tile's rows of sums, as in the result
         pitch = max(
             columns_seen,
             (columns.overlap if scheme.transposed else problem.pads[-1][0]) + max(problem.space[-1], lanes),
             columns.outputs * apart_j * ceil(ceil(width, apart_j), columns.outputs),
             width - problem.out_space[-1] + max(problem.out_space[-1], lanes),  # sums are read from the crop on
-            width + int((apart_i, apart_j) != (1, 1)),  # no row of a phase is followed by its next one in the result
+            width + int(not in_one_run),  # by which the kernel tells the two
         )
         rows_seen = numbers_seen(rows, band)
         columns_at = rows_seen * pitch * lanes
@@ -111,7 +112,7 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "lane_channels": 1,
             "panels": ceil(filters, tile.width), "panel": tile.width * (1 + matrices * (padded + APART)),
             "points": (1, rows.count, columns.count), "matrices": (1, rows.matrices, columns.matrices),
-            "sums_pitch": width if (apart_i, apart_j) == (1, 1) and not scheme.transposed else pitch,
+            "sums_pitch": width if in_one_run else pitch,
         }  # fmt: skip
         if scheme.transposed:
             crop, before = [0] * (3 - problem.dimensions) + [before for before, _ in problem.pads], rows.overlap
