@@ -11,7 +11,7 @@ from test_grad import keywords
 
 import fastconv as fc
 from fastconv import reference
-from fastconv.cpu import launch, machine, plans, tiles
+from fastconv.cpu import gradients, launch, machine, plans, tiles
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
@@ -149,6 +149,14 @@ def test_random_numbers_stay_within_the_bound():
     scale = reference.conv2d_weight(np.abs(x).astype("f8"), problem.weight_shape, np.abs(grad).astype("f8"), padding=1)
     n = (4 * 33 * 31 + 2) * np.finfo("f4").eps / 2
     assert (np.abs(result(problem, x, grad) - want) <= n / (1 - n) * scale).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parts_are_added_whatever_their_size(dtype):
+    for count, size in itertools.product((2, 3), (1, 15, 16, 17, 33)):
+        parts, out = whole_numbers(np.random.default_rng(0), (count, size), dtype), np.full(size + 1, 7, dtype)
+        gradients.add_parts(parts.ctypes.data, count, size, parts.itemsize, out.ctypes.data)
+        assert np.array_equal(out, [*parts.sum(axis=0), 7])  # and nothing beyond them
 
 
 def test_a_batch_of_0_has_zeros():

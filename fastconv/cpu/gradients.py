@@ -416,39 +416,30 @@ def tiled_depthwise_weight_gradient_last(item, seat, job):
 TOGETHER = 64  # bytes of numbers that are added at once: one by one, four parts of 128 x 64 filters took 18 us for 1.8
 
 
-def _add(builder: Any, values: Any, together: int) -> None:
-    """Put the sum of the numbers of 4 or 8 bytes in so many bytes, or of one alone (0), at an address; all by address."""
-    *addresses, width = values
-    with builder.if_else(builder.icmp_signed("==", width, WORD(8))) as (eight, four):
-        for branch, number, size in ((eight, ir.DoubleType(), 8), (four, ir.FloatType(), 4)):
-            kind = ir.VectorType(number, together // size) if together else number
-            with branch:
-                there, a, b = (builder.inttoptr(address, kind.as_pointer()) for address in addresses)
-                builder.store(builder.fadd(builder.load(a, align=size), builder.load(b, align=size)), there, align=size)
-
-
 @intrinsic  # type: ignore[untyped-decorator]
-def add_number(typing_context: Any, target: Any, left: Any, right: Any, width: Any) -> Any:
-    """Put the sum of two numbers at an address."""
-    return types.void(INT, INT, INT, INT), lambda context, builder, signature, values: _add(builder, values, 0)
+def add_numbers(typing_context: Any, target: Any, left: Any, right: Any, width: Any, together: Any) -> Any:
+    """Put the sum of numbers of 4 or 8 bytes, TOGETHER bytes of them or one alone, at an address; all by address."""
 
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        *addresses, width, together = values
+        for size, number in ((4, ir.FloatType()), (8, ir.DoubleType())):
+            for kind, extent in ((ir.VectorType(number, TOGETHER // size), TOGETHER), (number, size)):
+                fits = (builder.icmp_signed("==", a, WORD(b)) for a, b in ((width, size), (together, extent)))
+                with builder.if_then(builder.and_(*fits)):
+                    there, a, b = (builder.inttoptr(address, kind.as_pointer()) for address in addresses)
+                    builder.store(builder.fadd(builder.load(a, align=size), builder.load(b, align=size)), there, align=size)
+        return context.get_dummy_value()
 
-@intrinsic  # type: ignore[untyped-decorator]
-def add_numbers(typing_context: Any, target: Any, left: Any, right: Any, width: Any) -> Any:
-    """The same of TOGETHER bytes."""
-    return types.void(INT, INT, INT, INT), lambda context, builder, signature, values: _add(builder, values, TOGETHER)
+    return types.void(INT, INT, INT, INT, INT), build
 
 
 @compiled
 def add_parts(parts, count, size, width, out):
     """Put parts[0] + parts[1] + ... to `out`, in this order: `count` >= 2 parts of `size` numbers of `width` bytes, by address."""
     end = size * width
-    whole = end // TOGETHER * TOGETHER
-    for place in range(0, whole, TOGETHER):
-        add_numbers(out + place, parts + place, parts + end + place, width)
+    together = TOGETHER if end >= TOGETHER else width
+    for begin in range(0, end, together):
+        place = min(begin, end - together)  # the last ones overlap their neighbours, and come to the same sums
+        add_numbers(out + place, parts + place, parts + end + place, width, together)
         for k in range(2, count):
-            add_numbers(out + place, out + place, parts + k * end + place, width)
-    for place in range(whole, end, width):
-        add_number(out + place, parts + place, parts + end + place, width)
-        for k in range(2, count):
-            add_number(out + place, out + place, parts + k * end + place, width)
+            add_numbers(out + place, out + place, parts + k * end + place, width, together)
