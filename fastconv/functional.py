@@ -491,7 +491,7 @@ def separable_conv2d(
     if cuda.is_device_array(x):
         return compute_on_device(("separable", repr(said)), problem, x, weights, biases, residual, out)
     looks = [None if array is None else (array.shape, array.dtype) for array in (*weights, *biases, residual)]
-    key = ("separable", _as_said(said), x.shape, x.strides, x.dtype, x.flags.aligned, *looks, threads.get_num_threads())
+    key = ("separable", as_said(said), x.shape, x.strides, x.dtype, x.flags.aligned, *looks, threads.get_num_threads())
     call = remembered(key, plan)
     return run(call, x, weights, biases, residual, out)
 
@@ -678,7 +678,7 @@ def _computed(
         ask = partial(kind.problem, (x, weight, bias), dimensions, said, residual)
         return compute_on_device((kind, dimensions, repr(said)), ask, x, [weight], [bias], residual, out)
     key = (
-        kind, dimensions, _as_said(said),
+        kind, dimensions, as_said(said),
         x.shape, x.strides, x.dtype, x.flags.aligned, weight.shape, weight.dtype,
         None if bias is None else (bias.shape, bias.dtype), None if residual is None else (residual.shape, residual.dtype),
         threads.get_num_threads(),
@@ -694,12 +694,12 @@ def _computed(
 PLAIN = frozenset((int, str, type(None)))
 
 
-def _as_said(said: tuple[Any, ...]) -> Any:
+def as_said(said: Any) -> Any:
     """What tells calls apart by what was said: 1, 1.0 and True are equal, but only the first is a stride.
 
     The text of it would do, and takes 0.6 us; most calls say plain numbers and names, of which no two types are equal, 0.2 us.
     """
-    return said if PLAIN.issuperset(map(type, said)) else repr(said)
+    return said if type(said) is tuple and PLAIN.issuperset(map(type, said)) else repr(said)
 
 
 def remembered(key: Any, plan: Callable[[], Call]) -> Call:

@@ -645,7 +645,7 @@ def _conv_input(
         arguments = (x, weight, None, stride, padding, dilation, groups)
         return of_conv(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
 
-    said = ("conv", dimensions, input_size, stride, padding, dilation, groups, data_format)
+    said = ("conv", dimensions, stride, padding, dilation, groups, data_format)
     return _input(said, problem, input_size, weight, grad_output)
 
 
@@ -657,7 +657,7 @@ def _transposed_input(
         arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
         return of_transposed(*arguments, dimensions=dimensions, data_format=data_format, first="input_size")
 
-    said = ("transposed", dimensions, input_size, stride, padding, output_padding, groups, dilation, data_format)
+    said = ("transposed", dimensions, stride, padding, output_padding, groups, dilation, data_format)
     return _input(said, problem, input_size, weight, grad_output)
 
 
@@ -671,7 +671,7 @@ def _input(said: Any, problem: Callable[[Shaped], Problem], input_size: Any, wei
         check_result("grad_output", grad_output, forward, x.ndim, beside="weight")
         return forward.adjoint()
 
-    return _run_adjoint(repr(said), adjoint, weight, grad_output)
+    return _run_adjoint((functional.as_said(input_size), functional.as_said(said)), adjoint, weight, grad_output)
 
 
 def _run_adjoint(said: Any, adjoint: Callable[[], Problem], weight: Array, grad_output: Array) -> Array:
@@ -696,7 +696,7 @@ def _conv_weight(
         arguments = (x, weight, None, stride, padding, dilation, groups)
         return of_conv(*arguments, dimensions=dimensions, data_format=data_format, names=("weight_size", "bias", "activation"))
 
-    said = ("conv", dimensions, weight_size, stride, padding, dilation, groups, data_format)
+    said = ("conv", dimensions, stride, padding, dilation, groups, data_format)
     return _weight(said, problem, x, weight_size, grad_output)
 
 
@@ -708,7 +708,7 @@ def _transposed_weight(
         arguments = (x, weight, None, stride, padding, output_padding, groups, dilation)
         return of_transposed(*arguments, dimensions=dimensions, data_format=data_format, name="weight_size")
 
-    said = ("transposed", dimensions, weight_size, stride, padding, output_padding, groups, dilation, data_format)
+    said = ("transposed", dimensions, stride, padding, output_padding, groups, dilation, data_format)
     return _weight(said, problem, x, weight_size, grad_output)
 
 
@@ -721,11 +721,12 @@ def _weight(said: Any, problem: Callable[[Shaped], Problem], x: Array, weight_si
         check_result("grad_output", grad_output, checked, x.ndim)
         return checked
 
+    asked, exchanged = (functional.as_said(weight_size), functional.as_said(said)), said[0] == "transposed"
     if cuda.is_device_array(x):
-        return _weight_gradient_on_device(repr(said), forward, x, grad_output, exchanged=said[0] == "transposed")
-    key = ("weight", repr(said), *_look(x), *_look(grad_output))
+        return _weight_gradient_on_device(asked, forward, x, grad_output, exchanged)
+    key = ("weight", asked, *_look(x), *_look(grad_output))
     call = functional.remembered(key, lambda: _weight_call(forward(), x, grad_output))
-    return _weight_gradient(call, x, grad_output, exchanged=said[0] == "transposed")
+    return _weight_gradient(call, x, grad_output, exchanged)
 
 
 def weight_gradient(problem: Problem, x: Array, grad_output: Array) -> Array:
