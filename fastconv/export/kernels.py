@@ -224,6 +224,7 @@ def header(held: Sequence[Kernel], caches: dict[str, int]) -> str:
         DECLARATIONS,
         *(f"extern {_kind(kernel.name)} {kernel.symbol};" for kernel in held),
         *(_by_dtype(name) for name in (*SHARED, *PACKING)),
+        f"static const double turn_sums[] = {{{', '.join(str(costs.TURN_SUMS[dtype]) for dtype in DTYPES)}}};",
         f"static const double roundings[] = {{{', '.join(str(toom.ROUNDINGS[dtype]) for dtype in DTYPES)}}};",
         *_schemes(held),
         *_direct({kernel.symbol for kernel in held}),

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 
 from fastconv.cpu import machine, strips, tiles
-from fastconv.cpu.plans.costs import COPY, PIECE, TURN, WHOLE, panels_packing
+from fastconv.cpu.plans.costs import COPY, PIECE, TURN_SUMS, WHOLE, panels_packing
 from fastconv.cpu.plans.rules import DENSE, FILTERS, FIRST, PIXELS, SHEETS, in_lanes, in_rows
 from fastconv.cpu.plans.shares import ceil, scratch_numbers, spread_out, weight_bytes
 from fastconv.cpu.sheets import BY_VECTORS, LINE, Sheets, fill_sheets, planes, rows_in_a_plane, taps
@@ -161,7 +161,7 @@ def filters_cycles(problem: Problem, tile: TileShape | None = None) -> float:
 def _put_cycles(problem: Problem, tile: TileShape) -> float:
     """Of a vector of sums with filters in lanes."""
     if problem.data_format != "channels_last":
-        return TURN
+        return TURN_SUMS[problem.dtype]
     return COPY if problem.groups > 1 else WHOLE if problem.filters <= tile.width else PIECE / tile.vectors
 
 
@@ -198,7 +198,7 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
     by_tap, copied = _copied(problem)
     pitch = Sheets.of(problem, 1, by_tap=by_tap).pitch
     strips = problem.batch * problem.groups * planes(problem) * (rows_in_a_plane(problem) * pitch / tile.width + 0.5)
-    of_a_vector = COPY if problem.data_format == FIRST else COPY + TURN
+    of_a_vector = COPY if problem.data_format == FIRST else COPY + TURN_SUMS[problem.dtype]
     put = of_a_vector * copied * _rows(problem) * ceil(problem.out_space[-1], tile.lanes)
     return ceil(filters, tile.rows) * strips * depth * tiles.update_cycles(tile, tile.vectors) + put
 

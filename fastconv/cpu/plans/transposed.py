@@ -8,7 +8,7 @@ from typing import Any
 
 from fastconv.cpu import machine, packing, strips, tiles
 from fastconv.cpu.plans import depthwise
-from fastconv.cpu.plans.costs import COPY, TURN, panels_packing
+from fastconv.cpu.plans.costs import COPY, TURN_SUMS, panels_packing
 from fastconv.cpu.plans.rules import (
     COLUMNS,
     FILTERS,
@@ -178,7 +178,7 @@ def cycles(problem: Problem) -> float:
     tile, filters = best_tile(problem), problem.filters // problem.groups
     *outer, width = problem.out_space
     updates = taps(problem) / math.prod(problem.stride[:-1]) * strips.even_work(width // problem.stride[-1], tile)
-    put = COPY if problem.data_format == "channels_last" else TURN
+    put = COPY if problem.data_format == "channels_last" else TURN_SUMS[problem.dtype]
     a_row = problem.channels // problem.groups * updates + ceil(width, tile.lanes) * tile.width * put
     return problem.batch * problem.groups * math.prod(outer) * ceil(filters, tile.width) * a_row
 

@@ -104,7 +104,7 @@ static double even_work(int64_t count, const struct tile *tile)
 /* Of a vector of sums with filters in lanes. */
 static double put_cost(const struct geometry *g, const struct tile *tile)
 {
-    if (!g->last) return TURN;
+    if (!g->last) return turn_sums[g->dtype];
     if (g->transposed || g->groups > 1) return COPY;
     return g->filters <= width(g, tile) ? WHOLE : PIECE / tile->vectors;
 }
@@ -299,7 +299,7 @@ static double pixels_cost(const struct geometry *g, const struct tile *tile)
 {
     int64_t copied, pitch = sheets_of(g, 1, 1, copies_by_tap(g, &copied), 1).pitch; /* the phases count for nothing here */
     double strips = (double)pitch / width(g, tile) + 0.5 / g->out_space[1];
-    double put = (g->last ? COPY + TURN : COPY) * copied * ceiling(g->out_space[2], lanes(g));
+    double put = (g->last ? COPY + turn_sums[g->dtype] : COPY) * copied * ceiling(g->out_space[2], lanes(g));
     double updates = g->channels * taps(g) * update(tile->rows, tile->vectors, tile->vectors);
     return ceiling(g->filters, tile->rows) * strips * updates + put;
 }
@@ -511,7 +511,7 @@ static double transposed_cost(const struct geometry *g, const struct tile *tile)
 {
     int64_t width_in_vectors = ceiling(g->out_space[2], lanes(g));
     double updates = (double)taps(g) / (g->stride[0] * g->stride[1]) * even_work(g->out_space[2] / g->stride[2], tile);
-    double a_row = g->channels * updates + width_in_vectors * width(g, tile) * (g->last ? COPY : TURN);
+    double a_row = g->channels * updates + width_in_vectors * width(g, tile) * (g->last ? COPY : turn_sums[g->dtype]);
     return (double)images(g) * g->groups * g->out_space[0] * g->out_space[1] * ceiling(g->filters, width(g, tile)) * a_row;
 }
 
