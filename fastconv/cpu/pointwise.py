@@ -16,8 +16,9 @@ The tiled kernels read the pixels where they lie, and keep a register tile of su
 its rows divide, and for channels-last images and results:
 
     strip of pixels         its channels x width numbers stay in L1      panel of filters      its weights stay in L2
-      panel of filters        tile.rows of them, from L2                   strip of pixels       tile.rows of them
-        channels                a rank-1 update each                         channels              a rank-1 update each
+      panel of filters        tile.rows of them, from L2                   block of channels     what strips read stays in L1
+        channels                a rank-1 update each                         strip of pixels       tile.rows of them
+                                                                               channels              a rank-1 update each
 
 With few channels each panel passes over all strips of a band by itself, for then the result's memory is the limit, which a few rows
 reach better than many: plans/pointwise.py.
@@ -32,6 +33,9 @@ from fastconv.cpu.standard import evenly, puts_in_place
 # Updates between asking for weights and using them: cold ones come from memory as fast as from L3. 1024 channels of float64 at 7x7,
 # whose 8 MB lie in L3, gained a tenth to a quarter.
 AHEAD = 64
+# Channels that all strips of filters in lanes pass at once: of each a strip reads a cache line, and neither those of a thousand,
+# 64 KB, nor their weights stay in L1. With vectors of eight 1024 channels at 7x7 reach 90 % of the peak in place of 86.
+AT_ONCE = 256
 LINE_BLOCKS = 4  # of 128 bits in a cache line
 
 
@@ -78,26 +82,30 @@ def prefetch_weights(w, width, line):
 
 
 @inlined
-def sum_pixels(tile, x, panel, job, out, apart):
-    """Sums of tile.rows neighbouring pixels, tile.width filters.
+def sum_pixels(tile, x, panel, begin, end, job, out, apart):
+    """Sums of tile.rows neighbouring pixels, tile.width filters, over channels begin..end; `out` holds those before.
 
     Channels first, neighbouring pixels are neighbours in memory; channels last they are a pixel's channels apart.
     """
-    w, step, x_channel, line = panel + tile.width, job.x_steps[2], job.x_channel, LINE_BLOCKS * tile.block
-    acc = tile.from_columns(panel)
+    step, x_channel, line = job.x_steps[2], job.x_channel, LINE_BLOCKS * tile.block
+    x, w = x + begin * x_channel, panel + (1 + begin) * tile.width
+    acc = tile.load_tile(out, apart) if begin else tile.from_columns(panel)
     if step == 1:
-        for _ in range(job.channels):
+        for _ in range(begin, end):
             prefetch_weights(w, tile.width, line)
             acc = acc.rank1(x, w)
             x += x_channel
             w += tile.width
     else:
-        for _ in range(job.channels):
+        for _ in range(begin, end):
             prefetch_weights(w, tile.width, line)
             acc = acc.rank1_apart(x, step, w)
             x += x_channel
             w += tile.width
-    acc.clip(job.least, job.most).store(out, apart)
+    if end < job.channels:
+        acc.store(out, apart)
+    else:
+        acc.clip(job.least, job.most).store(out, apart)
 
 
 @compiled
@@ -109,17 +117,20 @@ def tiled_pointwise(item, seat, job):
     count = job.band if band < job.bands - 1 else job.out_space[2] - begin  # the last band takes what is left over
     x, sums = job.x + (n * job.x_image + begin * step), job.scratch + seat * job.scratch_size
     strips, tall = evenly(count, tile, short)
+    at_once = AT_ONCE if tall + strips * short.rows == count else job.channels  # strips that overlap would add to their sums twice
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), tile.width):
         panel, width = job.weight + f // tile.width * job.panel, min(tile.width, job.filters - f)
         out, apart, in_place = sums, tile.width, puts_in_place(tile, job, width)
         if in_place:
             out, apart = job.out + ((n * job.out_space[2] + begin) * job.filters + f), job.filters
-        for k in range(tall):
-            p = k * tile.rows
-            sum_pixels(tile, x + p * step, panel, job, out + p * apart, apart)
-        for k in range(tall, strips):
-            p = min(tall + k * short.rows, count - short.rows)
-            sum_pixels(short, x + p * step, panel, job, out + p * apart, apart)
+        for c in range(0, job.channels, at_once):
+            end = min(c + at_once, job.channels)
+            for k in range(tall):
+                p = k * tile.rows
+                sum_pixels(tile, x + p * step, panel, c, end, job, out + p * apart, apart)
+            for k in range(tall, strips):
+                p = min(tall + k * short.rows, count - short.rows)
+                sum_pixels(short, x + p * step, panel, c, end, job, out + p * apart, apart)
         if not in_place:
             job.put_rows(sums, tile.width, n, f, width, begin, count)
 
