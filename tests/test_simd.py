@@ -158,6 +158,7 @@ TILES = {
     "from_columns": (lambda s, a, step, b, n: s.from_columns(b), lambda a, b, n: 0 * a + b[: a.shape[1]]),
     "load_tile": (lambda s, a, step, b, n: s.load_tile(a, step), lambda a, b, n: a),
     "clip": (lambda s, a, step, b, n: s.load_tile(a, step).clip(-n, n), lambda a, b, n: np.clip(a, -n, n)),
+    "at_least": (lambda s, a, step, b, n: s.load_tile(a, step).at_least(n), lambda a, b, n: np.where(a < n, n, a)),
     "rank1": (lambda s, a, step, b, n: s.load_tile(a, step).rank1(b, b), lambda a, b, n: a + outer(a, b, 1)),
     "rank1_but_first": (
         lambda s, a, step, b, n: s.load_tile(a, step).rank1_but_first(b, b),

@@ -27,7 +27,7 @@ Other strides go through sheets: standard.py.
 """
 
 from fastconv.cpu.compiled import compiled, inlined
-from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, start_pixel, start_row
+from fastconv.cpu.rows import add_lines, add_strided_lines, clipped, epilogue_of, finish_row, start_pixel, start_row
 from fastconv.cpu.standard import evenly, puts_in_place
 
 # Updates between asking for weights and using them: cold ones come from memory as fast as from L3. 1024 channels of float64 at 7x7,
@@ -154,7 +154,7 @@ def tiled_pointwise_pixels(item, seat, job):
                     w += tile.rows
                     acc = acc.rank1(w, x)
                     x += x_channel
-                acc, out = acc.clip(job.least, job.most), job.out + (image + f * pixels + p)
+                acc, out = clipped(acc, job), job.out + (image + f * pixels + p)
                 if rows == tile.rows:
                     acc.store(out, pixels)
                 else:

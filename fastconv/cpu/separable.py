@@ -15,9 +15,14 @@ channels-last results, with the scratch [pixel][channel].
 The tiled kernels fill the scratch with the walks of depthwise.py, and it is then one operand of a register tile (standard.py),
 never packed: pixels in lanes (`tiled_separable_pixels`), or filters in lanes where pixels would leave a strip half empty, in planes
 of 14 x 14 and below (`tiled_separable`), and where channels come last. The sums of a tile go over all channels at once. Bands are
-as large as fit half of L2: a band streams the outer weights once, and small ones cost 10 to 20 %. The limit is the multiply-add
-peak, of which 86 % are reached with 32 channels and 94 to 98 % from 256 on; beyond it leads Strassen's algorithm, of seven
-products for eight (`strassen_separable`), 109 % with 512 channels.
+as large as fit half of L2: a band streams the outer weights once, and small ones cost 10 to 20 %. Larger ones gain 2 % of the best
+time of 32 channels to 64 at 112 x 112 (56 rows in place of 28), but lose 5 to 10 % beside other processes, whose data share L2.
+
+The limit is the multiply-add peak, of which 94 to 98 % are reached from 256 channels on; beyond it leads Strassen's algorithm, of
+seven products for eight (`strassen_separable`), 109 % with 512 channels. 32 to 64 at 112 x 112, whose products take 511 us at the
+peak, take 553: the depthwise part 80 to 90 for 63, for walks begin anew with each band, a store takes the place of 1.4
+multiply-adds, and L3 gives the image; the pointwise part 463 for 448, bounds and stores of a tile of so few channels 2 to 3 %,
+lines of the result from L3 another (459 where it lies in L1).
 
 While one plane is walked down, the next is asked for: where the image lies in memory, as in a network, 64 planes of 112 x 112 and
 stride 2 take 650 us in place of 800 to 900, 32 of stride 1 590 for 740; from L3 as long as without. (A depthwise layer, which does
@@ -31,7 +36,7 @@ What fills a band knows the window, what multiplies knows the tile: machine code
 
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.depthwise import add_window_last, sum_windows, walk_column, walk_row
-from fastconv.cpu.rows import add_lines, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
+from fastconv.cpu.rows import add_lines, clipped, epilogue_of, finish_row, inner_epilogue_of, start_pixel, start_row
 from fastconv.cpu.sheets import turn_pixels
 from fastconv.cpu.simd import align_stack
 from fastconv.cpu.standard import turn_sums
@@ -138,7 +143,7 @@ def tiled_separable_pixels(item, seat, job):
                 acc = acc.rank1(w, x)
                 w += tile.rows
                 x += pitch
-            acc = acc.clip(job.least, job.most)
+            acc = clipped(acc, job)
             if used == tile.rows and count >= tile.width:
                 acc.store(out + p, pixels)
             else:
@@ -259,7 +264,7 @@ def tiled_separable_last(item, seat, job):
                 acc = acc.rank1_apart(x, channels, w)
                 w += tile.width
                 x += 1
-            acc = acc.clip(job.least, job.most)
+            acc = clipped(acc, job)
             if filters - f >= tile.width and count >= tile.rows:
                 acc.store(out + p * filters, filters)
             else:

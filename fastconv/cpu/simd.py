@@ -12,7 +12,7 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
                                                  .rank1_apart(a, step, b), .rank1_at(a, places, b), .rank2_at(a, places, b),
                                                  .lane_by_lane(a, step, b),
                                                  t.plus_tile(p, step), .times_rows(p), .scaled(rows, columns, start),
-                                                 t.clip(low, high), t.transpose(),
+                                                 t.clip(low, high), t.at_least(low), t.transpose(),
                                                  t.store(p, step[, rows, columns])
 
 A `TileShape` says how large they are. Its numbers are part of its *type*, so a kernel that takes one as an ordinary argument
@@ -212,8 +212,12 @@ def _fma(builder: Any, a: Any, b: Any, c: Any, kind: Any) -> Any:
 
 def _clipped(builder: Any, value: Any, low: Any, high: Any) -> Any:
     """A NaN is neither below nor above anything, and stays."""
-    value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+    value = _raised(builder, value, low)
     return builder.select(builder.fcmp_ordered(">", value, high), high, value)
+
+
+def _raised(builder: Any, value: Any, low: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", value, low), low, value)
 
 
 def _between(builder: Any, lanes: int, low: Any, high: Any) -> Any:
@@ -428,8 +432,7 @@ def at_least(v, low):
     """At least low; NaN stays NaN."""
 
     def build(builder: Any, value: Any, low: Any) -> Any:
-        bound = splat_number(builder, low, v.lanes)
-        return builder.select(builder.fcmp_ordered("<", value, bound), bound, value)
+        return _raised(builder, value, splat_number(builder, low, v.lanes))
 
     return v(NUMBA_FLOATS[v.dtype]), build
 
@@ -756,6 +759,19 @@ def clip_tile(tile, low, high):
         return _tile_of(builder, s, lambda row, vector: clipped[row * s.vectors + vector])
 
     return tile(number, number), build
+
+
+@method(TileType, "at_least")
+def at_least_tile(tile, low):
+    """Every number at least low; NaN stays NaN."""
+    s = tile.shape
+
+    def build(builder: Any, acc: Any, low: Any) -> Any:
+        bound = splat_number(builder, low, s.lanes)
+        raised = [_raised(builder, builder.extract_value(acc, place), bound) for *_, place in _places(s)]
+        return _tile_of(builder, s, lambda row, vector: raised[row * s.vectors + vector])
+
+    return tile(NUMBA_FLOATS[s.dtype]), build
 
 
 @method(TileType, "transpose")
