@@ -94,7 +94,7 @@ def tiled_depthwise(dtype: str, finish: Any, patch: Patch) -> Any:
     taps_a, taps_b, stride_i, stride_j = *patch.taps, *patch.stride
     across, down, rows = patch.across, patch.down, patch.rows
     halo_width, halo_size = patch.halo[1], patch.halo[0] * patch.halo[1]
-    window_rows = (rows - 1) * stride_i + taps_a
+    window_rows = patch.window_rows
     window, taps = window_rows * taps_b, taps_a * taps_b
 
     @kernel(patch.registers)

@@ -85,15 +85,13 @@ def tiled_weight_gradient(dtype: str, tile: Tile) -> Any:
 
 
 @lru_cache(maxsize=64)
-def tiled_depthwise_weight_gradient(dtype: str, patch: Patch) -> Any:
-    """One block a filter and a share of all patches, job.split of them; sums to job.out[share][filter][tap]."""
-    floats, zero, halo_of = FLOATS[dtype], FLOATS[dtype](0), bring_halo(dtype, patch)
-    taps_a, taps_b, stride_i, stride_j = *patch.taps, *patch.stride
-    across, rows, threads = patch.across, patch.rows, patch.threads
-    halo_width, halo_size = patch.halo[1], patch.halo[0] * patch.halo[1]
-    patch_rows = patch.down * rows
-    window_rows, taps, most = (rows - 1) * stride_i + taps_a, taps_a * taps_b, threads // 2
-    given = taps * most
+def add_window(patch: Patch) -> Any:
+    """The function `add_taps(halo, grads, line, sums, here)`: what a thread's gradients, below one another, add to each tap's sum.
+
+    Columns of taps are written out: `sums` stay in registers only where every index is a constant.
+    """
+    (taps_a, taps_b), stride_i, rows, halo_width = patch.taps, patch.stride[0], patch.rows, patch.halo[1]
+    window_rows = patch.window_rows
 
     @function
     def add_column(halo, grads, line, sums, here, b):
@@ -103,6 +101,31 @@ def tiled_depthwise_weight_gradient(dtype: str, patch: Patch) -> Any:
         for r in range(rows):
             for a in range(taps_a):
                 sums[a * taps_b + b] += grads[r] * line[r * stride_i + a]
+
+    @function
+    def add_taps(halo, grads, line, sums, here):
+        add_column(halo, grads, line, sums, here, 0)
+        add_column(halo, grads, line, sums, here, 1)
+        add_column(halo, grads, line, sums, here, 2)
+        if taps_b > 3:
+            add_column(halo, grads, line, sums, here, 3)
+            add_column(halo, grads, line, sums, here, 4)
+        if taps_b > 5:
+            add_column(halo, grads, line, sums, here, 5)
+            add_column(halo, grads, line, sums, here, 6)
+
+    return add_taps
+
+
+@lru_cache(maxsize=64)
+def tiled_depthwise_weight_gradient(dtype: str, patch: Patch) -> Any:
+    """One block a filter and a share of all patches, job.split of them; sums to job.out[share][filter][tap]."""
+    floats, zero, halo_of, add_taps = FLOATS[dtype], FLOATS[dtype](0), bring_halo(dtype, patch), add_window(patch)
+    stride_i, stride_j, window_rows = *patch.stride, patch.window_rows
+    across, rows, patch_rows = patch.across, patch.rows, patch.down * patch.rows
+    halo_width, halo_size = patch.halo[1], patch.halo[0] * patch.halo[1]
+    taps, most = patch.taps[0] * patch.taps[1], patch.threads // 2
+    given = taps * most
 
     @kernel(patch.registers)
     def tiled_depthwise_weight_gradient(job):
@@ -121,27 +144,18 @@ def tiled_depthwise_weight_gradient(dtype: str, patch: Patch) -> Any:
             n = quotient(share, whole)
             first_i = quotient(share - n * whole, patches)
             first_i, first_j = i4(first_i * patch_rows), i4((share - n * whole - first_i * patches) * across)
+            image = i4(job.x_first + n * job.x_image + quotient(f, job.filters) * job.x_channel)
             cuda.syncthreads()
-            halo_of(
-                job, halo, thread, i4(job.x_first + n * job.x_image + quotient(f, job.filters) * job.x_channel), first_i, first_j
-            )
+            halo_of(job, halo, thread, image, first_i, first_j)
             grad, j = i4(job.grad_first + n * job.grad_image + f * job.grad_channel), i4(first_j + column)
             for r in range(rows):
                 i, grads[r] = i4(first_i + row + r), zero
                 if i < job.out_space[1] and j < job.out_space[2]:
                     grads[r] = at(job.grad, i4(grad + i * job.grad_steps[1] + j * job.grad_steps[2]))
             cuda.syncthreads()
-            add_column(halo, grads, line, sums, here, 0)
-            add_column(halo, grads, line, sums, here, 1)
-            add_column(halo, grads, line, sums, here, 2)
-            if taps_b > 3:
-                add_column(halo, grads, line, sums, here, 3)
-                add_column(halo, grads, line, sums, here, 4)
-            if taps_b > 5:
-                add_column(halo, grads, line, sums, here, 5)
-                add_column(halo, grads, line, sums, here, 6)
+            add_taps(halo, grads, line, sums, here)
         half = i4(most)
-        while half > 0:
+        while half > 0:  # the upper half of the threads hand their sums to the lower one
             to = u4(thread - half)
             if thread >= half and thread < 2 * half:
                 for k in range(taps):

@@ -158,23 +158,19 @@ class Reading(NamedTuple):
     target: Any = output_at
 
 
-@lru_cache(maxsize=256)
-def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Reading()) -> Any:  # noqa: B008
-    """One block a tile of filters and pixels. Weights from packing.filter_panels, terms from packing.places."""
-    floats, zero, number = FLOATS[dtype], FLOATS[dtype](0), reading.number or seen_from(dtype)
-    where, terms_of, frame_of, target = reading.where, reading.terms, reading.frame, reading.target
-    filters, pixels, depth, threads = tile.filters, tile.pixels, tile.terms, tile.threads
-    weight_slice, pixel_slice = depth * filters, depth * pixels
-    both_weights, both_pixels = 2 * weight_slice, 2 * pixel_slice
-    own_weights, own_pixels = weight_slice // threads, pixel_slice // threads  # numbers of a slice that a thread brings
-    rows = threads // pixels  # terms that all threads bring at once
-    across, down, warps = tile.lanes_across, tile.lanes_down, tile.warps_across
-    lanes = across * down
+@lru_cache(maxsize=64)
+def multiply_slice(tile: Tile) -> Any:
+    """The function `multiply(weights, image, sums, u, v, w_at, x_at)`: a micro-tile's sums += all terms of a slice.
+
+    Everything is written out by hand: LLVM unrolls no loop of so large a body, and `sums`, `u` and `v` stay in registers only
+    where every index is a constant.
+    """
+    filters, pixels, depth = tile.filters, tile.pixels, tile.terms
     half_filters, half_pixels = filters // 2, pixels // 2
 
     @function
     def rank1(weights, image, sums, u, v, w_at, x_at, k):
-        """Sums += term k of a slice: 8 filters, four and four, by 8 pixels."""
+        """Sums += term k: 8 filters, four and four, by 8 pixels."""
         u[0], u[1], u[2], u[3] = quad(weights, w_at, k * filters)
         u[4], u[5], u[6], u[7] = quad(weights, w_at, k * filters + half_filters)
         v[0], v[1], v[2], v[3] = quad(image, x_at, k * pixels)
@@ -185,15 +181,36 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
 
     @function
     def four_terms(weights, image, sums, u, v, w_at, x_at, k):
-        """By hand: LLVM unrolls no loop of so large a body, and sums stay in registers only where every index is constant."""
         rank1(weights, image, sums, u, v, w_at, x_at, k)
         rank1(weights, image, sums, u, v, w_at, x_at, k + 1)
         rank1(weights, image, sums, u, v, w_at, x_at, k + 2)
         rank1(weights, image, sums, u, v, w_at, x_at, k + 3)
 
     @function
+    def multiply(weights, image, sums, u, v, w_at, x_at):
+        four_terms(weights, image, sums, u, v, w_at, x_at, 0)
+        if depth > 4:
+            four_terms(weights, image, sums, u, v, w_at, x_at, 4)
+        if depth > 8:
+            four_terms(weights, image, sums, u, v, w_at, x_at, 8)
+            four_terms(weights, image, sums, u, v, w_at, x_at, 12)
+
+    return multiply
+
+
+@lru_cache(maxsize=64)
+def bring_slice(tile: Tile, number: Any) -> tuple[Any, Any]:
+    """A thread's part of bringing a slice: `fetch` takes its numbers from memory to registers, `keep` from there to shared memory.
+
+    Between the two, the block multiplies the slice before it, so that no thread waits for memory.
+    """
+    threads = tile.threads
+    own_weights, own_pixels = tile.terms * tile.filters // threads, tile.terms * tile.pixels // threads
+    rows = threads // tile.pixels  # terms that all threads bring at once
+
+    @function
     def fetch(job, next_weights, next_pixels, w, place, term):
-        """Bring a slice into registers: weights from w on, terms term, term + rows, ... of one pixel."""
+        """Weights from w on; of one pixel the terms term, term + rows, ..."""
         for k in range(0, own_weights, 4):
             four = quad(job.weight, w, k * threads)
             next_weights[k], next_weights[k + 1], next_weights[k + 2], next_weights[k + 3] = four
@@ -201,7 +218,7 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
             next_pixels[k] = number(job, place, term, k * rows)
 
     @function
-    def store_slice(weights, image, next_weights, next_pixels, w, x):
+    def keep(weights, image, next_weights, next_pixels, w, x):
         for k in range(0, own_weights, 4):
             four = next_weights[k], next_weights[k + 1], next_weights[k + 2], next_weights[k + 3]
             put_quad(weights, w, k * threads, four)
@@ -209,9 +226,20 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
         for k in range(own_pixels):
             image[to + k * threads] = next_pixels[k]
 
+    return fetch, keep
+
+
+@lru_cache(maxsize=256)
+def store_columns(tile: Tile, finish: Any, target: Any) -> Any:
+    """The function `store_four(job, sums, u, frame, f, p, s, split)`: four columns of a micro-tile, from the s-th on, finished.
+
+    A column is 8 filters, f and three more and as many half a tile further on, of one pixel, p.
+    """
+    half_filters = tile.filters // 2
+
     @function
     def store_column(job, sums, u, frame, f, p, s, split):
-        """The s-th column of a micro-tile: 8 filters of one pixel. All are finished first, so that their loads do not wait."""
+        """All of a column are finished before any is stored, so that their loads do not wait for each other."""
         live, group, n, z, i, j = target(job, frame, p)
         if live:
             image = i4(split * job.out_split + n * job.out_image)
@@ -222,6 +250,30 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
                 here = i4(f + r // 4 * half_filters + r % 4)
                 if here < job.filters:
                     put(job.out, i4(image + place4(job, i4(group * job.filters + here), z, i, j)), u[r])
+
+    @function
+    def store_four(job, sums, u, frame, f, p, s, split):
+        store_column(job, sums, u, frame, f, p, s, split)
+        store_column(job, sums, u, frame, f, i4(p + 1), s + 1, split)
+        store_column(job, sums, u, frame, f, i4(p + 2), s + 2, split)
+        store_column(job, sums, u, frame, f, i4(p + 3), s + 3, split)
+
+    return store_four
+
+
+@lru_cache(maxsize=256)
+def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Reading()) -> Any:  # noqa: B008
+    """One block a tile of filters and pixels. Weights from packing.filter_panels, terms from packing.places."""
+    floats, zero = FLOATS[dtype], FLOATS[dtype](0)
+    where, terms_of, frame_of = reading.where, reading.terms, reading.frame
+    multiply, store_four = multiply_slice(tile), store_columns(tile, finish, reading.target)
+    fetch, keep = bring_slice(tile, reading.number or seen_from(dtype))
+    filters, pixels, depth, threads = tile.filters, tile.pixels, tile.terms, tile.threads
+    weight_slice, pixel_slice = depth * filters, depth * pixels
+    both_weights, both_pixels = 2 * weight_slice, 2 * pixel_slice
+    own_weights, own_pixels = weight_slice // threads, pixel_slice // threads  # numbers of a slice that a thread brings
+    across, down, warps = tile.lanes_across, tile.lanes_down, tile.warps_across
+    lanes, half_pixels = across * down, pixels // 2
 
     @kernel(tile.registers)
     def tiled_standard(job):
@@ -247,35 +299,23 @@ def tiled_standard(dtype: str, finish: Any, tile: Tile, reading: Reading = Readi
         w, term = i4((panel * job.slices + first) * weight_slice + thread * 4), i4(first_term + first * depth + thread // pixels)
         if left > 0:
             fetch(job, next_weights, next_pixels, w, place, term)
-            store_slice(weights, image, next_weights, next_pixels, i4(thread * 4), thread)
+            keep(weights, image, next_weights, next_pixels, i4(thread * 4), thread)
         cuda.syncthreads()
-        half = i4(0)
+        half = i4(0)  # of shared memory, in which the slice lies that is multiplied
         while left > 0:
             left = i4(left - 1)
             if left > 0:
                 w, term = i4(w + weight_slice), i4(term + depth)
                 fetch(job, next_weights, next_pixels, w, place, term)
-            w_at, x_at = i4(half * weight_slice + row), i4(half * pixel_slice + column)
-            four_terms(weights, image, sums, u, v, w_at, x_at, 0)
-            if depth > 4:
-                four_terms(weights, image, sums, u, v, w_at, x_at, 4)
-            if depth > 8:
-                four_terms(weights, image, sums, u, v, w_at, x_at, 8)
-                four_terms(weights, image, sums, u, v, w_at, x_at, 12)
+            multiply(weights, image, sums, u, v, i4(half * weight_slice + row), i4(half * pixel_slice + column))
             half = i4(1 - half)
             if left > 0:
                 w_to, x_to = i4(half * weight_slice + thread * 4), i4(half * pixel_slice + thread)
-                store_slice(weights, image, next_weights, next_pixels, w_to, x_to)
+                keep(weights, image, next_weights, next_pixels, w_to, x_to)
                 cuda.syncthreads()
         f = i4((panel - g * job.panels) * filters + row)
         p, frame = i4(first_pixel + column), frame_of(job, g)
-        store_column(job, sums, u, frame, f, p, 0, split)
-        store_column(job, sums, u, frame, f, i4(p + 1), 1, split)
-        store_column(job, sums, u, frame, f, i4(p + 2), 2, split)
-        store_column(job, sums, u, frame, f, i4(p + 3), 3, split)
-        store_column(job, sums, u, frame, f, i4(p + half_pixels), 4, split)
-        store_column(job, sums, u, frame, f, i4(p + half_pixels + 1), 5, split)
-        store_column(job, sums, u, frame, f, i4(p + half_pixels + 2), 6, split)
-        store_column(job, sums, u, frame, f, i4(p + half_pixels + 3), 7, split)
+        store_four(job, sums, u, frame, f, p, 0, split)
+        store_four(job, sums, u, frame, f, i4(p + half_pixels), 4, split)
 
     return tiled_standard

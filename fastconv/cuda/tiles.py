@@ -67,6 +67,11 @@ class Patch:
         return self.across * self.down
 
     @property
+    def window_rows(self) -> int:
+        """Rows of the halo that a thread's column of outputs sees."""
+        return (self.rows - 1) * self.stride[0] + self.taps[0]
+
+    @property
     def halo(self) -> tuple[int, int]:
         """Height and width of what the patch sees."""
         return (
