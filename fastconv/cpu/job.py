@@ -30,9 +30,11 @@ from fastconv.cpu.values import attribute, held_as, method
 
 WORD_BYTES = WORD.width // 8
 
-# name: (words, what it is). An "input" is a pointer that is only read; "integers" one to int64; "three" is depth, height,
-# width; "number" a float64 that arrives as the job's dtype.
+# name: (words, what it is). An "input" is a pointer that is only read, "integers" one to int64; "three" is depth, height,
+# width; "number" a float64 that arrives as the job's dtype. A kernel reads what its plan has filled in; all else is 0. Where a
+# field serves one file, or means something else in some file, its comment names that file.
 FIELDS: dict[str, tuple[int, str]] = {
+    # Arrays.
     "x": (1, "input"),
     "weight": (1, "input"),
     "bias": (1, "input"),
@@ -41,7 +43,8 @@ FIELDS: dict[str, tuple[int, str]] = {
     "out": (1, "pointer"),
     "scratch": (1, "pointer"),  # scratch_size numbers for each seat
     "scratch_size": (1, "integer"),
-    "beside": (1, "integer"),  # groups of tiled_standard that an item computes beside its first one
+    # The problem.
+    "beside": (1, "integer"),  # tiled_standard: how many more groups an item computes beside its first one
     "batch": (1, "integer"),
     "groups": (1, "integer"),
     "channels": (1, "integer"),  # of one group
@@ -52,76 +55,89 @@ FIELDS: dict[str, tuple[int, str]] = {
     "stride": (3, "three"),
     "before": (3, "three"),  # rows of padding before the image
     "dilation": (3, "three"),
-    "x_image": (1, "integer"),  # step from one image of the batch to the next, in x
+    # How the image lies, and a gradient: numbers from one image of the batch, channel, or pixel to the next.
+    "x_image": (1, "integer"),
     "x_channel": (1, "integer"),
     "x_steps": (3, "three"),
-    "grad_image": (1, "integer"),  # the same of `grad`
+    "grad_image": (1, "integer"),
     "grad_channel": (1, "integer"),
     "grad_steps": (3, "three"),
-    "bands": (1, "integer"),  # the result's rows fall into so many bands, `band` rows each, the last perhaps fewer
+    # How the work is divided: the result's rows into `bands` of `band` rows each, a group's filters into `chunks` of `chunk`
+    # filters each; the last of either may be smaller.
+    "bands": (1, "integer"),
     "band": (1, "integer"),
-    "chunks": (1, "integer"),  # and a group's filters into so many chunks, `chunk` filters each, the last perhaps fewer
+    "chunks": (1, "integer"),
     "chunk": (1, "integer"),
-    "panels": (1, "integer"),  # of packed weights a group has
+    # Packed weights.
+    "panels": (1, "integer"),  # that a group has
     "panel": (1, "integer"),  # numbers in one of them
     "unit": (1, "integer"),  # filters in one of them
-    "filter_step": (1, "integer"),  # of packing.py: in the weight, from one filter to the next, as x_channel from one channel
-    "backwards": (1, "integer"),  # 1 if taps run backwards in memory
-    "filled": (1, "integer"),  # a group's channels, and those of zeros that fill whole vectors
-    "order": (1, "integer"),  # so many channels are packed tap after tap
-    "fresh": (1, "integer"),  # of winograd.py: 1 if the kernel itself transforms the weights, from where they lie, to `panel_at`
-    "weight_steps": (3, "three"),  # there, from group to group, filter to filter, channel to channel
-    "together": (1, "integer"),  # blocks of channels at a time; of grouped.py, channels, and filters; of pointwise.py, filters
-    "span": (1, "integer"),  # lines that a window spans
-    "panel_at": (1, "integer"),
-    "table": (1, "integers"),  # see sheets.py
-    "phases": (3, "three"),  # of the sheets, and below: see sheets.py
+    "filter_step": (1, "integer"),  # packing.py: numbers from one filter of the weight to the next, as x_channel for channels
+    "backwards": (1, "integer"),  # 1 if the taps of each filter run backwards in memory
+    "filled": (1, "integer"),  # channels of a group, with those of zeros that fill the last vector
+    "order": (1, "integer"),  # packing.py: this many channels are packed together, tap after tap
+    "fresh": (1, "integer"),  # winograd.py: 1 if the kernel transforms the weights itself, from where they lie, to `panel_at`
+    "weight_steps": (3, "three"),  # of such weights: numbers from group to group, filter to filter, channel to channel
+    # How many are computed at a time: blocks of channels; in grouped.py channels and filters; in pointwise.py filters.
+    "together": (1, "integer"),
+    "span": (1, "integer"),  # lines.py: lines of the image that a window spans
+    "panel_at": (1, "integer"),  # winograd.py: where fresh weights lie in the scratch
+    # Sheets, the image's part that an item has copied: see sheets.py. Sums lie behind them in the scratch.
+    "table": (1, "integers"),
+    "phases": (3, "three"),
     "phase_rows": (1, "integer"),
     "pitch": (1, "integer"),
     "phase_size": (1, "integer"),
     "sheet": (1, "integer"),
-    "sums_at": (1, "integer"),  # where a tile's sums begin in a seat's scratch, behind the sheets
-    "spread": (3, "three"),  # of tiled_transposed: the stride, the dilation, and what is cropped
+    "sums_at": (1, "integer"),
+    # transposed.py: the result's stride, the dilation, and how much is cropped; in each dimension the distance from a tap to the
+    # next one that reaches the same output, and how far back that tap's source lies.
+    "spread": (3, "three"),
     "apart": (3, "three"),
     "crop": (3, "three"),
-    "hop": (3, "three"),  # from a tap to the next one that reaches the same output, and how far back that one's source lies
+    "hop": (3, "three"),
     "back": (3, "three"),
-    "result": (3, "three"),  # of blocks.py: filters of a group, rows of the result and numbers of a row
-    "run": (1, "integer"),  # rows of the result that are put together; of strassen.py, pairs multiplied at a time
-    "strips": (1, "integer"),  # of a row, four numbers each in the table from `strips_at` on: see strips.py
+    "result": (3, "three"),  # blocks.py: filters of a group, rows of the result, numbers in a row
+    "run": (1, "integer"),  # rows of the result that are summed before they are put; strassen.py: pairs multiplied at a time
+    # Strips of a row, four numbers each in the table from `strips_at` on: see strips.py.
+    "strips": (1, "integer"),
     "strips_at": (1, "integer"),
-    "sums_pitch": (1, "integer"),  # numbers of a row of them
-    "blocks": (1, "integer"),  # of gradients.py: a group's channels, `all_channels`, fall into blocks of `channels`; and the
-    "all_channels": (1, "integer"),  # images into parts
+    "sums_pitch": (1, "integer"),  # numbers from one row of sums to the next
+    # gradients.py: a group's `all_channels` fall into `blocks` of `channels` each, the images into `parts`.
+    "blocks": (1, "integer"),
+    "all_channels": (1, "integer"),
     "parts": (1, "integer"),
-    "grads_at": (1, "integer"),
-    "places": (1, "integer"),  # where they begin in the table
+    "grads_at": (1, "integer"),  # where gradients begin in the scratch
+    "places": (1, "integer"),  # where the places of a window's numbers begin in the table
     "exchanged": (1, "integer"),  # 1 if image and gradient stand for each other
-    "strip": (1, "integer"),  # of strassen.py: numbers of a strip's sums of the image
-    "head": (1, "integer"),  # rows of a panel before its first sum
-    "rows_seen": (1, "integer"),  # of the image, by an item of winograd.py; and below: see there
+    "strip": (1, "integer"),  # strassen.py: numbers that one strip's sums of the image take
+    "head": (1, "integer"),  # strassen.py: rows of a panel before its first sum
+    # Winograd's schemes: winograd.py, and files that share its layout.
+    "rows_seen": (1, "integer"),  # rows of the image that an item sees
     "columns_seen": (1, "integer"),
-    "lane_channels": (1, "integer"),  # from one lane to the next
-    "tiles": (1, "integer"),  # of an item, the last ones perhaps unused
+    "lane_channels": (1, "integer"),  # channels from one lane to the next
+    "tiles": (1, "integer"),  # of an item; the last ones may be unused
     "across": (1, "integer"),  # tiles in a row
-    "beyond": (1, "integer"),  # and those of them that reach beyond the result
-    "edge": (3, "three"),  # outputs of such tiles that are wanted, of the last rows and of the last columns
-    "spared": (3, "three"),  # products that they do without: bit k says it of the k-th
-    "ends": (3, "three"),  # of winograd_gradients.py: 1 if the last row of tiles reaches beyond the plane; if the last column does
-    "long": (3, "three"),  # phases of rows, and of columns, with one pixel more than the others: phases.py; one tap more: blocks.py
-    "down": (1, "integer"),  # rows of tiles in a band of columns.py, and numbers of one point of one phase; of separable.py, rows
-    "plane": (1, "integer"),
-    "columns_at": (1, "integer"),  # that are turned together, and where they begin
-    "values_at": (1, "integer"),
-    "products_at": (1, "integer"),
-    "points": (3, "three"),  # of its schemes along each dimension, and matrices of weights that serve them
-    "matrices": (3, "three"),
+    "beyond": (1, "integer"),  # those of them that reach beyond the result
+    "edge": (3, "three"),  # outputs that are wanted of the last row of tiles, and of the last column
+    "spared": (3, "three"),  # products that those tiles do without: bit k stands for the k-th
+    "ends": (3, "three"),  # winograd_gradients.py: 1 if the last row of tiles reaches beyond the plane, 1 if the last column does
+    "long": (3, "three"),  # phases of rows, and of columns, with one pixel (phases.py) or tap (blocks.py) more than the others
+    "down": (1, "integer"),  # rows of tiles in a band; in separable.py rows of the result that are turned together
+    "plane": (1, "integer"),  # columns.py: numbers of one point of one phase
+    "columns_at": (1, "integer"),  # where transformed columns begin in the scratch; in separable.py the rows to be turned
+    "values_at": (1, "integer"),  # where the image's values at the points begin
+    "products_at": (1, "integer"),  # and the products
+    "points": (3, "three"),  # points of the scheme in each dimension
+    "matrices": (3, "three"),  # matrices of weights that serve them
     "last": (1, "integer"),  # 1 if the result is channels last
-    "fill_code": (1, "integer"),  # addresses of functions that all tiled kernels call: compiled once, not into each of them
+    # Addresses of functions that several kernels call: compiled once, and not into each of them.
+    "fill_code": (1, "integer"),
     "finish_code": (1, "integer"),
     "put_code": (1, "integer"),
     "multiply_code": (1, "integer"),
     "transform_code": (1, "integer"),
+    # The epilogue.
     "bias_kind": (1, "integer"),  # see BIAS
     "has_residual": (1, "integer"),
     "activation": (1, "integer"),  # see fastconv.epilogue
@@ -130,9 +146,10 @@ FIELDS: dict[str, tuple[int, str]] = {
     "late": (1, "integer"),  # 1 if more than a bias per channel and a clip is to be done to a tile's sums: see epilogue.py
     "least": (1, "number"),  # what a tile's sums are clipped to in registers; infinite if it is done late
     "most": (1, "number"),
-    "outer_weight": (1, "input"),  # of the pointwise part of a separable layer, whose epilogue is the one above
+    # A separable layer: the weights of its pointwise part, whose epilogue is the one above, and the epilogue of its depthwise part.
+    "outer_weight": (1, "input"),
     "outer_filters": (1, "integer"),
-    "inner_bias": (1, "input"),  # and the epilogue of its depthwise part
+    "inner_bias": (1, "input"),
     "inner_bias_kind": (1, "integer"),
     "inner_activation": (1, "integer"),
     "inner_low": (1, "number"),
