@@ -286,65 +286,65 @@ def _call(field: str, job: Any, *given: Any) -> Any:
 
 @method(JobType, "fill_sheets")
 def fill_sheets(job, sheets, image, plane, line):
-    """Copy what the rows from `line` on, in one plane of the result, see of the channels from `image` on: sheets.py."""
+    """Copy the part of the image that some rows of the result see, those of one plane from `line` on: sheets.py."""
     return _call("fill_code", job, sheets, image, plane, line)
 
 
 @method(JobType, "fill_lines")
 def fill_lines(job, lines, image, first, count):
-    """Copy what a band of tiles sees of so many channels, lane by lane: winograd.py."""
+    """Copy the part of the image that a band of tiles sees, `count` channels from `first` on, one in each lane: winograd.py."""
     return _call("fill_code", job, lines, image, first, count)
 
 
 @method(JobType, "fill_band")
 def fill_band(job, scratch, n, begin, end):
-    """The depthwise part of rows of an image of a separable layer: separable.py."""
+    """Compute a separable layer's depthwise part for rows begin..end of image n into the scratch: separable.py."""
     return _call("fill_code", job, scratch, n, begin, end)
 
 
 @method(JobType, "multiply")
 def multiply(job, v, u, m, added, blocks, begin, end, block):
-    """The products of tiles and a panel of filters at one point: winograd.py."""
+    """Multiply tiles begin..end by a panel of filters, at one point of a scheme: winograd.py."""
     return _call("multiply_code", job, v, u, m, added, blocks, begin, end, block)
 
 
 @method(JobType, "transform_panel")
 def transform_panel(job, panel, weights, bias, filters, channels, count):
-    """Put a panel's transformed filters where `multiply` reads them: winograd.py."""
+    """Transform the filters of one panel, and put them where `multiply` reads them: winograd.py."""
     return _call("transform_code", job, panel, weights, bias, filters, channels, count)
 
 
 @method(JobType, "multiply_columns")
 def multiply_columns(job, v, u, m, numbers):
-    """The same of columns.py."""
+    """As `multiply`, of columns that were transformed along themselves only: columns.py."""
     return _call("multiply_code", job, v, u, m, numbers)
 
 
 @method(JobType, "multiply_pairs")
 def multiply_pairs(job, scratch, x, weights, room, step, second, channels, chunk, image, begin, count):
-    """The seven products of a band of pairs of pixels: strassen.py."""
+    """Compute the seven products of a band of pairs of pixels: strassen.py."""
     return _call("multiply_code", job, scratch, x, weights, room, step, second, channels, chunk, image, begin, count)
 
 
 @method(JobType, "put_rows")
 def put_rows(job, sums, step, n, first, width, pixel, count):
-    """Put a panel's sums where they belong: standard.py."""
+    """Put the sums of `width` filters and `count` pixels where they belong in the result: standard.py."""
     return _call("put_code", job, sums, step, n, first, width, pixel, count)
 
 
 @method(JobType, "multiply_groups")
 def multiply_groups(job, v, u, m, down, across, below, beside):
-    """The same of grouped.py."""
+    """As `multiply`, of groups with few channels: grouped.py."""
     return _call("multiply_code", job, v, u, m, down, across, below, beside)
 
 
 @method(JobType, "finish_row")
 def finish_row(job, row, count, image, place):
-    """Do what is done late to a row of raw sums: rows.py."""
+    """Finish a row of sums that were stored as they came from a register tile: rows.py."""
     return _call("finish_code", job, row, count, image, place)
 
 
 @method(JobType, "finish_inner_row")
 def finish_inner_row(job, row, count, image, place):
-    """As finish_row, of a separable layer's depthwise part."""
+    """As `finish_row`, for a row of a separable layer's depthwise part."""
     return _call("inner_finish_code", job, row, count, image, place)

@@ -165,17 +165,23 @@ def finish_row(row, count, finish, place):
             row[j] = gelu(row[j], low, high)
 
 
-@compiled
-def finish_late(job, row, count, image, place):
-    """Finish a row whose sums a tile has stored raw: it took a bias per channel in, and no other.
-
-    `place`: where the row begins in an image of the result, `image`: where that image begins.
-    """
-    finish = epilogue_of(job)
+@inlined
+def add_pixel_bias(row, count, finish, place):
+    """Add the bias, if there is one a pixel; `place`: where the row begins in an image of the result."""
     if finish.bias_kind == A_PIXEL:
         bias = finish.bias + place
         for j in range(count):
             row[j] += bias[j]
+
+
+@compiled
+def finish_late(job, row, count, image, place):
+    """Finish a row of sums as a register tile has stored them: with a bias per channel, and without anything else.
+
+    `place`: where the row begins in an image of the result, `image`: where that image begins.
+    """
+    finish = epilogue_of(job)
+    add_pixel_bias(row, count, finish, place)
     finish_row(row, count, finish, image + place)
 
 
@@ -183,8 +189,5 @@ def finish_late(job, row, count, image, place):
 def finish_inner_late(job, row, count, image, place):
     """As finish_late, for a row of a separable layer's depthwise result, in the scratch."""
     finish = inner_epilogue_of(job)
-    if finish.bias_kind == A_PIXEL:
-        bias = finish.bias + place
-        for j in range(count):
-            row[j] += bias[j]
+    add_pixel_bias(row, count, finish, place)
     finish_row(row, count, finish, 0)
