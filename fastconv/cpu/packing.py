@@ -62,9 +62,9 @@ def address_of(array: Array) -> int:
     return _numbers_of(id(array))  # type: ignore[no-any-return]
 
 
-# Fresh memory costs 60 us a megabyte, which the system fills with zeros page by page: as long as packing weights into it. So each
-# Python thread keeps, up to MOST_KEPT bytes each, the scratch of its last call, and what one call packed for itself: an array of
-# each size up to a power of two, but for small ones, which come from memory that the process holds anyway.
+# Fresh memory costs 60 us a megabyte, because the system fills it with zeros page by page: that is as long as packing weights into
+# it takes. So each Python thread keeps the scratch of its last call, and what calls packed for themselves: one array for each power
+# of two, of LEAST_KEPT to MOST_KEPT bytes. Smaller ones come from memory that the process holds anyway.
 LEAST_KEPT, MOST_KEPT = 128 * 1024, 64 * 1024**2
 
 
@@ -314,6 +314,22 @@ def panels(
     return out
 
 
+def _lies(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, aligned: bool) -> tuple[bool, bool, list[int]]:
+    """How a weight is read: whether it is copied first, whether its taps run backwards, and the steps of its first three axes.
+
+    Taps have to follow one another, in one direction or the other; groups, filters and channels may lie anywhere.
+    """
+    size = dtype.itemsize
+    in_turn = [size * math.prod(shape[axis:]) for axis in range(1, len(shape) + 1)]  # strides of a copy
+    forwards, backwards = (
+        all(length == 1 or step == sign * other for length, step, other in zip(shape[3:], strides[3:], in_turn[3:], strict=True))
+        for sign in (1, -1)
+    )
+    copied = not (dtype.isnative and aligned and (forwards or backwards) and all(step % size == 0 for step in strides[:3]))
+    steps = [step // size for step in (in_turn if copied else strides)[:3]]
+    return copied, backwards and not forwards and not copied, steps
+
+
 @lru_cache(maxsize=512)  # bounded: callers may come with ever new shapes
 def _task(
     kernel: Any, scheme: Scheme | Nested | None, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, aligned: bool,
@@ -323,14 +339,7 @@ def _task(
     if unit in (LEAST_LANES, 2 * LEAST_LANES):
         lanes = min(unit, lanes)  # a vector holds one panel: parts of vectors take masks
     taps, count, square = math.prod(kernel_size), -(-filters // unit), TileShape(lanes, 1, lanes, 1, dtype.name)
-    in_turn = [size * math.prod(shape[axis:]) for axis in range(1, len(shape) + 1)]  # strides of a copy
-    forwards, backwards = (
-        all(length == 1 or step == sign * other for length, step, other in zip(shape[3:], strides[3:], in_turn[3:], strict=True))
-        for sign in (1, -1)
-    )
-    copied = not (dtype.isnative and aligned and (forwards or backwards) and all(step % size == 0 for step in strides[:3]))
-    backwards = backwards and not forwards and not copied
-    group, filter, channel = (step // size for step in (in_turn if copied else strides)[:3])
+    copied, backwards, (group, filter, channel) = _lies(shape, strides, dtype, aligned)
     # As many lanes as are whole panels, or a part of one.
     chunk = unit * (lanes // unit) if unit <= lanes else math.gcd(unit, lanes)
     chunks = -(-count * unit // chunk)
