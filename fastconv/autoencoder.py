@@ -532,6 +532,13 @@ class ConvAutoencoder:
         if validation is not None:
             self._check_lesson("validation", validation)
 
+        return self._train(x, epochs, batch_size, learning_rate, validation, progress, callback, patience)
+
+    def _train(
+        self, x: Array, epochs: int, batch_size: int, learning_rate: float, validation: Array | None, progress: bool | str,
+        callback: Callable[[int, float, float | None], object] | None, patience: int | None,
+    ) -> LearningCurve:  # fmt: skip
+        """What `fit` does once its arguments are checked."""
         arrays = list(self._arrays().values())
         adam = _Adam(arrays, learning_rate)
         curve = LearningCurve()
