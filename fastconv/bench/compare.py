@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastconv.bench.chains import Timed, filled
-from fastconv.bench.layers import Array, Segment, step
-from fastconv.bench.peers import PEERS, Call, Peer
+from fastconv.bench.layers import Segment, step
+from fastconv.bench.peers import PEERS, Call, Peer, one_after_another
 from fastconv.bench.timing import Measurement, best_time
 from fastconv.cpu.machine import fma_peak
 from fastconv.cpu.threads import get_num_threads, num_threads
@@ -106,17 +106,7 @@ def compare(
 
 def ours(segments: Sequence[Segment]) -> Call:
     """Calls of layers, each of which allocates its result; of one gradient with respect to weights, the function's."""
-    runs = [(s.x, [step(convolutions) for convolutions in s.layers]) for s in segments]
-
-    def call() -> list[Array]:
-        results = []
-        for y, steps in runs:
-            for layer in steps:
-                y = layer(y)
-            results.append(y)
-        return results
-
-    return call
+    return one_after_another([(s.x, [step(convolutions) for convolutions in s.layers]) for s in segments])
 
 
 def _check(calls: Mapping[str, Call], problem: Timed) -> None:

@@ -68,6 +68,20 @@ def _imported(name: str) -> Any:
         return importlib.import_module(name)
 
 
+def one_after_another(runs: Sequence[tuple[Any, Sequence[Callable[[Any], Any]]]]) -> Call:
+    """The call that takes each run's image through all of its steps in turn."""
+
+    def call() -> list[Any]:
+        results = []
+        for y, steps in runs:
+            for step in steps:
+                y = step(y)
+            results.append(y)
+        return results
+
+    return call
+
+
 def _common(problem: Problem) -> str | None:
     """Why no peer is asked."""
     if problem.bias == "pixel":
@@ -111,17 +125,7 @@ def _torch(segments: Sequence[Segment], threads: int, channels_last: bool = Fals
             return torch.from_numpy(segment.x).movedim(-1, 1), [*steps, lambda y: y.movedim(1, -1)]
         return placed(segment.x), steps
 
-    runs = [run_of(segment) for segment in segments]
-
-    def call() -> list[Any]:
-        results = []
-        for y, steps in runs:
-            for step in steps:
-                y = step(y)
-            results.append(y)
-        return results
-
-    return call
+    return one_after_another([run_of(segment) for segment in segments])
 
 
 def _torch_channels_last(segments: Sequence[Segment], threads: int) -> Call:
