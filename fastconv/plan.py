@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from fastconv.problem import Problem, SeparableProblem
 
-# Operations below which a function call spends more time on packing weights than the direct kernel takes, which reads them as
-# they are.
+# Problems of fewer operations go to the direct kernels, which read weights as they are: packing them for another kernel would take
+# longer than the direct one computes.
 TINY = 10_000
-# Operations below which nothing is gained, 10 us or less, that would be worth another rounding than the direct loop's: small
-# whole numbers give whole numbers there.
+# Problems of fewer operations keep to kernels that round like the direct loop. Another scheme would save 10 us at most, and small
+# whole numbers would no longer give exactly whole numbers.
 SMALL = 1_000_000
-# Of a row, if a row may be anything: of a longer one fewer channels share the gradient that is turned for them, which made
-# gradients of 1x1 weights 4 to 14 % slower.
+# The longest row into which the pixels of a 1x1 gradient are cut, where any length would do. With longer rows fewer channels share
+# a gradient once it is turned: gradients of 1x1 weights took 4 to 14 % longer.
 MOST_PIXELS = 128
 AnyProblem = Problem | SeparableProblem
 # What each precision promises: an error below this share of conv(|x|, |weight|), beyond that of the direct loop.
@@ -31,17 +31,40 @@ ERRORS = {"high": 1e-5, "highest": 0.0}
 
 @dataclass(frozen=True)
 class Division:
-    """How a problem falls into work items: `bands` of `band` rows, `chunks` of `chunk` filters, times whatever else there is.
+    """How a problem falls into work items, and which compiled functions an item calls.
 
-    `tile` is the register tile, None for a kernel without one, `window` that of a separable layer's depthwise part, None where
-    it has no code of its own; `unit` how many filters a panel of the packed weights holds;
-    `fill` is the function that copies an item's part of the image, None where it is read in place, or that computes its part of a
-    separable layer's depthwise result; `put` the one that puts a panel's sums, None where the kernel does;
-    `transform` the one that transforms fresh weights, of a kernel that reads them where they lie;
-    `multiply` the one that fills the register tile, of a kernel whose own machine code knows only what it has in common with
-    others, `outer`;
-    `seen` is the problem as which the kernel sees the image, None where it is the problem itself;
-    `scratch` counts numbers for each seat; `fields` are what else the kernel's job is told.
+    Attributes
+    ----------
+    items : int
+        How many there are: bands times chunks, times images, groups and whatever else the kernel divides.
+    bands, band : int
+        The result's rows fall into so many bands of `band` rows.
+    chunks, chunk : int
+        The filters fall into so many chunks of `chunk` filters.
+    scratch : int
+        Numbers that each seat needs.
+    tile : TileShape or None
+        The register tile; None for a kernel without one.
+    unit : int
+        How many filters a panel of the packed weights holds.
+    fill : function or None
+        Copies an item's part of the image, or computes its part of a separable layer's depthwise result; None where the image
+        is read in place.
+    fields : mapping
+        What else the kernel's job is told (cpu/job.py).
+    window : TileShape or None
+        Of a separable layer's depthwise part; None where its window has no machine code of its own.
+    multiply : function or None
+        Fills the register tile, for kernels that are compiled once for all tiles. They are compiled for `outer`, which says only
+        what all of these tiles have in common.
+    transform : function or None
+        Transforms fresh weights from where they lie, for kernels that do so themselves.
+    outer : TileShape or None
+        See `multiply`.
+    put : function or None
+        Puts a panel's sums where they belong; None where the kernel does.
+    seen : Problem or None
+        The problem by whose geometry the kernel reads the image; None where it is the problem itself.
     """
 
     items: int
@@ -151,9 +174,11 @@ class Choice(NamedTuple):
 def simplified(problem: AnyProblem) -> AnyProblem:
     """The same sums in the simplest geometry, unless the direct kernels were asked for.
 
-    Tiny problems are left to them too. A transposed convolution of stride 1 is an ordinary one with its weight mirrored, and
-    a pointwise layer of stride 1 does not know where a row of pixels ends; for the gradient of its weights rows are as long as
-    divides them, up to MOST_PIXELS. Nor does a volume whose windows have depth alone: it is a plane of long rows.
+    - Tiny problems are left to the direct kernels.
+    - A transposed convolution of stride 1 becomes an ordinary one with its weight mirrored.
+    - A pointwise layer of stride 1 does not depend on where rows end, so all pixels become one row. For the gradient of its
+      weights they become rows of equal length, of up to MOST_PIXELS.
+    - A volume whose windows extend in depth alone becomes a plane, with a long row for each of its planes.
     """
     if problem.algorithm == "auto" and problem.operations < TINY:
         return problem.directly()
@@ -219,7 +244,7 @@ def choose(
         best = min(accepting, key=lambda i: i.cost(problem, fresh, threads))
         return Choice(problem, best, best.divide(problem, threads), mirrored)
     able = [i for i in implementations if problem.kind in i.kinds and i.algorithm == problem.algorithm]
-    reasons = dict.fromkeys(str(i.accepts(problem, neighbours)) for i in able)  # of thirty kernels some ten
+    reasons = dict.fromkeys(str(i.accepts(problem, neighbours)) for i in able)  # each once: many kernels refuse for the same one
     why = "; ".join(reasons) or f"no kernel of that sort for {problem.kind} layers"
     raise ValueError(f"algorithm: {problem.algorithm!r} cannot compute {problem}: {why}; expected auto or direct")
 
