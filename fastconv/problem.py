@@ -195,7 +195,7 @@ class Problem:
         if self.operation == "conv":
             left = tuple(size + sum(pad) - r - (out - 1) * s for size, out, s, r, pad in geometry)
             return replace(plain, operation="transposed", output_padding=left)
-        # Whole steps of output padding would be windows of their own: crop them, which is a negative padding.
+        # Output padding of a whole stride or more would add windows: they are cropped off again, by a negative padding.
         pads = tuple((b, a - o // s * s) for (b, a), o, s in zip(self.pads, self.output_padding, self.stride, strict=True))
         return replace(plain, operation="conv", pads=pads, output_padding=())
 
@@ -211,9 +211,10 @@ class Problem:
         return replace(self, operation="conv", pads=pads, output_padding=())
 
     def in_blocks(self) -> Problem:
-        """The convolution whose pixels are the blocks of stride x stride pixels of a transposed one without dilation.
+        """The convolution that computes a transposed one without dilation block by block: cpu/blocks.py.
 
-        The phases within a block are filters of their own, of as many taps as reach an output: cpu/blocks.py.
+        One pixel of its result stands for a block of stride x stride pixels. Each place within a block has filters of its own,
+        of as many taps as reach an output.
         """
         kernel = tuple(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
         blocks = [-(-(n + before % s) // s) for n, s, (before, _) in zip(self.out_space, self.stride, self.pads, strict=True)]
@@ -228,14 +229,17 @@ class Problem:
         )
 
     def flat(self, width: int = 0) -> Problem:
-        """Of one tap, stride 1 and no padding: its pixels in rows of `width`, or in one row."""
+        """The same for a problem of one tap, stride 1 and no padding, its pixels laid out in rows of `width`, or in one row."""
         pixels = math.prod(self.space)
         space = (pixels // width, width) if width else (pixels,)
         ones = (1,) * len(space)
         return replace(self, space=space, kernel=ones, stride=ones, pads=((0, 0),) * len(space), dilation=ones)
 
     def geometry(self, space: Sequence[int]) -> dict[str, Any]:
-        """What kernels of all targets are told, in three dimensions; `space` is the image's, a drawn-in border included."""
+        """The part of a kernel's job that CPU and CUDA share, in three dimensions.
+
+        `space` is that of the image as the kernel gets it; for a padding mode other than zeros the border is drawn in.
+        """
         drawn_in = self.padding_mode != "zeros"
         return {
             "batch": self.batch, "groups": self.groups, "channels": self.channels // self.groups,
@@ -249,12 +253,15 @@ class Problem:
         return replace(self, algorithm="direct")
 
     def weights(self) -> Problem:
-        """The problem that computes a convolution's gradient with respect to its weights; few of these have Winograd's form."""
+        """The problem of a convolution's gradient with respect to its weights.
+
+        algorithm="winograd" becomes "auto": few gradients have a kernel of that form, and the convolution's may well have one.
+        """
         bare = replace(self, bias="none", residual=False, activation=Activation(), padding_mode="zeros")
         return replace(bare, operation="weights", algorithm="auto" if self.algorithm == "winograd" else self.algorithm)
 
     def exchanged(self) -> Problem:
-        """Of a pointwise problem's weight gradient: the one in which image and gradient stand for each other."""
+        """The problem of a pointwise weight's gradient with image and gradient exchanged: its result is the transpose."""
         return replace(self, channels=self.filters, filters=self.channels)
 
     # Text ------------------------------------------------------------------------------------------------------------
@@ -332,7 +339,7 @@ class SeparableProblem:
     kind = "separable"
 
     def __getattr__(self, name: str) -> Any:
-        # What the result looks like, and the caller's wishes, are the pointwise part's.
+        # The result's shape and what the caller asked for are those of the pointwise part.
         if name in ("batch", "filters", "out_space", "out_shape", "residual", "data_format", "dtype", "algorithm", "precision"):
             return getattr(self.pointwise, name)
         raise AttributeError(name)

@@ -52,12 +52,13 @@ class Scheme:
 
     A' (G w * B' d) is exactly the correlation of `numbers` numbers d with the taps w, taken at every stride-th number.
 
-    With a stride, every stride-th tap meets every stride-th number: so many correlations of stride 1, here `phases`, each with
-    points of its own, whose results are added up. A phase of one tap has no points: its tap meets each number as it is, so
-    that all of its rows of G are one, and of the transformed weights only the first `matrices` differ. Nor has one of one output.
+    With a stride, every stride-th tap meets every stride-th number. These are `stride` correlations of stride 1, here `phases`,
+    each with points of its own, and their results are added up. A phase of one tap needs no points: its tap is multiplied by each
+    number as it is. All of its rows of G are the same, so that only the first `matrices` of the transformed weights differ. A phase
+    of one output needs none either.
 
-    If it is `transposed`, numbers are spread a stride apart instead, and each meets the taps from its place on: number n and tap
-    t make a part of output (n - overlap) * stride + t. Then the phases, their taps reversed, make every stride-th output.
+    If the scheme is `transposed`, numbers are spread a stride apart, and each meets the taps from its place on: number n and tap t
+    make a part of output (n - overlap) * stride + t. Then each phase, with its taps reversed, makes every stride-th output.
     """
 
     outputs: int
@@ -308,7 +309,7 @@ ENCLOSED = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two enclosed schemes of one dimension: for so many numbers, and for one fewer. Transformed weights hold both, one by one."""
+    """Two enclosed schemes of one dimension, for `outputs` numbers and for one fewer; transformed weights hold those of both."""
 
     outputs: int
     stride: int = 1

@@ -104,9 +104,10 @@ def _within(builder: Any, lanes: int, place: Any, width: Any) -> Any:
 
 # A line of numbers ----------------------------------------------------------------------------------------------------
 #
-# Windows two columns apart: the pair of vectors from the middle tap on, mostly aligned, is parted into even and odd columns;
-# a tap further to a side is one of them, moved by a lane, with one more number at its end. Parting within 16 bytes is one
-# cheap instruction and leaves the lanes in an order of its own, which matters to nobody until they are stored.
+# Windows two columns apart: two vectors are loaded, from the middle tap on, where they are mostly aligned, and parted into even and
+# odd columns. A tap further to one side is one of the two, moved by a lane, with one more number at its end. Columns are parted
+# within each 16 bytes, which takes one cheap instruction. That leaves the lanes out of order (`_order`), and they stay so until the
+# results are stored (`in_order`).
 
 
 def _middle(s: TileShape) -> int:
@@ -469,10 +470,11 @@ def totals(tile, p):
 
 # Transposed windows, two columns apart --------------------------------------------------------------------------------
 #
-# Lane l of an image's row meets, from the left, columns 2l, 2l + 1, ... of the result, as many as there are taps. Seen from the
-# result, the even columns meet the even taps, of lanes l, l - 1, ..., and the odd columns the odd taps of the same. Layers that
-# crop an odd number of columns begin with an odd one: for windows of these taps, as which 3 and 7 usually come, registers hold
-# an odd column and the even one behind it, so that rows are stored from their first column on, on cache lines: 10 to 17 %.
+# The number in lane l of an image's row is spread to columns 2l, 2l + 1, ... of the result, as many as there are taps. Seen from
+# the result, an even column takes the even taps of lanes l, l - 1, ..., and an odd column the odd taps of the same lanes. Layers
+# that crop an odd number of columns begin with an odd one, as those of 3 and 7 taps usually do. For these, a pair of registers holds
+# an odd column and the even one behind it, so that rows are stored from their first column on and from the beginning of a cache
+# line: that gains 10 to 17 %.
 ODD = (3, 7)
 
 attribute(TileShapeType, "odd", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.vectors in ODD))))
@@ -595,13 +597,16 @@ attribute(
 )
 
 
-# Whether a plane's last columns take half a vector where they fit: rows of 28 and 20 numbers of float64 alone would gain by
-# it, an eighth, and each half takes as long to compile as the whole.
+# Whether the last columns of a plane are computed in half a vector if they fit. Not for float64: only rows of 28 and of 20 numbers
+# would gain by it, an eighth, and code for half a vector takes as long to compile as for a whole one.
 attribute(TileShapeType, "halves", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.dtype == "float32"))))
 
 
 def _if(name: str, of: Callable[[TileShape], bool]) -> None:
-    """1 for the windows for which it holds, else None, and Numba leaves out what asks for one that is None."""
+    """An attribute that is 1 for the windows for which `of` holds and None for all others.
+
+    Numba leaves out a branch on what is None, so that only the loops that a window may need are compiled for it.
+    """
 
     def rule(shape: TileShapeType) -> Any:
         held = of(shape.shape)

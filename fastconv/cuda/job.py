@@ -16,7 +16,11 @@ Three = tuple[int, int, int]  # depth, height, width
 
 
 class Job(NamedTuple):
-    """Arrays first, then the problem, then how the arrays lie. What a kernel does not use is an array of another, or 0."""
+    """Arrays first, then the problem, then how the arrays lie.
+
+    A kernel reads what its launcher has filled in. The other fields are 0, and the other arrays are all `out`, because each has to
+    be an array of the right type.
+    """
 
     x: Any
     weight: Any
@@ -42,8 +46,8 @@ class Job(NamedTuple):
     before: Three
     dilation: Three
     lines: Three  # of taps that may lie outside the image, in each dimension
-    phases: int  # of a tiled transposed convolution, 1 of others; and how far the taps of one lie apart in the kernel
-    phase_step: Three
+    phases: int  # of a tiled transposed convolution; 1 for all others
+    phase_step: Three  # how far the taps of one phase lie apart in the kernel
     x_first: int
     x_image: int
     x_channel: int
@@ -53,7 +57,7 @@ class Job(NamedTuple):
     weight_filter: int
     weight_channel: int
     weight_steps: Three
-    out_first: int  # within an image; a residual lies as the result does, and in an image of it a bias per pixel
+    out_first: int  # within an image; a residual lies as the result does, and a bias per pixel as one image of it
     out_image: int
     out_filter: int
     out_steps: Three
@@ -61,14 +65,14 @@ class Job(NamedTuple):
     grad_image: int
     grad_channel: int
     grad_steps: Three
-    multiplier: int  # of a separable layer's depthwise part; and how its weight lies
-    inner_first: int
+    multiplier: int  # of a separable layer's depthwise part
+    inner_first: int  # how the weight of that part lies
     inner_filter: int
     inner_steps: Three
     panels: int  # of packed weights a group has
-    slices: int  # of terms that a tiled product has, how many of them a block computes, and how far its sums lie from another's
-    split: int
-    out_split: int
+    slices: int  # of terms that a tiled product has
+    split: int  # how many of them one block computes
+    out_split: int  # numbers from the sums of one split to those of the next
     last: int  # 1 if the result is channels last
 
 
@@ -81,7 +85,7 @@ THREES = (
 
 
 def fill(values: dict[str, Any], number: Any, integer: Any) -> Job:
-    """A job of numbers of these two types; what is not given is 0, or 1 phase, and an array that is not given is `out`."""
+    """A job whose numbers have these two types; see `Job` for what is not given."""
     values = {"phases": 1} | values
 
     def field(name: str) -> Any:

@@ -1,8 +1,8 @@
-"""What a call launches, taken down the first time and played again for arrays that lie alike.
+"""What a call launches, recorded the first time and played back for arrays that lie in memory alike.
 
-To find out what a call launches, to describe it to each kernel, and to launch that by Numba, which looks at each of the 70 numbers
-of a job each time, took Python a millisecond a kernel beside an H100, whose kernels take 5 to 50 us; played again, a call takes 35
-us. A launch is then what the driver asks for: the parameters lie ready, and only addresses are written into them.
+Planning a call, describing the arrays to each kernel and launching it through Numba, which looks at each of the 70 numbers of a job
+every time, took Python a millisecond a kernel; the kernels of an H100 take 5 to 50 us. Played back, a call takes 35 us: the
+parameters lie ready as the driver wants them, and only addresses are written into them.
 
     Tape      the launches of one call in order, and the memory that they share
       Launch    one kernel: grid, threads, parameters, and which of them are addresses of the call's arrays
@@ -32,7 +32,7 @@ OVERLAPS = "out: shares memory with an input"
 
 
 class Tape:
-    """The launches of one call: `launch` does one and takes it down, `play` does them all again."""
+    """The launches of one call: `launch` does one and records it, `play` does them all again."""
 
     def __init__(self, arrays: list[Any], out: Any, stream: int) -> None:
         self.like, self.stream = arrays[0], stream
@@ -45,7 +45,7 @@ class Tape:
         self.shape: tuple[int, ...] = ()  # of the result
         self.rooms: list[tuple[int, ...]] = []  # shapes of the arrays that live as long as a call
         self.launches: list[Launch] = []
-        self.once = False  # something was packed that is kept: the next call launches less
+        self.once = False  # whether something was packed that is kept: the next call launches less, so this tape is not
         self.lock = Lock()
 
     def given(self, place: int) -> View:
