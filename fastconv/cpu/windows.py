@@ -472,9 +472,9 @@ def totals(tile, p):
 #
 # The number in lane l of an image's row is spread to columns 2l, 2l + 1, ... of the result, as many as there are taps. Seen from
 # the result, an even column takes the even taps of lanes l, l - 1, ..., and an odd column the odd taps of the same lanes. Layers
-# that crop an odd number of columns begin with an odd one, as those of 3 and 7 taps usually do. For these, a pair of registers holds
-# an odd column and the even one behind it, so that rows are stored from their first column on and from the beginning of a cache
-# line: that gains 10 to 17 %.
+# that crop an odd number of columns begin with an odd one, as those of 3 and 7 taps mostly do. For these, a pair of registers
+# holds an odd column and the even one behind it, so that rows are stored from their first column on and from the beginning of a
+# cache line: that gains 10 to 17 %.
 ODD = (3, 7)
 
 attribute(TileShapeType, "odd", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.vectors in ODD))))

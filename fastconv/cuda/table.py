@@ -25,10 +25,11 @@ from fastconv.cuda.winograd import OUTPUTS, WINDOW
 from fastconv.plan import AnyProblem, Choice, Division, Implementation, choose
 from fastconv.problem import Problem, SeparableProblem
 
-# Capability: dtype: tiles of the implicit matrix product. 168 registers a thread let three blocks of 128 threads share the 65,536
-# of a multiprocessor, and leave 40 beside sums and operands, which no kernel of float32 spills. 16 terms a slice: one barrier
-# in 1,024 multiply-adds. The small tiles are for layers whose large ones would leave multiprocessors idle. float64 sums take
-# 128 registers; 8 terms keep the slice under way small. From 9.0 on the same fits; older ones get the first that is listed.
+# Tiles of the implicit matrix product, by compute capability and dtype. A device older than all of these gets the first.
+# float32: three blocks of 128 threads share the 65,536 registers of a multiprocessor if a thread has 168 at most. Sums and operands
+# take 128 of them, and the other 40 suffice, so that nothing spills. Slices of 16 terms make one barrier in 1,024 multiply-adds a
+# thread. The smaller tile is for layers whose large tiles would be too few for all multiprocessors.
+# float64: sums alone take 128 registers; slices of 8 terms keep the one under way small.
 TILES: dict[int, dict[str, tuple[Tile, ...]]] = {
     80: {
         "float32": (Tile(128, 64, 16, 168), Tile(64, 64, 16, 168)),
@@ -39,9 +40,10 @@ TILES: dict[int, dict[str, tuple[Tile, ...]]] = {
         "float64": (Tile(64, 64, 8, 255),),
     },
 }
-# Windows that tiled_depthwise has code for: those of MobileNet, EfficientNet and ConvNeXt. A warp is a row of 32 columns, so
-# that its loads are whole lines; four rows a thread read 18 numbers for 36 multiply-adds of 3x3, and 7x7 fits registers still, but
-# of float64 with stride 2, whose 91 numbers are 182 registers beside 98 of weights: one row has 49.
+# Windows that tiled_depthwise has code for: those of MobileNet, EfficientNet and ConvNeXt. A warp is a row of 32 columns, so that
+# its loads are whole lines. With four rows a thread, 18 numbers are read for the 36 multiply-adds of a 3x3 window. Windows of 7x7
+# still fit the registers, except in float64 with stride 2: the 91 numbers that four rows see take 182 registers, the weights 98.
+# There a thread computes ROWS_OF_LARGE rows, which see 63.
 WINDOWS = ((3, 3), (5, 5), (7, 7))
 STRIDES = ((1, 1), (2, 2))
 ACROSS, DOWN, ROWS, ROWS_OF_LARGE = 32, 4, 4, 2
@@ -49,14 +51,14 @@ SLAB = Slab(8, 32, 16)  # of direct_separable: a warp a filter, so that all its 
 INT32 = 2**31 - 2**20  # numbers of an array that 32-bit indices reach, with room for what lies beyond a tile's edge
 GRID_ROWS = 65_535  # the most blocks of a grid's second dimension
 LANES = 64  # multiply-adds that a multiprocessor of 8.0 does in a cycle
-DIRECT = 46  # instructions of direct_standard for each multiply-add, by its machine code
+DIRECT, TILED = 46, 1.2  # instructions for each multiply-add of direct_standard, and of the implicit matrix product's main loop
 BYTES = 10  # that a multiprocessor's share of the memory moves in a cycle: 1,555 GB/s for 108 of them at 1.41 GHz
-TILED = 1.2  # and of the implicit matrix product
-# Terms are split among blocks where that takes fewer cycles: at least so many slices for each, that what happens before and after
-# them stays small, in up to so many rounds of all multiprocessors. Another launch, which adds up, takes 2 us, it is assumed.
+# Terms are split among blocks where that takes fewer cycles. Each block gets at least LEAST_SLICES slices, so that what it does
+# before and after them stays small, and all blocks take at most MOST_ROUNDS rounds of all multiprocessors. The launch that adds up
+# the splits is assumed to take LAUNCH cycles, 2 us.
 LEAST_SLICES, MOST_ROUNDS, LAUNCH = 4, 4, 3_000
-# tiled_separable works a window out tap by tap, and each waits for the loads of the one before: cycles of a thread, measured on an
-# H100 (256 channels of 28x28: 216 us where the parts, one after the other, take 25).
+# tiled_separable adds up a window tap by tap, and each tap waits for the loads of the one before it: cycles that a thread waits, as
+# measured on an H100 (256 channels of 28x28 take 216 us; the two parts, one after the other, take 25).
 WAITING = 360
 RESIDENT = 4  # blocks of tiled_depthwise_weight_gradient that share a multiprocessor: 128 threads of up to 128 registers
 

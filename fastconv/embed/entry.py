@@ -1,18 +1,19 @@
 """Where calls from jitted code arrive: find the plan of a record (record.py), then run it, without Python.
 
-    find(record)   the key's plan in a hash table; a key that was never seen goes to Python, once: the arguments are read back
-                   and given to the function of that name, which checks them and says what it would compute; that is planned
-                   as ever, and kept as a block of words, `BLOCK`
-    run(record)    one piece of memory for the job, copies of images and scratch; then items, as `launch.Bound` has them
+    find(record)   looks the key's plan up in a hash table. A key that was never seen goes to Python, once: the arguments are
+                   read back and given to the function of that name, which checks them and says what it would compute. That
+                   is planned as for any call, and kept as a block of words (the offsets below "A plan, in bytes")
+    run(record)    takes one piece of memory for the job, the copies of images, and the scratch, and runs the items as
+                   `launch.Bound` does
 
-A function's weights are packed for each call, so a plan keeps the packed ones beside a fingerprint of what they were packed from,
-and serves calls whose weights have the same. Of one key there are a few such plans; the last one made also packs the weights of
-any other call, by the kernels of packing.py that Python would call.
+Packing a function's weights anew for each call would take longer than many a kernel. So a plan keeps packed weights beside a
+fingerprint of those that they were made from, and serves all calls whose weights have the same fingerprint. A key may have some
+such plans. The last one also serves calls with still other weights, which it packs by the kernels of packing.py as Python would.
 
-No locks on the way of a call. Plans are only added, under Python's lock, at the head of a chain; when there are too many, all
-are unlinked, and freed once nobody is inside (`INSIDE` counts). `find` needs the GIL for a new key, which a thread of Numba's
-may wait for in vain, while the thread that has it waits for the loop to end: `ask_late` gives up, and says so on the standard
-error, for exceptions in such loops are lost.
+A call takes no lock. Plans are only added, under Python's lock, at the head of a chain. When there are too many, all are unlinked,
+and freed once no call is under way (`INSIDE` counts them). For a new key `find` needs the GIL. In a parallel loop a thread of
+Numba's may wait for it in vain, because the thread that holds it waits for the loop to end. Then `ask_late` gives up, and says so
+on the standard error, because exceptions in such loops are lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a jitted call says to the package: one run of 64-bit words, written by the caller's code, read by entry.py.
+"""How a jitted call tells the package what to compute: one run of 64-bit words, written by the caller's code, read by entry.py.
 
     STATUS ... TEXT     head: what is found, where the arrays lie
     KEY                 which function, for how many threads, and every argument but the arrays' addresses, one after the other:
@@ -40,9 +40,9 @@ MOST_TEXT = KEY - TEXT
 DONE, VALUE_ERROR, TYPE_ERROR, MEMORY_ERROR, RUNTIME_ERROR, AGAIN = range(6)
 
 # Tags, and the words that follow.
-NONE = 0  # in the upper half of its own word how many arrays to pass over, and how many words: of an argument that might be there
+NONE = 0  # an argument that might have been an array: the upper half of the tag says how many arrays, and words, to pass over
 INTEGER, FLOAT, BOOLEAN = 1, 2, 3  # one word
-STRING = 4  # how many bytes, of a number how wide (1, 2, 4: as Python has them), then the first STRING_WORDS words of them
+STRING = 4  # how many characters, bytes of each (1, 2 or 4, as in Python's memory), then the first STRING_WORDS words of them
 TUPLE = 5  # how many, then each
 ARRAY = 6  # dtype, dimensions, 1 if writable, shape, strides
 LAYER = 7  # its number

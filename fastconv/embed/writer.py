@@ -41,7 +41,7 @@ def items(kind: Any) -> list[Any]:
 
 
 class _Writer:
-    """Writes the arguments of one call into a record, as record.py has it."""
+    """Writes the arguments of one call into a record, in the layout of record.py."""
 
     def __init__(self, context: Any, builder: Any, record: Any) -> None:
         self.context, self.builder, self.record = context, builder, record
@@ -98,7 +98,7 @@ class _Writer:
             self.argument(kind, self.context.get_constant_generic(self.builder, kind, value))
 
     def string(self, kind: Any, value: Any) -> None:
-        """Only the first bytes: no legal name is longer."""
+        """Append a string; only its first bytes, for no legal name is longer."""
         builder, text = self.builder, cgutils.create_struct_proxy(kind)(self.context, self.builder, value)
         width = builder.zext(text.kind, WORD)
         self.next(said.STRING, text.length, width, *[0] * said.STRING_WORDS)
@@ -110,7 +110,7 @@ class _Writer:
         cgutils.raw_memcpy(builder, target, builder.bitcast(text.data, BYTE.as_pointer()), size, 1)
 
     def list(self, kind: Any, value: Any) -> None:
-        """Only as many numbers as a list of stride or padding may have, and some more."""
+        """Append a list; only as many numbers as one for stride or padding may have, and a few more."""
         builder, items = self.builder, ListInstance(self.context, self.builder, kind, value)
         self.next(said.LIST, items.size, *[0] * said.LIST_WORDS)
         for i in range(said.LIST_WORDS):
@@ -119,7 +119,7 @@ class _Writer:
                 self.put(said.KEY + 8 * (self.words - said.LIST_WORDS + i), number)
 
     def optional(self, kind: Any, value: Any) -> None:
-        """An argument that may be None: then its words are there, and passed over."""
+        """Append an argument that may be None. Its words are written in either case, and passed over where it is None."""
         builder, optional = self.builder, cgutils.create_struct_proxy(kind)(self.context, self.builder, value)
         words, arrays = self.words, self.arrays
         self.argument(kind.type, optional.data)
@@ -128,7 +128,7 @@ class _Writer:
             self.next(said.NONE | (self.arrays - arrays) << 32 | more << 40, *[0] * more)
 
     def array(self, kind: Any, value: Any) -> None:
-        """Where an array lies, and everything else of it."""
+        """Append an array: its address to the record's, all else that a plan depends on to the key."""
         builder, array = self.builder, self.context.make_array(kind)(self.context, self.builder, value)
         name = numpy_support.as_dtype(kind.dtype).name
         self.next(said.ARRAY, said.DTYPES.index(name), kind.ndim, int(kind.mutable))

@@ -1,7 +1,7 @@
 """Which kernels a library holds, and what its C files are told of them: the tables of `kernels.h`.
 
-A kind brings its direct kernels, which compute all of its layers, its tiled ones with a choice of tiles, and Winograd's with all of
-their schemes. What a table's row says of a kernel, plan.c chooses by.
+Each kind brings its direct kernels, which compute all of its layers, its tiled ones for several tiles, and Winograd's for all of
+their schemes. plan.c chooses among them by what a table's row says of each.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ TABLES = {
     "transposed": ("tiled_transposed",),
     GRADIENTS: ("tiled_weight_gradient", "tiled_depthwise_weight_gradient", "tiled_depthwise_weight_gradient_last"),
 }
-# What kernels call by address: it fills the scratch, or finishes rows.
+# Functions that kernels call by address: they fill the scratch, put sums, or finish rows.
 FILLING = {"fill_sheets": "sheets.fill_sheets", "lines_of_lanes": "winograd.lines_of_lanes"}
 PUTTING = {"put_rows": "standard.put_rows", "put_turned": "standard.put_turned"}
 BANDS = ("fill_band", "sum_band")  # and what computes a separable layer's depthwise part
 SHARED = FILLING | PUTTING | {"finish_late": "rows.finish_late", "finish_inner_late": "rows.finish_inner_late"}
 # What packs weights: kernels of their own.
 PACKING = {"pack_numbers": "packing.pack_numbers", "pack_channels": "packing.pack_channels"}
-# What LLVM uses where the target has it, by the names that C compilers have for it too: a processor is asked before it runs that.
+# Instructions that LLVM uses where the target has them, by the names that C compilers use as well: the library asks the processor
+# whether it has them before it runs a kernel.
 FEATURES = (
     "avx2", "fma", "bmi", "bmi2", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2",
     "avx512vnni",
