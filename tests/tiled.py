@@ -135,9 +135,8 @@ def drawn(rng, traits):
     return {name: values[rng.integers(len(values))] for name, values in traits.items()}
 
 
-def problems(name, tile, count, seed=0):
-    """Lines of `count` problems that a kernel can compute with the tile."""
-    rng, lines = np.random.default_rng(seed), []
+def traits_of(name, tile):
+    """What the problems of a kernel are drawn from: around the edges of its tile, and what else it has cases for."""
     pointwise, pixels, columns = "pointwise" in name, name.endswith("pixels"), name.startswith("winograd_columns")
     operation = "transposed" if "transposed" in name else "conv"
     widths = around(tile.width if pixels or columns else tile.rows, tile.lanes) + [31]
@@ -189,6 +188,13 @@ def problems(name, tile, count, seed=0):
         windows = (("2", "2"), ("1", "2"), ("2x3", "2x3"), ("4", "5"), ("3x2", "4x2"))
         traits |= {"window": windows, "p": ("0",), "d": ("1",), "g": (1,), "dimensions": (1, 2, 2), "format": ("", "channels_last")}
         traits |= {"c": (2, 6, tile.lanes), "f": (2 * tile.lanes, 2 * tile.lanes + 2, 70), "w": (47, 61, 80), "h": (5, 9, 12)}
+    return traits
+
+
+def problems(name, tile, count, seed=0):
+    """Lines of `count` problems that a kernel can compute with the tile."""
+    rng, lines, traits = np.random.default_rng(seed), [], traits_of(name, tile)
+    operation = "transposed" if "transposed" in name else "conv"
     while len(lines) < count:
         t = drawn(rng, traits)
         d = t["dimensions"]
