@@ -98,7 +98,6 @@ VECTORS = {
     "clip": (lambda s, a, b, n: s.load(a).clip(-2.0, n), lambda a, b, n: np.clip(a, -2, n)),
     "clip to nothing": (lambda s, a, b, n: s.load(a).clip(-np.inf, np.inf), lambda a, b, n: a),
     "evens": (lambda s, a, b, n: s.load(a).evens(s.load(b)), lambda a, b, n: np.concatenate([a, b])[::2]),
-    "odds": (lambda s, a, b, n: s.load(a).odds(s.load(b)), lambda a, b, n: np.concatenate([a, b])[1::2]),
 }
 # Vectors of 16, 32 and 64 bytes: wider ones no machine has, and each is compiled.
 SIZES = [(lanes * 4 // np.dtype(dtype).itemsize, dtype) for lanes in (4, 8, 16) for dtype in DTYPES]

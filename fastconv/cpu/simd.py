@@ -5,7 +5,7 @@ Numba knows scalars and arrays. A fast convolution needs three more kinds of val
     Pointer     where a run of numbers lies      pointer(array), p + n, p[i], p[i] = v, p.prefetch(n); no bounds, no wraparound, no
                                                  reference counts: whoever calls the kernel keeps the array alive
     Vector      `lanes` numbers, one register    shape.load(p), .load(p, lo, hi), .splat(v); + - * / among them and with numbers,
-                                                 v.plus(a, b), v.clip(low, high), v.magnitude(), v.power(), v.evens(w), v.odds(w),
+                                                 v.plus(a, b), v.clip(low, high), v.magnitude(), v.power(), v.evens(w),
                                                  v.store(p), v.store(p, n)
     Tile        `rows` x `vectors` registers     shape.zeros(), .from_rows(p), .from_columns(p), .load_tile(p, step[, rows, cols]);
                                                  t.rank1(a, b), .rank1_but_first(a, b), .rank1_but_last(a, b),
@@ -459,12 +459,6 @@ def power(v):
 def evens(v, w):
     """Lanes 0, 2, 4, ... of v, then of w."""
     return v(v), lambda builder, a, b: _shuffled(builder, a, b, range(0, 2 * v.lanes, 2))
-
-
-@method(VectorType, "odds")
-def odds(v, w):
-    """Lanes 1, 3, 5, ... of v, then of w."""
-    return v(v), lambda builder, a, b: _shuffled(builder, a, b, range(1, 2 * v.lanes, 2))
 
 
 @method(VectorType, "store")
