@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.cpu import machine, packing, pairs
+from fastconv.cpu import machine, packing, pairs, tiles
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import most_threads
 from fastconv.plan import choose
@@ -34,8 +34,8 @@ def check(text, **keywords):
     return got
 
 
-# Columns in lanes, around one vector, half of one, and two.
-WIDTHS = (1, 2, HALF - 1, HALF, HALF + 1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3)
+# Columns in lanes, around one vector, half of one, two, and three and a bit: two pairs, the second of which overlaps.
+WIDTHS = (1, 2, HALF - 1, HALF, HALF + 1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES + 1)
 FIRST = [
     f"conv2d,n2c3i9x{width * stride}f3k{kernel}s{stride}p{pad}g3,bias,relu"
     for kernel, stride, pad in ((3, 1, 1), (3, 2, 1), (5, 1, 2), (5, 2, "1:3x4:0"), (7, 2, 3))
@@ -115,7 +115,9 @@ def test_exact(text):
 
 def test_which_kernel():
     assert kernel_of(f"conv2d,n1c4i9x{HALF}f4k3p1g4") == "tiled_depthwise_two"
-    assert kernel_of(f"conv2d,n1c4i9x{HALF + 1}f4k3p1g4") == "tiled_depthwise"
+    assert kernel_of(f"conv2d,n1c4i9x{HALF + 1}f4k5p2g4") == "tiled_depthwise"
+    assert (kernel_of(f"conv2d,n1c4i9x{LANES}f4k3p1g4") == "tiled_depthwise_two") == bool(tiles.two_whole_planes("float32"))
+    assert kernel_of(f"conv2d,n1c4i9x{LANES + 1}f4k3p1g4") == "tiled_depthwise"
     assert kernel_of("conv2d,n1c4i9f4k3p1g4,channels_last") == "tiled_depthwise_last"
     assert kernel_of("conv2d,n1c4i9f4k3p1g4", "channels") != "tiled_depthwise"
     assert kernel_of("conv2d,n1c4i9f4k3p1g4,direct") == "direct_depthwise"

@@ -8,7 +8,9 @@ from unittest import mock
 from style import BLUE, GREEN, INK, ORANGE, PALE, PHASES, RED, axes, box, fit
 
 from fastconv.cpu import depthwise, machine
+from fastconv.cpu.plans.depthwise import columns_in_lanes
 from fastconv.cpu.simd import TileShape
+from fastconv.problem import Problem
 
 
 def sums_under_way(lines: int = 9) -> None:
@@ -43,12 +45,14 @@ def sums_under_way(lines: int = 9) -> None:
 
 
 def vectors_of_columns() -> None:
-    """How the kernel's own loop cuts planes of several widths: what it asks of `walk_column`, for this machine's lanes."""
-    lanes = machine.lanes()
+    """How the kernel's own loop cuts planes of several widths: what it asks of `walk_column`, for this machine's tiles."""
+    colors = {2 * machine.lanes(): BLUE, machine.lanes(): GREEN, machine.lanes() // 2: ORANGE}
     widths = (112, 56, 28, 14)
     figure, ax = axes(9, 3)
     for y, width in enumerate(widths):
         asked: list[tuple[int, int]] = []
+        problem = Problem.parse(f"conv2d,n1c8i{width}f8k3p1g8")
+        lanes = columns_in_lanes(problem, 1).tile.lanes
         tile = SimpleNamespace(lanes=lanes, halves=True, unmasked=1, half=SimpleNamespace(lanes=lanes // 2))
         job = SimpleNamespace(out_space=(1, width, width))
         with mock.patch.object(
@@ -57,15 +61,14 @@ def vectors_of_columns() -> None:
             depthwise.walk_planes.py_func(tile, job, 0, 0, 1, 0, width, None, 0, None)
         box(ax, 0, y, width, 0.8, PALE)
         for k, (j, size) in enumerate(asked):
-            color = BLUE if size == lanes else GREEN
-            box(ax, j, y + 0.08 + 0.12 * (k % 2), min(size, width - j), 0.52, color, alpha=0.75)
+            box(ax, j, y + 0.08 + 0.12 * (k % 2), min(size, width - j), 0.52, colors[size], alpha=0.75)
             if j + size > width:
-                box(ax, width, y + 0.08, j + size - width, 0.52, "none", edgecolor=ORANGE, linestyle=":")
+                box(ax, width, y + 0.08, j + size - width, 0.52, "none", edgecolor=RED, linestyle=":")
         ax.text(-1, y + 0.4, f"{width} columns", ha="right", va="center", fontsize=8)
         ax.text(
             max(width, lanes) + 1.5,
             y + 0.4,
-            f"{len(asked)} vector{'s' * (len(asked) > 1)}",
+            f"{len(asked)} walk{'s' * (len(asked) > 1)}",
             ha="left",
             va="center",
             fontsize=8,
@@ -73,6 +76,6 @@ def vectors_of_columns() -> None:
         )
     fit(ax, -14, 126, len(widths), -0.2, square=False)
     figure.suptitle(
-        f"Vectors of {lanes} columns (blue); half vectors (green) where they suffice; the last one overlaps its neighbour",
+        "Two vectors at once (blue), one (green), half of one (orange) where it suffices; the last walk overlaps its neighbour",
         fontsize=9,
     )

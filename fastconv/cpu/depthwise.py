@@ -19,11 +19,15 @@ bandwidth, and everything that is done once a row. So `direct_depthwise` does li
       line of the image       its taps are loaded, each with its own mask; they enter every sum under way, the oldest is complete
 
 Lines outside the image are never visited, columns outside it are masked, in vectors at the border alone. A plane's lines stay in
-L1 or L2 from one column of vectors to the next. `tiled_depthwise_two` walks down two narrow planes at once. `tiled_depthwise_last`
-has channels in lanes and walks along the rows, which lie one after the other in memory: columns outside are skipped, lines masked.
-Dilated windows are as many interleaved walks, and columns left over that half a vector holds take half a vector's time. On a
-Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.2 cycles a vector from L2, 10.8 from L3: 9 multiply-adds, and a store that takes
-the place of one. Of stride 2 it takes 15 from L1 and 20 from L3, less by nothing that was tried: neighbouring columns from loads
+L1 or L2 from one column of vectors to the next. Where rows are wider than a vector, 3x3 and 5x5 windows walk down two vectors side
+by side: to the code one vector of twice the lanes, which LLVM keeps in two registers. `tiled_depthwise_two` walks down two planes
+at once, each in half of the lanes. `tiled_depthwise_last` has channels in lanes and walks along the rows, which lie one after the
+other in memory: columns outside are skipped, lines masked. Dilated windows are as many interleaved walks, and columns left over
+that half of the lanes hold take half the time.
+
+On a Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.2 cycles a vector from L2 and 10.8 from L3, two vectors at once 9.9 and 10.6: 9
+multiply-adds, and a store that takes the place of one. One vector has three sums, whose multiply-adds wait for each other; two have
+six. Of stride 2 it takes 15 from L1 and 20 from L3, less by nothing that was tried: neighbouring columns from loads
 of their own instead of moved lanes, masks where lanes are parted instead of masked loads, sums in shorter chains, lines of the
 next plane asked for in order. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the result ahead,
 and storing halves, gained nothing. F(2, 3) across pairs of columns needs 12 products, 8 additions and 6 shuffles for two
@@ -255,7 +259,7 @@ def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart
 
 @inlined
 def walk_two(tile, weights, start, job, image, edges, line, count, out, room, x_apart, out_apart):
-    """As `walk`, for two planes of half a vector each, so far apart."""
+    """As `walk`, for two planes so far apart, of half of the tile's lanes each."""
     half, height, step, pitch = tile.half, job.space[1], job.x_steps[1], job.out_space[2]
     sums, unfinished = tile.sums(start), (tile.rows - 1) // tile.step
     for t in range(count + unfinished):
@@ -368,7 +372,7 @@ def tiled_depthwise(item, seat, job):
 
 @compiled
 def tiled_depthwise_two(item, seat, job):
-    """As tiled_depthwise for planes of at most half a vector: two of them share one, and a column of vectors is all."""
+    """As tiled_depthwise for planes of at most half of the tile's lanes: two of them share a line, and one column of it is all."""
     tile, half, filters = job.tile, job.tile.half, job.groups * job.filters
     rows, out_width = job.out_space[1], job.out_space[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)

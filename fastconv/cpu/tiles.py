@@ -169,6 +169,14 @@ WINDOWS = ((3, 3), (5, 5), (7, 7))
 # More that tiled_depthwise walks down, compiled when they are called: a load for all their taps, where copied lines cost two turns.
 # 54 volumes of 16x28x28 with 5x1x1 windows take 117 us for 470, 192 planes of 17x17 with 7x1 windows 18 for 40.
 OF_ONE_COLUMN = ((3, 1), (5, 1), (7, 1))
+# Those that walk down two vectors at once, for rows of more than one: the sums of both wait for no other, where those of one wait
+# for each other, and a row between one vector and two is walked once, where a second walk would read and write half of it again.
+# On a Zen 4 core 256 planes of 28 x 28 take 40 us for 51, of stride 2 35 for 43, with 5x5 windows 99 for 110, and 32 of 112 x 112
+# 76 for 79. For the 9 weights and 6 sums of 3x3 it takes 32 registers; 25 weights are then read from the stack, most of them twice.
+WIDE, WIDE_REGISTERS = ((3, 3), (5, 5)), 32
+# And those that walk down two planes at once of up to a vector each, for the same reason: 512 planes of 14 x 14 take 21.4 us for
+# 23.2, of stride 2 19.2 for 20.6. The 50 weights of two 5x5 windows do not fit: 83 us for 69.
+TWO_WHOLE = ((3, 3),)
 # Along a row, with channels in lanes, 7x7 takes as long over copied lines as in place, where numbers come from many pages.
 WALKED_ALONG = ((3, 3), (5, 5))
 PAIRS_REGISTERS = 32  # for 12 weights and 12 sums of 3x3 windows at the points of pairs.py, and four numbers
@@ -177,6 +185,28 @@ PAIRS_REGISTERS = 32  # for 12 weights and 12 sums of 3x3 windows at the points 
 def windows(dtype: str) -> list[TileShape]:
     """Every window that slides with code of its own, of step 1 and 2."""
     return [TileShape(a, b, machine.lanes(dtype), step, dtype) for a, b in WINDOWS for step in (1, 2)]
+
+
+def wide_windows(dtype: str) -> list[TileShape]:
+    """Those of tiled_depthwise of two vectors a line."""
+    if machine.registers() < WIDE_REGISTERS:
+        return []
+    return [replace(tile, lanes=2 * tile.lanes) for tile in windows(dtype) if (tile.rows, tile.vectors) in WIDE]
+
+
+def windows_of_columns(dtype: str) -> list[TileShape]:
+    """Those of tiled_depthwise to compile ahead: in float64 two vectors wide when they are called."""
+    return windows(dtype) + (wide_windows(dtype) if dtype == "float32" else [])
+
+
+def two_whole_planes(dtype: str) -> list[TileShape]:
+    """Those of tiled_depthwise_two of a whole vector of each plane."""
+    return [tile for tile in wide_windows(dtype) if (tile.rows, tile.vectors) in TWO_WHOLE]
+
+
+def windows_of_two_planes(dtype: str) -> list[TileShape]:
+    """Those of tiled_depthwise_two to compile ahead."""
+    return windows(dtype) + (two_whole_planes(dtype) if dtype == "float32" else [])
 
 
 def windows_of_channels(dtype: str) -> list[TileShape]:

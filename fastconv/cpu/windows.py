@@ -56,7 +56,7 @@ from fastconv.cpu.toom import SchemeType
 from fastconv.cpu.values import attribute, held_as, method
 
 SMALL_WINDOW = 9  # taps: weights and sums of no more leave registers for the rest of a walk
-MASKED_VECTOR = 64  # bytes of the vectors whose masks have registers of their own: AVX-512
+MASKED_VECTOR = 64  # bytes of the vectors, and of pairs of them, whose masks have registers of their own: AVX-512
 
 
 class EdgesType(types.Type):  # type: ignore[misc]
@@ -69,7 +69,7 @@ class EdgesType(types.Type):  # type: ignore[misc]
     @property
     def as_bits(self) -> bool:
         """Otherwise as integers: AVX2 would make a vector from the bits anew at every load, 1.5 times the cycles of a line."""
-        return self.lanes * BYTES[self.dtype] == MASKED_VECTOR
+        return self.lanes * BYTES[self.dtype] >= MASKED_VECTOR
 
     @property
     def mask(self) -> Any:
@@ -597,9 +597,10 @@ attribute(
 )
 
 
-# Whether the last columns of a plane are computed in half a vector if they fit. Not for float64: only rows of 28 and of 20 numbers
-# would gain by it, an eighth, and code for half a vector takes as long to compile as for a whole one.
-attribute(TileShapeType, "halves", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.dtype == "float32"))))
+# Of which dtypes the last columns of a plane are computed in half of the lanes if they fit. Not float64: only rows of 28 and of 20
+# numbers would gain by it, an eighth, and code for half of the lanes takes as long to compile as for all.
+HALVED = ("float32",)
+attribute(TileShapeType, "halves", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.dtype in HALVED))))
 
 
 def _if(name: str, of: Callable[[TileShape], bool]) -> None:

@@ -17,7 +17,7 @@ from fastconv.cpu.sheets import rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import F2
 from fastconv.cpu.volumes import tiled_depthwise_volume
-from fastconv.cpu.windows import LEAST_HALF
+from fastconv.cpu.windows import HALVED, LEAST_HALF
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
 
@@ -43,7 +43,9 @@ def _narrow(problem: Problem) -> bool:
 
 
 def two_planes_refuse(problem: Problem) -> str | None:
-    half = machine.lanes(problem.dtype) // 2
+    if problem.dimensions != 2:
+        return slides(problem)
+    half = _two_planes(problem).lanes // 2
     if half < LEAST_HALF or problem.out_space[-1] > half:
         return f"computes planes of at most {half} columns, these have {problem.out_space[-1]}"
     if any(d != 1 for d in problem.dilation):
@@ -114,21 +116,46 @@ def planes_in_bands(problem: Problem, threads: int) -> Division:
 
 def columns_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise: chunks of channels, and bands of rows where there are few of them."""
+    return over_channels(problem, _columns(problem), 1, threads, {"panel": 1 + taps(problem)})
+
+
+def _window(problem: Problem) -> TileShape:
     taps_i, taps_j = problem.kernel
-    tile = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[0], problem.dtype)
-    return over_channels(problem, tile, 1, threads, {"panel": 1 + taps(problem)})
+    return TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[0], problem.dtype)
+
+
+def _columns(problem: Problem) -> TileShape:
+    """The window of tiled_depthwise: two vectors wide where the columns left over do not make that more work."""
+    one = _window(problem)
+    wide, width = replace(one, lanes=2 * one.lanes), problem.out_space[1]
+    if wide not in tiles.wide_windows(problem.dtype) or width <= one.lanes:
+        return one
+    return wide if _vectors(width, wide) <= _vectors(width, one) else one
+
+
+def _vectors(width: int, tile: TileShape) -> float:
+    """Registers that a line of the result takes, the last of them half as many where it fits; see walk_planes."""
+    whole, left = divmod(width, tile.lanes)
+    part = 0.0 if not left else 0.5 if whole and left <= tile.lanes // 2 and tile.dtype in HALVED else 1.0
+    return (whole + part) * tile.lanes / machine.lanes(tile.dtype)
 
 
 def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise_two: as columns_in_lanes, in twos."""
-    one = columns_in_lanes(problem, 1)
-    return over_channels(problem, one.tile, 2, threads, dict(one.fields))
+    return over_channels(problem, _two_planes(problem), 2, threads, {"panel": 1 + taps(problem)})
+
+
+def _two_planes(problem: Problem) -> TileShape:
+    """The window of tiled_depthwise_two: half a vector of each plane, or a whole one where that takes more columns."""
+    one = _window(problem)
+    whole = replace(one, lanes=2 * one.lanes)
+    return whole if whole in tiles.two_whole_planes(problem.dtype) and problem.out_space[-1] > one.lanes // 2 else one
 
 
 def channels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise_last: bands of rows, which cost nothing, and chunks of channels only where rows are few."""
-    one = columns_in_lanes(problem, 1)
-    tile = replace(one.tile, rows=one.tile.vectors, vectors=one.tile.rows)  # windows slide along a row
+    one = _window(problem)
+    tile = replace(one, rows=one.vectors, vectors=one.rows)  # windows slide along a row
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
     rows, images = rows_in_a_plane(problem), max(1, problem.batch)
     band = ceil(rows, min(rows, ceil(wanted, images)))
@@ -208,12 +235,12 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_depthwise_two", "tiled", ("depthwise",),
         tiled_depthwise_two, one_by_one, two_planes_in_lanes, COLUMNS, two_planes_refuse,
-        ("columns",), tiles.windows,
+        ("columns",), tiles.windows_of_two_planes,
     ),
     Implementation(
         "tiled_depthwise", "tiled", ("depthwise",),
         tiled_depthwise, one_by_one, columns_in_lanes, COLUMNS, columns_refuse,
-        ("columns",), tiles.windows,
+        ("columns",), tiles.windows_of_columns,
     ),
     Implementation(
         "tiled_depthwise_volume", "tiled", ("depthwise",),
