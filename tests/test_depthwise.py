@@ -34,8 +34,8 @@ def check(text, **keywords):
     return got
 
 
-# Columns in lanes, around one vector, half of one, two, and three and a bit: two pairs, the second of which overlaps.
-WIDTHS = (1, 2, HALF - 1, HALF, HALF + 1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES + 1)
+# Columns in lanes, around one vector, half of one, two, and three and a bit: pairs, then what is left over.
+WIDTHS = (1, 2, HALF - 1, HALF, HALF + 1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3, 3 * LANES + 1, 3 * LANES + HALF)
 FIRST = [
     f"conv2d,n2c3i9x{width * stride}f3k{kernel}s{stride}p{pad}g3,bias,relu"
     for kernel, stride, pad in ((3, 1, 1), (3, 2, 1), (5, 1, 2), (5, 2, "1:3x4:0"), (7, 2, 3))

@@ -10,6 +10,7 @@ from style import BLUE, GREEN, INK, ORANGE, PALE, PHASES, RED, axes, box, fit
 from fastconv.cpu import depthwise, machine
 from fastconv.cpu.plans.depthwise import columns_in_lanes
 from fastconv.cpu.simd import TileShape
+from fastconv.cpu.windows import has_quarters
 from fastconv.problem import Problem
 
 
@@ -52,8 +53,11 @@ def vectors_of_columns() -> None:
     for y, width in enumerate(widths):
         asked: list[tuple[int, int]] = []
         problem = Problem.parse(f"conv2d,n1c8i{width}f8k3p1g8")
-        lanes = columns_in_lanes(problem, 1).tile.lanes
-        tile = SimpleNamespace(lanes=lanes, halves=True, unmasked=1, half=SimpleNamespace(lanes=lanes // 2))
+        window = columns_in_lanes(problem, 1).tile
+        lanes = window.lanes
+        half = SimpleNamespace(lanes=lanes // 2, half=SimpleNamespace(lanes=lanes // 4))
+        quarters = 1 if has_quarters(window) else None
+        tile = SimpleNamespace(lanes=lanes, halves=True, quarters=quarters, unmasked=1, half=half)
         job = SimpleNamespace(out_space=(1, width, width))
         with mock.patch.object(
             depthwise, "walk_column", lambda tile, unmasked, job, n, f, g, begin, end, j, *_, to=asked: to.append((j, tile.lanes))

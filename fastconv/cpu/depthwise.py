@@ -190,16 +190,16 @@ def within(place, size):
 def prefetch_lines(tile, line, step):
     """Those of one step of a walk; what lies in front of them, a column to the left has seen."""
     for row in range(tile.step):
-        for vector in range(1, tile.step + 1):
-            line.prefetch(row * step + vector * tile.lanes)
+        for vector in range(1, tile.step * tile.registers + 1):
+            line.prefetch(row * step + vector * tile.lanes // tile.registers)
 
 
 @inlined
 def prefetch_plane(tile, line, step):
     """To L2, what one step of a walk reads, of another plane."""
     for row in range(tile.step):
-        for vector in range(tile.step):
-            line.prefetch_l2(row * step + vector * tile.lanes)
+        for vector in range(tile.step * tile.registers):
+            line.prefetch_l2(row * step + vector * tile.lanes // tile.registers)
 
 
 @inlined
@@ -334,6 +334,9 @@ def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
         left = out_width - column
         if tile.halves and left <= half.lanes and out_width > lanes:
             walk_column(half, None, job, n, first, last, begin, end, out_width - half.lanes, out, plane, clip)
+        elif tile.quarters is not None and left <= half.lanes + half.half.lanes and out_width > lanes:
+            walk_column(half, None, job, n, first, last, begin, end, column, out, plane, clip)
+            walk_column(half.half, None, job, n, first, last, begin, end, out_width - half.half.lanes, out, plane, clip)
         else:
             j = max(0, min(column, out_width - lanes))  # the last vector overlaps its neighbour
             walk_column(tile, tile.unmasked, job, n, first, last, begin, end, j, out, plane, clip)

@@ -17,7 +17,7 @@ from fastconv.cpu.sheets import rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import F2
 from fastconv.cpu.volumes import tiled_depthwise_volume
-from fastconv.cpu.windows import HALVED, LEAST_HALF
+from fastconv.cpu.windows import HALVED, LEAST_HALF, has_quarters
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
 
@@ -134,9 +134,10 @@ def _columns(problem: Problem) -> TileShape:
 
 
 def _vectors(width: int, tile: TileShape) -> float:
-    """Registers that a line of the result takes, the last of them half as many where it fits; see walk_planes."""
+    """Registers that a line of the result takes, the last of them fewer where columns left over fit; see walk_planes."""
     whole, left = divmod(width, tile.lanes)
-    part = 0.0 if not left else 0.5 if whole and left <= tile.lanes // 2 and tile.dtype in HALVED else 1.0
+    parts = (0.0, 0.5, 0.75) if has_quarters(tile) else (0.0, 0.5) if tile.dtype in HALVED else (0.0,)
+    part = next((part for part in parts if left <= part * tile.lanes), 1.0) if whole else 1.0
     return (whole + part) * tile.lanes / machine.lanes(tile.dtype)
 
 
