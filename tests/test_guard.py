@@ -124,7 +124,8 @@ def one_tiled(name, problem, tile, plain, flush):
         return scratch, scratch.ctypes.data
 
     with patch.object(packing, "scratch", room), fc.num_threads(1):
-        packed = launch.pack(choice, [plain["weight"]], [plain.get("bias")])
+        for weight in (np.asfortranarray(plain["weight"]), plain["weight"]):  # each order is read by loops of its own
+            packed = launch.pack(choice, [weight], [plain.get("bias")])
     weights = [tuple(array if array is None else guarded(array, flush, kept) for array in pair) for pair in packed]
     scratch = guarded(np.full(choice.division.scratch, np.nan, problem.dtype), flush, kept)
     out = guarded(np.full(choice.problem.out_shape, np.nan, problem.dtype), flush, kept)

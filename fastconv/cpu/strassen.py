@@ -293,7 +293,7 @@ def combined_filters(weight: Array, bias: Array | None, unit: int) -> Array:
     lanes, size, head = machine.lanes(weight.dtype.name), weight.itemsize, head_of(channels, unit)
     panels, depth = -(-filters // 2 // unit), head + PRODUCTS * channels // 2
     out, measured = packing.recycled_empty((panels, depth, unit), weight.dtype), np.empty(channels, weight.dtype)
-    turned = channels + -(-channels // lanes) * lanes  # of two panels' filters; `turn` writes the last one's in whole squares
+    turned = 2 * channels + lanes  # of two panels' filters; `turn` writes whole squares, the last from the last channel on
     room = -(-lanes * (lanes + turned) // packing.ALIGNMENT) * packing.ALIGNMENT
     values = {
         "x": packing.address_of(weight), "grad": packing.address_of(measured), "out": packing.address_of(measured),
