@@ -254,8 +254,11 @@ def refusals(
     unit: str = "vector cycles", threads: int = 1,
 ) -> list[tuple[str, str]]:  # fmt: skip
     """(name, reason) of every implementation that does not compute the problem; `unit` is that of their costs."""
-    problem = simplified(problem)
+    asked, problem = problem, simplified(problem)
     reasons = {i.name: i.accepts(problem, neighbours) for i in implementations}
+    if asked.algorithm != problem.algorithm:
+        tiny = f"so few operations, {asked.operations:,}, are left to the direct kernels"
+        reasons |= {i.name: tiny for i in implementations if i.algorithm != problem.algorithm}
     cycles = {i.name: i.cost(problem, fresh, threads) for i in implementations if reasons[i.name] is None}
     best = min(cycles, key=lambda name: cycles[name], default="")
     for name, own in cycles.items():

@@ -128,3 +128,8 @@ def test_errors_are_those_of_the_call_and_calls_still_work():
     with pytest.raises(TypeError, match=r"what: .*computes no convolution"):
         fc.explain(np.ones, 3)
     assert (fc.conv2d(x, w) == 36).all()
+
+
+def test_says_of_few_operations_that_nobody_asked_for_direct():
+    said = str(fc.explain("conv2d,n1c3i6f4k3"))
+    assert "left to the direct kernels" in said and "was asked for" not in said
