@@ -156,6 +156,15 @@ def test_the_plan_takes_pairs_for_many_channels_and_never_at_highest_precision()
     assert "has none" in plans.unpaired(cases.parse(separable("conv2d,n1c512i99f512k3p1g512", 512)))
 
 
+def test_a_map_of_biases_is_not_added_to_what_is_turned():
+    """It lies as channels-first results do; images whose channels are neighbours have rows of another order in the scratch."""
+    problem = cases.parse(separable("conv2d,n2c18i9x11f18k3p1g18", 20, ",pixelbias,relu"))
+    given = cases.arrays(problem, np.random.default_rng(0))
+    want = cases.call(fc.reference, problem, given)
+    given["x"] = np.ascontiguousarray(given["x"].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    cases.same_numbers(cases.call(fc, problem, given), want)
+
+
 def test_direct_can_be_asked_for():
     for every, name in (("", "direct_separable"), (",channels_last", "direct_separable_last")):
         assert chosen(separable(*FORMS[0], every=f"{every},direct")).implementation.name == name

@@ -47,8 +47,12 @@ def first(refuse: Callable[[Any], str | None]) -> Callable[[SeparableProblem], s
 
 
 def turns(refuse: Callable[[Any], str | None]) -> Callable[[SeparableProblem], str | None]:
-    """Refuse windows too that are not walked along rows, which are turned."""
-    return lambda problem: along_rows(problem.depthwise) or refuse(problem)
+    """Refuse windows too that are not walked along rows, which are turned, and maps of biases, which are not."""
+    return lambda problem: along_rows(problem.depthwise) or without_map(problem.depthwise) or refuse(problem)
+
+
+def without_map(problem: Problem) -> str | None:
+    return "adds one bias to a channel before it is turned, here each pixel has its own" if problem.bias == "pixel" else None
 
 
 def along_rows(problem: Problem) -> str | None:
