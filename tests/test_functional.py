@@ -362,3 +362,15 @@ def test_any_problem_equals_the_reference(text, seed):
         assume(False)
     given_ = arrays(problem, np.random.default_rng(seed))
     same_bits(call(fc, problem, given_, precision="highest"), call(fc.reference, problem, given_))
+
+
+def test_an_image_of_other_bytes_is_copied_in_the_order_that_its_kernel_reads():
+    """Of channels-last form, but with columns side by side; Strassen's algorithm reads these alone."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.integers(-2, 3, shape).astype(np.float32) for shape in ((1, 128, 16, 33), (128, 128)))
+    want = fc.reference.pointwise_conv2d(x, weight)
+    misaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(x.shape)
+    misaligned[...] = x
+    for image in (x, x.astype(x.dtype.newbyteorder()), misaligned):
+        got = fc.pointwise_conv2d(np.moveaxis(image, 1, -1), weight, data_format="channels_last")
+        np.testing.assert_allclose(np.moveaxis(got, -1, 1), want, atol=1e-3)

@@ -283,9 +283,10 @@ class BoundWeightGradient(Bound):
 
 def _readable(a: Array, implementation: Implementation, problem: Problem) -> Array:
     """An image or a gradient as the kernel can read it: itself, if it can; else a copy, in the other order if need be."""
-    if neighbours(a, problem) in implementation.reads:
-        return packing.readable(a)
-    copy = packing.aligned_copy(a)
+    given = packing.readable(a)
+    if neighbours(given, problem) in implementation.reads:
+        return given
+    copy = packing.aligned_copy(a) if given is a else given
     if neighbours(copy, problem) in implementation.reads:
         return copy
     first, last = (-1, 1) if problem.data_format == "channels_last" else (1, -1)
