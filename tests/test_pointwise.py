@@ -8,6 +8,7 @@ NAMES = ["tiled_pointwise", "tiled_pointwise_pixels"]
 TILES = [(name, dtype, size) for name in NAMES for dtype in ("float32", "float64") for size in tiled.sizes(name, dtype)]
 DESIGNED = [  # pixels: a prime, one more than tiles and bands; many channels, few filters and the reverse
     "conv2d,n1c3i1x197f5k1,bias",
+    "conv2d,n2c129i7x7f33k1,bias,relu",
     "conv2d,n2c600i7x7f33k1,bias,relu",  # in blocks of channels, but where strips overlap
     "conv2d,n1c2i57x57f3k1",
     "conv2d,n3c17i9x11f1k1,residual,pixelbias,relu",

@@ -172,7 +172,7 @@ OF_ONE_COLUMN = ((3, 1), (5, 1), (7, 1))
 # Those that walk down two vectors at once, for rows of more than one: the sums of both wait for no other, where those of one wait
 # for each other, and a row between one vector and two is walked once, where a second walk would read and write half of it again.
 # On a Zen 4 core 256 planes of 28 x 28 take 40 us for 51, of stride 2 35 for 43, with 5x5 windows 99 for 110, and 32 of 112 x 112
-# 73 for 83. For the 9 weights and 6 sums of 3x3 it takes 32 registers; 25 weights are then read from the stack, most of them twice.
+# 73 for 77. For the 9 weights and 6 sums of 3x3 it takes 32 registers; 25 weights are then read from the stack, most of them twice.
 WIDE, WIDE_REGISTERS = ((3, 3), (5, 5)), 32
 # And those that walk down two planes at once of up to a vector each, for the same reason: 512 planes of 14 x 14 take 21.4 us for
 # 23.2, of stride 2 19.2 for 20.6. The 50 weights of two 5x5 windows do not fit: 83 us for 69.
