@@ -202,7 +202,7 @@ TRANSFORMS = {
     nested(F2): (120.0, 90.0), Nested(F4, F2): (190.0, 140.0), nested(F4): (300.0, 220.0),
     nested(F2_3_2): (250.0, 150.0), nested(F4_3_2): (750.0, 350.0),
     nested(F2_5): (300.0, 150.0), nested(F4_5): (560.0, 330.0), nested(F4_5_2): (1100.0, 600.0),
-    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (570.0, 920.0),
+    nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (830.0, 1330.0),
     nested(toom.PAIR_3): (300.0, 200.0), nested(toom.PAIR_2): (60.0, 40.0),
     Nested(ONE, toom.F6): (90.0, 80.0), Nested(ONE, toom.F4_2): (55.0, 45.0),
     Nested(F4, ONE): (60.0, 45.0), Nested(ONE, F4): (60.0, 45.0),
