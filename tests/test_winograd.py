@@ -87,6 +87,20 @@ def test_views(name):
     tiled.check_views(name, 20)
 
 
+@pytest.mark.parametrize("name", ["winograd_2x2", "winograd_4x4", "winograd_4x4_fresh", "winograd_transposed_3x3"])
+def test_several_images_an_item(name):
+    """Of a batch whose last item has fewer; however many there are together, in one band or several, gives the same bits."""
+    operation = "transposed2d" if "transposed" in name else "conv2d"
+    stride = "s2" if "transposed" in name else ""
+    for size in ("4x4", "7x9", "11x6"):
+        problem, given = tiled.of_normal_numbers(f"{operation},n11c20i{size}f40k3{stride}p1,bias,relu")
+        choices = [tiled.chosen(name, problem, None, threads) for threads in (1, 3, 16)]
+        images = [choice.division.fields["images"] for choice in choices]
+        assert images[0] >= images[1] > images[2] == 1 and 11 % images[1]
+        assert len({tiled.result(choice, given).tobytes() for choice in choices}) == 1, size
+        tiled.check(name, str(problem), threads=1)
+
+
 @pytest.mark.parametrize("text", ["n2c20i31x33f40{}p1,bias", "n1c40i9x9f70{}p2,bias,relu"])
 @pytest.mark.parametrize("name", SCHEMES)
 def test_threads_do_not_change_a_bit(text, name):

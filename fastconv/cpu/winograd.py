@@ -13,7 +13,8 @@ outputs, and 36 matrices serve them. A 5x5 filter takes 64 for 400, or 36 for 10
 four kinds of outputs see 4, 2, 2 and 1 of nine taps, takes 81 for 144 as well. The transforms are sums of neighbours; the work
 is one matrix product for each pair of points.
 
-An item is a band of `band` rows of tiles, so that their transforms stay in L2; lanes are channels, then filters:
+An item is a band of `band` rows of tiles, so that their transforms stay in L2, or several small images of a batch, past which the
+weights come once; lanes are channels, then filters:
 
     gather     x -> v[point][block of channels][tile][lane]   windows of one block, transposed in registers, then B' d B
     multiply   v, u -> m[point][tile][filter]                 tile.rows tiles by tile.width filters, over all channels
@@ -104,13 +105,20 @@ def turn_lines(square, image, apart, step, space, first, every, before, count, l
 def slot(r, t, edge, inside):
     """Where a tile of row r lies in v and m: the t-th whole one, or the t-th `edge` one, which reaches beyond the last column.
 
-    In the order bottom row, inside, right columns, corner the tiles that a product is made of follow one another, whether those
-    below, those on the right, or both do without it. `inside` as in `winograd`.
+    In the order bottom rows, inside, right columns, corners the tiles that a product is made of follow one another, whether those
+    below, those on the right, or both do without it. `inside` as in `winograd`, rows as in `row_of`.
     """
     down, across, below, beside = inside
     if edge:
-        return below * across + down * across + r * beside + t
-    return t if r == down else (below + r) * across + t
+        return (below + down) * across + r * beside + t
+    return (r - down if r >= down else below + r) * across + t
+
+
+@inlined
+def row_of(image, r, rows, inside):
+    """Of all rows of tiles of an item's images, which the r-th of an image is: first come those that lie whole in the result."""
+    down, whole = inside[0], rows - (inside[2] > 0)
+    return down + image if r == whole else image * whole + r
 
 
 @inlined
@@ -136,11 +144,11 @@ def tiles_of(job, scheme, phase):
 def gather(tile, job, scheme, lines, columns, v, apart, r, inside):
     """v[point][slot] = B' d B for one row of tiles; `columns` is scratch for B' d."""
     lanes, pitch, dilation = tile.lanes, job.pitch * tile.lanes, job.dilation[2]
-    high = job.edge[1] if r == inside[0] else scheme.down.outputs
+    high = job.edge[1] if r >= inside[0] else scheme.down.outputs
     for column in range(job.columns_seen):
         scheme.down.to_points_of(high, tile, lines + column * lanes, pitch, columns + column * lanes, pitch)
     for i in range(scheme.down.count):
-        if r == inside[0] and job.spared[1] >> i & 1:
+        if r >= inside[0] and job.spared[1] >> i & 1:
             continue
         whole, beyond = 0, 0
         for phase in range(dilation):
@@ -197,7 +205,7 @@ def scatter(tile, job, scheme, m, width, apart, start, columns, sums, r, inside)
     The products of a tile lie `width` from those of the next, those of a point `apart` from the next one's.
     """
     points, lanes, dilation, pitch, whole, beyond = scheme.across.count, tile.lanes, job.dilation[2], job.sums_pitch * width, 0, 0
-    high = job.edge[1] if r == inside[0] else scheme.down.outputs
+    high = job.edge[1] if r >= inside[0] else scheme.down.outputs
     for phase in range(dilation):
         full, count = tiles_of(job, scheme, phase)
         for after in range(count):  # the last tile first: what it has beyond the result may lie where the next row begins
@@ -233,7 +241,7 @@ def multiply_fresh(tile, job, scheme, v, m, panel, g, f, depth, inside):
 
 @compiled
 def winograd(item, seat, job):
-    """One band of rows of tiles, of one phase of rows, one chunk of a group's filters.
+    """One band of rows of tiles, of one phase of rows, one chunk of a group's filters; of several images that have but one band.
 
     Weights from transformed_filters; or, if they are fresh, as they lie.
     """
@@ -242,8 +250,8 @@ def winograd(item, seat, job):
     band, chunk = item % job.bands, item // job.bands % job.chunks
     phase, planes = item // (job.bands * job.chunks) % apart, item // (job.bands * job.chunks * apart)
     plane, image = planes % out_depth, planes // out_depth
-    g, n = image % job.groups, image // job.groups
-    lines = job.scratch + seat * job.scratch_size
+    g, n = image % job.groups, image // job.groups * job.images
+    images, lines = min(job.images, job.batch - n), job.scratch + seat * job.scratch_size
     columns, v = lines + job.columns_at, lines + job.values_at
     m, sums = lines + job.products_at, lines + job.sums_at
     begin = band * job.band
@@ -252,7 +260,8 @@ def winograd(item, seat, job):
     if down <= 0:  # a phase with fewer rows than the first
         return
     whole = min(down, rows // outputs)
-    inside = whole, job.across - job.beyond, down - whole, job.beyond  # whole rows and columns of tiles, rows and columns beyond
+    # Whole rows and columns of tiles, rows and columns beyond.
+    inside = images * whole, job.across - job.beyond, images * (down - whole), job.beyond
     z = plane * job.stride[0] - job.before[0]
     front = min(job.kernel[0], max(0, (apart_z - 1 - z) // apart_z))  # taps of the depth before the image, and up to its end
     back = max(front, min(job.kernel[0], (job.space[0] - z + apart_z - 1) // apart_z))
@@ -263,13 +272,14 @@ def winograd(item, seat, job):
         e, c = front + q // blocks, q % blocks
         first = phase * job.stride[1] + begin * scheme.down.advance * apart - job.before[1]
         image_at = x + ((z + e * apart_z) * job.x_steps[0] + c * tile.lanes * job.x_channel)
-        job.fill_lines(lines, image_at, first, job.channels - c * tile.lanes)
         share = q // together * together  # v has those that are multiplied together side by side
         there = v + (share * scheme.down.count * scheme.across.count + q - share) * size
         apart_v = min(together, depth - share) * size
-        for r in range(down):
-            line = lines + r * scheme.down.advance * job.pitch * tile.lanes
-            gather(tile, job, scheme, line, columns, there, apart_v, r, inside)
+        for k in range(images):
+            job.fill_lines(lines, image_at + k * job.x_image, first, job.channels - c * tile.lanes)
+            for r in range(down):
+                line = lines + r * scheme.down.advance * job.pitch * tile.lanes
+                gather(tile, job, scheme, line, columns, there, apart_v, row_of(k, r, down, inside), inside)
     for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.filters), job.unit):
         packed, own = job.weight + (g * job.panels + f // job.unit) * job.panel, lines + job.panel_at
         if job.fresh:
@@ -278,20 +288,21 @@ def winograd(item, seat, job):
             weights = packed + (1 + front * blocks * tile.lanes) * job.unit
             matrix = (job.kernel[0] * blocks * tile.lanes + APART) * job.unit
             multiply_points(job, v, weights, m, 0, matrix, depth, inside)
-        for r in range(down):
+        for each in range(images * down):
+            image, r = each // down, each % down
             for k in range(0, job.unit, tile.lanes):
-                start = tile.load(own + k) if job.fresh else tile.load(packed + k)
-                scatter(tile, job, scheme, m + k, job.unit, job.tiles * job.unit, start, columns, sums + k, r, inside)
+                start, row = tile.load(own + k) if job.fresh else tile.load(packed + k), row_of(image, r, down, inside)
+                scatter(tile, job, scheme, m + k, job.unit, job.tiles * job.unit, start, columns, sums + k, row, inside)
             i, last = phase + (begin + r) * outputs * apart - job.crop[1], min(job.unit, job.filters - f)
             if job.sums_pitch == width:  # rows follow one another without a gap
                 count = min(outputs, out_height - i) * width
-                job.put_rows(sums, job.unit, n, g * job.filters + f, last, (plane * out_height + i) * width, count)
+                job.put_rows(sums, job.unit, n + image, g * job.filters + f, last, (plane * out_height + i) * width, count)
             else:
                 for k in range(outputs):
                     row_out, here = i + k * apart, sums + (k * job.sums_pitch + job.crop[2]) * job.unit
                     if 0 <= row_out and row_out < out_height:
                         pixel = (plane * out_height + row_out) * width
-                        job.put_rows(here, job.unit, n, g * job.filters + f, last, pixel, width)
+                        job.put_rows(here, job.unit, n + image, g * job.filters + f, last, pixel, width)
 
 
 # Weights --------------------------------------------------------------------------------------------------------------

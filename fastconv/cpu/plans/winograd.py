@@ -14,7 +14,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles, toom
 from fastconv.cpu.plans.costs import STREAM, TRANSFORM_TAPS
 from fastconv.cpu.plans.rules import FILTERS, SHEETS
-from fastconv.cpu.plans.shares import ceil, evenly, spread_out, weight_bytes
+from fastconv.cpu.plans.shares import SCRATCH_SHARE, ceil, evenly, spread_out, weight_bytes
 from fastconv.cpu.sheets import LINE, planes
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
@@ -36,6 +36,11 @@ from fastconv.problem import Problem
 # Share of L2 for what winograd.py transforms of a panel at a time: F(4x4)'s sums are loaded and stored so much less often that
 # a 7x7 layer of 512 channels takes 1.46 ms in place of 1.81.
 PANEL_SHARE = 0.6
+# Share of L3 for what an item holds of several images, if they spare a fifth of what is streamed through L2 with fewer of them: 8
+# images of 7x7 with 512 channels took 7.9 ms one by one, and take 5.1 together; with fresh weights 22, and 7.2. 32 of 4x4 with 256
+# took 2.6 ms, and take 1.7.
+SHARED, SPARED = 1 / 8, 0.8
+FULL = 8  # rows of the tallest tile that powers of two fill
 
 
 def pack(scheme: Nested) -> Callable[..., Any]:
@@ -85,13 +90,17 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         padded = _deep(problem) * ceil(channels, lanes) * lanes
         room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
         most = max(1, min(down, room // (points * padded * across)))
-        others = max(1, problem.batch) * problem.groups * planes(problem) * apart_i
+        weights = weight_bytes(problem) * matrices // math.prod(scheme.window)
+        passing = ceil(filters, lanes) * padded * FRESH_TAPS[scheme] if fresh else weights / stream_speed(problem, weights)
+        images = at_once(problem, threads, down * across, points, passing, ceil(down, most))
+        most = most if images == 1 else down
+        others = ceil(max(1, problem.batch), images) * problem.groups * planes(problem) * apart_i
         # Each band has its panels transformed anew: filters are cut first, as where they would be streamed anew.
-        weights = machine.caches()["L3"] if fresh else weight_bytes(problem) * matrices // math.prod(scheme.window)
-        band, chunk = spread_out(down, filters, 2 * lanes, others, threads, most, weights)
-        tile = best_tile(problem, scheme, band, chunk)
+        heavy = machine.caches()["L3"] if fresh else weights
+        band, chunk = spread_out(down, filters, 2 * lanes, others, threads, most, heavy)
+        tile = best_tile(problem, scheme, band, chunk, images)
         chunk = ceil(chunk, tile.width) * tile.width
-        tiles_at_once = band * across + tile.rows - 1
+        tiles_at_once = images * band * across + tile.rows - 1
         numbers = numbers_seen(columns, ceil(ceil(width, apart_j), columns.outputs))
         columns_seen = (apart_j - 1) * problem.stride[-1] + apart_j * (numbers - 1) + 1
         in_one_run = (apart_i, apart_j) == (1, 1) and not scheme.transposed  # a tile's rows of sums, as in the result
@@ -108,7 +117,8 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         products_at = values_at + points * padded * tiles_at_once
         sums_at = products_at + points * tiles_at_once * tile.width
         fields = edges(problem, scheme) | {
-            "pitch": pitch, "rows_seen": rows_seen, "columns_seen": columns_seen, "tiles": tiles_at_once, "across": across,
+            "images": images, "tiles": tiles_at_once, "across": across,
+            "pitch": pitch, "rows_seen": rows_seen, "columns_seen": columns_seen,
             "columns_at": columns_at, "values_at": values_at, "products_at": products_at, "sums_at": sums_at, "lane_channels": 1,
             "panels": ceil(filters, tile.width), "panel": tile.width * (1 + matrices * (padded + APART)),
             "points": (1, rows.count, columns.count), "matrices": (1, rows.matrices, columns.matrices),
@@ -130,6 +140,30 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
 
     return division_of
+
+
+def at_once(problem: Problem, threads: int, tiles_of_it: int, points: int, passing: float, bands: int) -> int:
+    """How many images an item computes together, of so many tiles each: as many as L2 holds half of, or L3 SHARED of.
+
+    Weights take `passing` cycles to pass an item; what L2 does not hold of the images passes once more for each panel. The larger
+    number if so little is left of that that it is SPARED; 1 if an image's `bands` are to be items of their own.
+    """
+    caches, unit, batch = machine.caches(), 2 * machine.lanes(problem.dtype), max(1, problem.batch)
+    channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+    an_image = points * (_deep(problem) * channels + unit) * tiles_of_it * np.dtype(problem.dtype).itemsize
+    whole = FULL // math.gcd(FULL, tiles_of_it)  # of so many images each the tiles fill the tallest register tile
+
+    def shared(room: float) -> int:
+        most = int(room) // an_image
+        most = most // whole * whole if most > whole else max(1, most)
+        return ceil(batch, threads * ceil(ceil(batch, most), threads)) if batch > threads else 1
+
+    def streamed(images: int) -> float:
+        again = ceil(filters, unit) * an_image / STREAM[1] if images * an_image > caches["L2"] else 0.0
+        return passing * bands if images == 1 else passing / images + again
+
+    few, many = shared(caches["L2"] * SCRATCH_SHARE), shared(caches["L3"] * SHARED)
+    return many if streamed(many) < SPARED * streamed(few) else few
 
 
 def numbers_seen(scheme: Scheme, count: int) -> int:
@@ -173,17 +207,17 @@ def _tiles_across(problem: Problem, scheme: Scheme) -> int:
 NARROW = (nested(F2), nested(F4))
 
 
-def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int) -> TileShape:
+def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int, images: int = 1) -> TileShape:
     """Of the tiles no wider than a chunk of filters the one whose rows divide best the tiles of a band that need a point."""
     filters, most = problem.filters // problem.groups, max(chunk, 2 * machine.lanes(problem.dtype))
     every = [tile for tile in tiles.winograd_products(problem.dtype) if tile.width <= most]
     if scheme in NARROW and filters <= machine.lanes(problem.dtype):
         every = every + tiles.narrow_winograd_products(problem.dtype)
-    return min(every, key=lambda tile: _products(problem, scheme, band, tile))
+    return min(every, key=lambda tile: _products(problem, scheme, band, tile, images))
 
 
-def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
-    """Of one image, group and phase of rows, less the products that tiles beyond the result do without."""
+def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape, images: int) -> float:
+    """Of so many images, one group and phase of rows, less the products that tiles beyond the result do without."""
     fields, across, outputs = edges(problem, scheme), _tiles_across(problem, scheme.across), scheme.down.outputs
     spared_i, spared_j = (mask.bit_count() for mask in fields["spared"][1:])
     left, strips = ceil(_tiled_space(problem)[0], problem.dilation[-2]), 0
@@ -191,7 +225,7 @@ def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> f
         down, whole = min(band, ceil(left, outputs)), min(band, left // outputs)
         for points_i, rows in ((scheme.down.count - spared_i, down), (spared_i, whole)):
             for points_j, columns in ((scheme.across.count - spared_j, across), (spared_j, across - fields["beyond"])):
-                strips += points_i * points_j * ceil(rows * columns, tile.rows)
+                strips += points_i * points_j * ceil(images * rows * columns, tile.rows)
         left -= band * outputs
     lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
     return strips * ceil(filters, tile.width) * _deep(problem) * ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
@@ -231,9 +265,10 @@ def cycles(scheme: Nested, fresh: bool = False) -> Callable[[Problem], float]:
 
     def cycles_of(problem: Problem) -> float:
         division, (gather, scatter) = divide(scheme, fresh)(problem, 1), TRANSFORMS[scheme]
-        tile, panels, images = division.tile, division.fields["panels"], division.items // (division.bands * division.chunks)
-        blocks, used = ceil(problem.channels // problem.groups, tile.lanes), division.band * division.fields["across"]
-        blocks, products = blocks * _deep(problem), images * _products(problem, scheme, division.band, tile)
+        tile, panels, images = division.tile, division.fields["panels"], division.fields["images"]
+        used, each = images * division.band * division.fields["across"], division.items // (division.bands * division.chunks)
+        blocks = ceil(problem.channels // problem.groups, tile.lanes) * _deep(problem)
+        products = each * _products(problem, scheme, division.band, tile, images)
         transforms = used * (blocks * gather + panels * tile.vectors * scatter)
         if fresh:
             filters = panels * tile.vectors * blocks * tile.lanes * FRESH_TAPS[scheme]

@@ -126,6 +126,7 @@ void plan_winograd(const struct geometry *g, const struct scheme *s, fastconv_la
     int64_t pitch = at_least(columns_seen, (s->transposed ? s->overlap : g->before[2]) + at_least(g->space[2], count));
     pitch = at_least(pitch, s->outputs * apart[2] * in_a_row);
     pitch = at_least(pitch, tiled(g, 2) - g->out_space[2] + at_least(g->out_space[2], count));
+    job[JOB_IMAGES] = 1; /* C computes them one by one */
     job[JOB_PITCH] = pitch, job[JOB_ROWS_SEEN] = seen(s, b.band), job[JOB_COLUMNS_SEEN] = columns_seen;
     job[JOB_TILES] = tiles, job[JOB_ACROSS] = b.across, job[JOB_LANE_CHANNELS] = 1;
     job[JOB_BEYOND] = edge_of(g, s, 2).beyond;
