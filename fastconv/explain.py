@@ -71,7 +71,7 @@ class Explanation:
         return threads.seats() * self.division.scratch * np.dtype(self.problem.dtype).itemsize
 
     def __str__(self) -> str:
-        division = self.division
+        division, images = self.division, self.division.fields.get("images", 1)
         lines = [
             f"problem     {self.problem}",
             f"result      {self.problem.out_shape} from {self.problem.x_shape}, {self.problem.dtype}",
@@ -79,7 +79,7 @@ class Explanation:
             f"vectorised  along the {self.implementation.vectorised}",
             *([f"tile        {_size(division.tile)}"] if division.tile is not None else []),
             f"work        {division.items} items: {division.bands} bands of {division.band}, {division.chunks} chunks of filters, "
-            f"for {threads.get_num_threads()} threads",
+            f"{f'up to {images} images each, ' if images > 1 else ''}for {threads.get_num_threads()} threads",
             f"operations  {self.operations:,}",
             f"bytes       {self.bytes:,} at least, {self.intensity:.1f} operations a byte",
             f"limit       {self.limit}",

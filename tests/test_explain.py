@@ -133,3 +133,9 @@ def test_errors_are_those_of_the_call_and_calls_still_work():
 def test_says_of_few_operations_that_nobody_asked_for_direct():
     said = str(fc.explain("conv2d,n1c3i6f4k3"))
     assert "left to the direct kernels" in said and "was asked for" not in said
+
+
+def test_it_says_how_many_images_an_item_computes():
+    with fc.num_threads(1):
+        several, single = (str(fc.explain(f"conv2d,n{n}c256i4f256k3p1")) for n in (8, 1))
+    assert "up to 8 images each" in several and "images each" not in single
