@@ -27,6 +27,7 @@ PICKS = {
     "tiled_standard": ("standard.filters_tile", ((6, 2), (2, 1))),
     "tiled_standard_pixels": ("standard.pixels_tile", ((4, 3), (8, 1))),
     "tiled_pointwise": ("standard.filters_tile", ((6, 2), (2, 1))),
+    "tiled_pointwise_batch": ("standard.filters_tile", ((6, 2), (2, 1))),
     "tiled_pointwise_pixels": ("pointwise.pixels_tile", ((4, 3), (8, 1))),
     "strassen_pointwise": ("strassen.best_tile", ((6, 2),)),
     "strassen_pointwise_turned": ("strassen.best_tile", ((6, 2),)),
@@ -181,6 +182,8 @@ def traits_of(name, tile):
         traits |= {"c": (1, 3, 4, 8, 16, 18), "f": (3, 4, 8, 16), "format": ("channels_last",), "w": (1, 4, 5, 9, 17)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
+    if name == "tiled_pointwise_batch":
+        traits |= {"n": around(tile.rows), "w": (1,), "h": (1,), "f": around(tile.width)}
     if name.startswith("strassen_pointwise"):  # even numbers of both, and pixels for strips of the largest tile
         traits |= {"c": (2, tile.lanes, 34), "f": tuple(2 * f for f in around(tile.lanes, tile.width) if f >= tile.lanes)}
         traits |= {"w": (9, 13, 31, 47), "h": (3, 5, 9), "format": ("channels_last",) if name.endswith("turned") else ("",)}
@@ -233,6 +236,8 @@ def _fits(name, tile, line):
         problem = problem.in_blocks()
     if name in WOVEN:
         problem = problem.in_blocks().flat()
+    if name == "tiled_pointwise_batch":
+        return problem.batch >= tile.short.rows
     width = problem.out_space[-1] // (problem.stride[-1] if name == "tiled_transposed" else 1)
     strips = "tiled_standard", "tiled_pointwise", "tiled_transposed", "tiled_transposed_blocks", "tiled_transposed_woven"
     least = {"tiled_pointwise_pixels": tile.width} | dict.fromkeys(strips, tile.short.rows)
