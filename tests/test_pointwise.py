@@ -1,15 +1,10 @@
 """The tiled kernels of pointwise layers, picked by name, with tiles of their own: exact on whole numbers."""
 
-import cases
 import numpy as np
 import pytest
 import tiled
 
-from fastconv.cpu.table import IMPLEMENTATIONS
-from fastconv.plan import choose
-
-IN_PLACE = ["tiled_pointwise", "tiled_pointwise_pixels"]
-NAMES = [*IN_PLACE, "tiled_pointwise_batch"]
+NAMES = ["tiled_pointwise", "tiled_pointwise_pixels"]
 TILES = [(name, dtype, size) for name in NAMES for dtype in ("float32", "float64") for size in tiled.sizes(name, dtype)]
 DESIGNED = [  # pixels: a prime, one more than tiles and bands; many channels, few filters and the reverse
     "conv2d,n1c3i1x197f5k1,bias",
@@ -31,7 +26,7 @@ def test_whole_numbers(name, dtype, size):
             tiled.check(name, line, tile, threads)
 
 
-@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("line", DESIGNED)
 def test_designed_problems(line, name):
     tile = tiled.tile_of(name, "float32", *tiled.PICKS[name][1][-1])
@@ -46,23 +41,10 @@ def test_views(name):
 
 
 @pytest.mark.usefixtures("every_tile")
-@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_chosen_tiles(name):
     for line in ("conv2d,n1c16i14x14f32k1,bias", "conv2d,n1c5i7x7f40k1,bias", "conv2d,n1c40i5x25f3k1"):
         tiled.check(name, line)
-
-
-@pytest.mark.usefixtures("every_tile")
-@pytest.mark.parametrize("ending", ["", ",residual,hardswish", ",residual,relu,channels_last"])
-def test_single_pixels_of_a_batch_are_those_of_one_image(ending):
-    for n, dimensions in ((2, 1), (7, 2), (32, 3)):
-        line = f"conv{dimensions}d,n{n}c300i1f70k1,bias{ending}"
-        assert choose(cases.parse(line), IMPLEMENTATIONS, 1).implementation.name == "tiled_pointwise_batch"
-        for threads in (1, 3):
-            tiled.check("tiled_pointwise_batch", line, threads=threads)
-    lines = "n1c300i1f70k1", "n9c300i1f70k1,pixelbias", "n9c300i2f70k1"
-    chosen = {choose(cases.parse(f"conv2d,{line}"), IMPLEMENTATIONS, 1).implementation.name for line in lines}
-    assert "tiled_pointwise_batch" not in chosen
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])

@@ -27,7 +27,8 @@ PICKS = {
     "tiled_standard": ("standard.filters_tile", ((6, 2), (2, 1))),
     "tiled_standard_pixels": ("standard.pixels_tile", ((4, 3), (8, 1))),
     "tiled_pointwise": ("standard.filters_tile", ((6, 2), (2, 1))),
-    "tiled_pointwise_batch": ("standard.filters_tile", ((6, 2), (2, 1))),
+    "tiled_standard_whole": ("standard.filters_tile", ((6, 2), (2, 1))),
+    "tiled_transposed_single": ("standard.filters_tile", ((6, 2), (2, 1))),
     "tiled_pointwise_pixels": ("pointwise.pixels_tile", ((4, 3), (8, 1))),
     "strassen_pointwise": ("strassen.best_tile", ((6, 2),)),
     "strassen_pointwise_turned": ("strassen.best_tile", ((6, 2),)),
@@ -52,6 +53,7 @@ PICKS = {
 }
 # All but those that share another's loops and have only a scheme of their own: what every kernel must keep to is tried with these.
 OWN = [name for name in PICKS if name not in ("winograd_1x4", "winograd_phases_2", "winograd_signal_4_3_stride_2")]
+SINGLE = ("tiled_standard_whole", "tiled_transposed_single")
 WOVEN = ("strassen_transposed", "strassen_transposed_turned", "tiled_transposed_woven")
 BY_LINES_OF_LANES = (*winograd.SCHEMES, *(f"{name}_fresh" for name in winograd.FRESH))
 
@@ -182,8 +184,12 @@ def traits_of(name, tile):
         traits |= {"c": (1, 3, 4, 8, 16, 18), "f": (3, 4, 8, 16), "format": ("channels_last",), "w": (1, 4, 5, 9, 17)}
     if pointwise:
         traits |= {"k": ("1",), "p": ("0",), "d": ("1",), "s": ("1",), "g": (1,)}
-    if name == "tiled_pointwise_batch":
-        traits |= {"n": around(tile.rows), "w": (1,), "h": (1,), "f": around(tile.width)}
+    if name in SINGLE:
+        traits |= {"n": around(tile.rows), "w": (1,), "h": (1,), "d": ("1",), "g": (1,), "p": ("0",), "o": ("",), "s": ("1", "2")}
+    if name == "tiled_standard_whole":
+        traits |= {"k": ("1", "2x1", "2x3", "2x5")}
+    if name == "tiled_transposed_single":
+        traits |= {"dimensions": (1, 2, 2), "k": ("1", "2", "3x2", "4"), "f": around(tile.lanes)}
     if name.startswith("strassen_pointwise"):  # even numbers of both, and pixels for strips of the largest tile
         traits |= {"c": (2, tile.lanes, 34), "f": tuple(2 * f for f in around(tile.lanes, tile.width) if f >= tile.lanes)}
         traits |= {"w": (9, 13, 31, 47), "h": (3, 5, 9), "format": ("channels_last",) if name.endswith("turned") else ("",)}
@@ -207,6 +213,9 @@ def problems(name, tile, count, seed=0):
             t["p"] = t["d"]
         if name in WOVEN:
             t["s"] = t["k"]
+        if name == "tiled_standard_whole":  # 2x3 means 3 of a signal, 2x2x3 of a volume
+            t["h"], t["w"] = _per_dimension(t["k"], 2).split("x") if "x" in t["k"] else (1, 1)
+            d = min(d, 2) if t["k"] == "1" else d
         space = {1: "{w}", 2: "{h}x{w}", 3: "2x{h}x{w}"}[d].format_map(t)
         sizes = {letter: _per_dimension(t[letter], d) for letter in "kspd"}
         extra = "" if "x" in t["o"] and d != 2 else t["o"]
@@ -236,7 +245,7 @@ def _fits(name, tile, line):
         problem = problem.in_blocks()
     if name in WOVEN:
         problem = problem.in_blocks().flat()
-    if name == "tiled_pointwise_batch":
+    if name in SINGLE:
         return problem.batch >= tile.short.rows
     width = problem.out_space[-1] // (problem.stride[-1] if name == "tiled_transposed" else 1)
     strips = "tiled_standard", "tiled_pointwise", "tiled_transposed", "tiled_transposed_blocks", "tiled_transposed_woven"

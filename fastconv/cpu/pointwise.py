@@ -23,7 +23,7 @@ its rows divide, and for channels-last images and results:
 With few channels each panel passes over all strips of a band by itself, for then the result's memory is the limit, which a few rows
 reach better than many: plans/pointwise.py.
 
-A batch of single pixels, whose channels lie together in either format, is one image of as many pixels: `tiled_pointwise_batch`.
+Images of one window, or of one pixel, are pixels of one image, whose channels lie together: plans/single.py.
 Other strides go through sheets: standard.py.
 """
 

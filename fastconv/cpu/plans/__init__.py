@@ -24,6 +24,7 @@ from fastconv.cpu.plans import (
     separable,
     shares,
     signals,
+    single,
     standard,
     strassen,
     transposed,
@@ -33,5 +34,5 @@ from fastconv.cpu.plans import (
 
 __all__ = [
     "blocks", "columns", "costs", "depthwise", "direct", "gradients", "grouped", "phases", "pointwise", "separable", "shares",
-    "signals", "standard", "strassen", "transposed", "winograd", "winograd_gradients",
+    "signals", "single", "standard", "strassen", "transposed", "winograd", "winograd_gradients",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from fastconv.cpu import machine, tiles
 from fastconv.cpu.plans import standard
 from fastconv.cpu.plans.costs import panels_packing
-from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, PIXELS, in_lanes, in_rows, unless
+from fastconv.cpu.plans.rules import FILTERS, FIRST, PIXELS, in_lanes, in_rows, unless
 from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil, chunks_of, scratch_numbers, weight_bytes
 from fastconv.cpu.pointwise import tiled_pointwise, tiled_pointwise_pixels
 from fastconv.cpu.simd import TileShape
@@ -39,29 +39,6 @@ def pixels_refuse(problem: Problem) -> str | None:
     if pixels_tile(problem).width > problem.space[0]:
         return f"{problem.space[0]} pixels do not fill a tile"
     return unless(FIRST)(problem)
-
-
-def batch_refuse(problem: Problem) -> str | None:
-    if problem.batch < 2 or problem.space != (1,):
-        return "computes batches of single pixels"
-    return "takes images for pixels of one image, here is a bias for each of an image" if problem.bias == "pixel" else None
-
-
-def as_one_image(problem: Problem) -> Problem:
-    """A batch of single pixels as the pixels of one image: their channels lie together, whatever the data format."""
-    return replace(problem, batch=1, space=(problem.batch,), data_format=LAST)
-
-
-def batch_in_lanes(problem: Problem, threads: int) -> Division:
-    """For tiled_pointwise: images share the weights, which each would else have streamed anew."""
-    seen = as_one_image(problem)
-    division = filters_in_lanes(seen, threads)
-    return replace(division, fields=dict(division.fields) | {"last": True}, seen=seen)
-
-
-def batch_cycles(problem: Problem) -> float:
-    """Of filters in lanes."""
-    return standard.filters_cycles(as_one_image(problem))
 
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
@@ -139,11 +116,6 @@ def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:
 
 
 IMPLEMENTATIONS = (
-    Implementation(
-        "tiled_pointwise_batch", "tiled", ("pointwise",),
-        tiled_pointwise, in_lanes, batch_in_lanes, FILTERS, batch_refuse,
-        tiles=tiles.filters_in_lanes, cycles=batch_cycles, packing=panels_packing,
-    ),
     Implementation(
         "tiled_pointwise_pixels", "tiled", ("pointwise",),
         tiled_pointwise_pixels, in_rows, pixels_in_lanes, PIXELS, pixels_refuse,
