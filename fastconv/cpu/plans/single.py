@@ -1,8 +1,8 @@
 """Plans for layers that are one product of matrices, for a batch together: of windows that see a whole image, and of single pixels.
 
 A window that sees a whole image makes one pixel of it: channels and taps are channels of a pointwise layer, and the images of the
-batch its pixels. A transposed layer makes one whole window of a single pixel: filters and taps are filters. Heads of networks are of
-this kind, first layers of those that make pictures, squeeze-and-excite blocks, layers of neurons. The kernel is pointwise.py's,
+batch its pixels. A transposed layer makes one whole window of a single pixel: filters and taps are filters. Heads of networks are
+of this kind, first layers of those that make pictures, squeeze-and-excite blocks, layers of neurons. The kernel is pointwise.py's,
 weights come once for all images: 32 single pixels of 1024 channels and 1000 filters took 1.54 ms one by one, and take 0.57.
 """
 
