@@ -1,11 +1,15 @@
 """Layers that are one product of matrices for a batch together: exact on whole numbers, in every order in memory."""
 
+from dataclasses import replace
+
 import cases
 import numpy as np
 import pytest
 import tiled
 
+import fastconv as fc
 from fastconv.cpu.table import IMPLEMENTATIONS
+from fastconv.grad import weight_gradient
 from fastconv.plan import choose
 
 WHOLE, SINGLE = NAMES = tiled.SINGLE
@@ -48,6 +52,29 @@ def test_the_plan_takes_them(ending):
 )  # fmt: skip
 def test_it_leaves_others(line):
     assert choose(cases.parse(line), IMPLEMENTATIONS, 1).implementation.name not in NAMES
+
+
+@pytest.mark.usefixtures("every_tile")
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_gradients_of_their_weights(exchanged):
+    """Of more channels than filters and the reverse, one of which has image and gradient exchanged; and of transposed layers."""
+    few, many = (40, 130)[:: -1 if exchanged else 1]
+    for line in (
+        f"conv2d,n9c{few}i1f{many}k1",
+        f"conv2d,n2c{few}i3x4f{many}k3x4",
+        f"conv1d,n60c{few}i2f{many}k2,float64",
+        f"transposed2d,n9c{few}i1f{many}k4s2",
+        f"conv2d,n9c{few}i1f{many}k1,channels_last",
+    ):
+        problem = cases.parse(line)
+        rng = np.random.default_rng(0)
+        x, grad = (rng.integers(-4, 5, shape).astype(problem.dtype) for shape in (problem.x_shape, problem.out_shape))
+        task = (problem.adjoint() if problem.operation == "transposed" else problem).weights()
+        assert choose(task, IMPLEMENTATIONS, 1, "columns").implementation.name == "tiled_weight_gradient_whole", line
+        for threads in (1, 2):
+            with fc.num_threads(min(threads, fc.get_num_threads())):
+                got = weight_gradient(problem, x, grad)
+                np.testing.assert_array_equal(got, weight_gradient(replace(problem, algorithm="direct"), x, grad), line)
 
 
 def test_a_border_around_a_single_pixel():

@@ -256,7 +256,7 @@ class BoundWeightGradient(Bound):
         super().__init__(choice, x, False)
         above = self._prepared_gradient(grad)
         self._grad_as_it_lies, self._places = _at(above) == _at(grad), ABOVE
-        image, channel, steps = _steps(above, self._problem.data_format)
+        image, channel, steps = _steps(above, self._seen.data_format)
         first = job.PLACES["grad_image"]
         self._words[first : first + 5] = [image, channel, *steps]  # neighbours among the job's fields
         self.parts = choice.division.fields.get("parts", 1)  # results of their own, to be added up
@@ -278,7 +278,7 @@ class BoundWeightGradient(Bound):
         return tuple(_at(prepared) == _at(given) for prepared, given in pairs)  # type: ignore[return-value]
 
     def _prepared_gradient(self, grad: Array) -> Array:
-        return _readable(grad.reshape(self._problem.out_shape), self._implementation, self._problem)
+        return _readable(grad.reshape(self._seen.out_shape), self._implementation, self._seen)
 
 
 def _readable(a: Array, implementation: Implementation, problem: Problem) -> Array:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import packing, tiles
-from fastconv.cpu.plans import pointwise, standard
+from fastconv.cpu.gradients import tiled_weight_gradient
+from fastconv.cpu.plans import gradients, pointwise, standard
 from fastconv.cpu.plans.costs import panels_packing
-from fastconv.cpu.plans.rules import FILTERS, LAST
+from fastconv.cpu.plans.rules import FILTERS, LAST, SHEETS
 from fastconv.cpu.pointwise import tiled_pointwise
 from fastconv.cpu.sheets import taps
 from fastconv.plan import Division, Implementation
@@ -32,6 +33,12 @@ def whole_refuse(problem: Problem) -> str | None:
     if problem.batch < 2 and taps(problem) == 1:
         return "computes several single pixels together, here is one"
     return _apart(problem)
+
+
+def weights_refuse(problem: Problem) -> str | None:
+    if problem.data_format == LAST and taps(problem) > 1:
+        return "sums up weights in the order of the image's numbers, channels last are not"
+    return whole_refuse(problem)
 
 
 def single_refuse(problem: Problem) -> str | None:
@@ -95,6 +102,18 @@ def in_lanes(product: Callable[[Problem], Problem]) -> Callable[[Problem, int], 
     return divide
 
 
+def weight_sums(problem: Problem, threads: int) -> Division:
+    """For tiled_weight_gradient: images are the pixels that it adds up."""
+    seen = images_of_weights(problem)
+    division = gradients.weight_sums(seen, threads)
+    return replace(division, seen=seen.exchanged() if division.fields["exchanged"] else seen)
+
+
+def images_of_weights(problem: Problem) -> Problem:
+    """As whole_images, of a gradient."""
+    return replace(whole_images(problem), operation="weights")
+
+
 def _implementation(
     name: str, kinds: tuple[str, ...], pack: Any, refuse: Any, product: Callable[[Problem], Problem]
 ) -> Implementation:
@@ -106,5 +125,10 @@ def _implementation(
 
 IMPLEMENTATIONS = (
     _implementation("tiled_standard_whole", ("standard", "pointwise"), pack_whole, whole_refuse, whole_images),
+    Implementation(
+        "tiled_weight_gradient_whole", "tiled", ("weights",),
+        tiled_weight_gradient, None, weight_sums, FILTERS, weights_refuse, SHEETS, tiles.numbers_in_rows,
+        cycles=lambda problem: gradients.weight_cycles(images_of_weights(problem)),
+    ),
     _implementation("tiled_transposed_single", ("transposed", "standard"), pack_single, single_refuse, single_pixels),
-)
+)  # fmt: skip
