@@ -19,6 +19,7 @@ WITHOUT = {  # which options of `bench` a mode of it has no use for
     "tune": ("chain", "json", "peers", "plot"),
     "device": ("threads", "quick", "json", "peers", "plot"),
     "article": ("layer", "table", "kind", "chain", "json", "peers"),
+    "list": ("threads", "quick", "chain", "json", "peers", "plot"),
 }
 CPUS = ("native", "x86-64-v3", "x86-64-v4")
 
@@ -29,43 +30,64 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"fastconv {fastconv.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
 
-    demo = commands.add_parser("demo", help="run six kinds of layers on a photograph and draw what they do")
+    def command(name: str, does: str, more: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}. {more}")
+
+    demo = command(
+        "demo", "run six kinds of layers on a photograph and draw what they do",
+        "It prints sizes, operations, times and errors, and takes a minute or two.",
+    )  # fmt: skip
     demo.add_argument("--image", metavar="FILE", help="a picture of your own (default: one that comes with scikit-image)")
     demo.add_argument("--out", metavar="FILE.png", default="demo.png", help="where the figure goes (default: %(default)s)")
     demo.add_argument("--seconds", type=_positive, default=8.0, help="about how long to train (default: %(default)s)")
 
-    commands.add_parser("info", help="say what this installation has to work with")
+    command("info", "say what this installation has to work with", "Versions, vectors, caches, threads, CUDA.")
 
-    bench = commands.add_parser("bench", help="time layers and compare them with the processor's peak")
+    bench = command(
+        "bench", "time layers and compare them with the processor's peak",
+        "Without a layer, those of two tables, which takes some minutes. Pin it for steady times: taskset -c 1 fastconv bench.",
+    )  # fmt: skip
     bench.add_argument("layer", nargs="*", help="a name, a pattern such as 'pw_*', or a problem: conv2d,n1c64i56f64k3p1,bias,relu")
     bench.add_argument("--threads", type=int, metavar="N", help="threads a call may use (default: all)")
-    bench.add_argument("--seconds", type=_positive, default=0.5, metavar="S", help="time a layer (default: %(default)s)")
+    bench.add_argument("--seconds", type=_positive, default=0.5, metavar="S", help="for each layer (default: %(default)s)")
     bench.add_argument("--quick", action="store_true", help="time each layer for a moment only")
     bench.add_argument("--json", metavar="FILE", help="write machine, versions and all results as JSON; - prints it, and no table")
     bench.add_argument("--peers", action="store_true", help="measure other libraries in turn with each layer")
     bench.add_argument("--plot", metavar="FILE.png", help="draw a roofline, and bars beside the peers")
-    bench.add_argument("--table", choices=TABLES, help="which layers, if none are named (default: tuned and more)")
+    bench.add_argument("--table", choices=TABLES, help="whose layers, if none are named (default: tuned and more)")
     bench.add_argument("--kind", choices=KINDS, help="only layers of this kind")
     bench.add_argument("--chain", choices=CHAINS, action="append", default=[], help="time all convolutions of a network in order")
     mode = bench.add_mutually_exclusive_group()
+    mode.add_argument("--list", action="store_true", help="name the layers and their problems, and time nothing")
     mode.add_argument("--tune", action="store_true", help="time every algorithm of each layer; prints, and changes nothing")
     mode.add_argument("--device", action="store_true", help="time the layers on a CUDA device, beside cuDNN")
-    mode.add_argument("--article", action="store_true", help="how much of what separable blocks save becomes speed")
+    mode.add_argument("--article", action="store_true", help="time separable blocks beside the standard layers they replace")
 
-    compiling = commands.add_parser("compile", help="compile every kernel now, so that no first call has to wait")
-    compiling.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
+    compiling = command(
+        "compile", "compile every kernel now, so that no first call has to wait",
+        "Some three minutes on two cores. What is on disk already is not compiled again.",
+    )  # fmt: skip
+    compiling.add_argument("kernel", nargs="*", help="only kernels whose names begin like this, such as tiled_pointwise")
     compiling.add_argument("--list", action="store_true", help="name the variants, and compile nothing")
 
-    exporting = commands.add_parser("export", help="write the kernels as a C library: shared object, header and pkg-config file")
+    exporting = command(
+        "export", "write the kernels as a C library: shared object, header and pkg-config file",
+        "It needs a C compiler; programs that use the library need neither Python nor Numba.",
+    )  # fmt: skip
     exporting.add_argument("--out", required=True, metavar="DIR", help="where lib and include go")
-    exporting.add_argument("--kinds", nargs="+", choices=EXPORTED, default=EXPORTED, help="of layers (default: all)")
-    exporting.add_argument("--cpu", choices=CPUS, default="native", help="for processors like this one, or all of a level")
-
-    cuda = commands.add_parser(
-        "cuda-report", help="compile the CUDA kernels without a device, and count registers and instructions"
+    exporting.add_argument("--kinds", nargs="+", choices=EXPORTED, default=EXPORTED, help="kinds of layers (default: all)")
+    exporting.add_argument(
+        "--cpu", choices=CPUS, default="native", help="this processor, or a level of them (default: %(default)s)"
     )
-    cuda.add_argument("kernel", nargs="*", help="only kernels whose names begin so, such as tiled_pointwise")
-    cuda.add_argument("--capability", type=int, action="append", choices=CAPABILITIES, help="80 for 8.0 (default: all)")
+
+    cuda = command(
+        "cuda-report", "compile the CUDA kernels without a device, and count registers and instructions",
+        "It needs the packages of the extra cuda-report, and takes some minutes.",
+    )  # fmt: skip
+    cuda.add_argument("kernel", nargs="*", help="only kernels whose names begin like this, such as tiled_pointwise")
+    cuda.add_argument(
+        "--capability", type=int, action="append", choices=CAPABILITIES, help="of a device; 80 for 8.0 (default: all)"
+    )
     cuda.add_argument("--json", action="store_true", help="print JSON instead of a table")
     cuda.add_argument("--layers", action="store_true", help="estimate the least time of each layer of the benchmarks, too")
     return top
@@ -85,6 +107,10 @@ def _bench(given: argparse.Namespace) -> None:
         for other in others:
             if getattr(given, mode) and getattr(given, other):
                 raise ValueError(f"{other}: means nothing to --{mode}")
+    if given.list:
+        for name, problem in bench.selected(given.layer, given.table, given.kind):
+            print(f"{name:<20} {problem}")
+        return
     if given.tune:
         found = bench.selected(given.layer, given.table, given.kind)
         bench.tune(found, threads=given.threads, seconds=bench.QUICK if given.quick else given.seconds)

@@ -1,6 +1,7 @@
 """The command line: what it accepts, prints and returns."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -42,6 +43,11 @@ def test_bench_tune(capsys):
     assert main(["bench", "--table", "tuned", "--kind", "pointwise", "--tune", "--quick", "--threads", "1"]) == 0
     rows = capsys.readouterr().out.splitlines()[3:]
     assert [row.split()[0] for row in rows] == [name for name, p in LAYERS.items() if p.kind == "pointwise"]
+
+
+def test_bench_list(capsys):
+    assert main(["bench", "pw_28*", "--list"]) == 0
+    assert capsys.readouterr().out.split() == ["pw_28_192_32", str(LAYERS["pw_28_192_32"])]
 
 
 def test_the_choices_of_bench_are_those_that_exist():
@@ -93,9 +99,12 @@ def test_wrong_arguments(arguments, capsys):
     assert "usage" in capsys.readouterr().err
 
 
-def test_only_commands_that_exist_are_listed():
-    text = parser().format_help()
-    assert all(command in text for command in ("demo", "info", "bench", "compile", "export", "cuda-report"))
+@pytest.mark.parametrize("command", ["demo", "info", "bench", "compile", "export", "cuda-report"])
+def test_commands_are_listed_and_described(command, capsys):
+    assert command in parser().format_help()
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert re.search(r"\.\s", capsys.readouterr().out.split("\n\n")[1])  # what it does, and what to know
 
 
 def test_as_a_module():

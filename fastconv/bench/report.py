@@ -155,7 +155,7 @@ def bench(
     ----------
     texts : sequence of str
         Names in the tables of layers, patterns of names such as `resnet_*`, or problems' texts.
-    table : {"tuned", "more", "other"}, optional
+    table : {"tuned", "more", "other", "survey"}, optional
         Whose layers are timed if there are no texts; those of the first two if not given.
     kind : str, optional
         Keeps the layers of one kind.
