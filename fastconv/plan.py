@@ -265,7 +265,7 @@ def refusals(
         if name != best:
             reasons[name] = f"{own:,.0f} {unit} expected, {cycles[best]:,.0f} of {best}"
             if own == math.inf:
-                reasons[name] = f"a last resort, and {best} is none"
+                reasons[name] = f"the last resort, and {best} can compute it"
             elif cycles[best] == 0:
                 reasons[name] = f"{best} is made for such layers"
     return [(name, reason) for name, reason in reasons.items() if reason is not None]

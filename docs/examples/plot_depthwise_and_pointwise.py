@@ -47,7 +47,7 @@ for c, (name, cmap) in enumerate((("red", "Reds_r"), ("green", "Greens_r"), ("bl
     axes[c, 0].imshow(x[c], cmap=cmap, vmin=0, vmax=1)
     axes[c, 0].set_title(f"{name}, channel {c}")
     axes[c, 1].imshow(looked[c], cmap=cmap, vmin=0, vmax=1)
-    axes[c, 1].set_title("depthwise: its own blur")
+    axes[c, 1].set_title(f"depthwise: {('strong blur', 'slight blur', 'no blur')[c]}")
 for f, title in enumerate(("pointwise: brightness", "pointwise: red less blue")):
     axes[f, 2].imshow(mixed[f], cmap="gray" if f == 0 else "coolwarm", vmin=0 if f == 0 else -0.6, vmax=1 if f == 0 else 0.6)
     axes[f, 2].set_title(title)

@@ -4,7 +4,7 @@ Convolutions inside jitted functions
 
 Everything in fastconv can be called inside ``@numba.njit``: no Python runs between one call and the next, and the kernels are
 those that Python calls. Two programs below live wholly inside one jitted function each: a pipeline of filters on a
-photograph, and a reaction-diffusion equation of some thousand time steps.
+drawing, and a reaction-diffusion equation of some thousand time steps.
 """
 
 import matplotlib.pyplot as plt
@@ -16,8 +16,8 @@ import fastconv as fc
 # %%
 # A pipeline of filters
 # ---------------------
-# Smooth, take the gradient, thin the edges to where the gradient has a maximum. A filter for each channel and a mixture of
-# channels are convolutions; the loop over pixels between them is plain code of our own.
+# Smooth, take the gradient, thin the edges to where the gradient has a maximum. The first two are convolutions; the loop over
+# pixels after them is plain code of our own.
 
 
 @njit
@@ -37,8 +37,8 @@ def outlines(image, smooth, slopes):
 
 
 y, x = np.mgrid[-1:1:240j, -1:1:320j]
-photograph = (np.hypot(x, y) < 0.7) + 0.5 * (np.abs(x + y) < 0.2) - 0.3 * (np.hypot(x - 0.3, y + 0.3) < 0.25)
-image = photograph[np.newaxis].astype(np.float32)
+drawing = (np.hypot(x, y) < 0.7) + 0.5 * (np.abs(x + y) < 0.2) - 0.3 * (np.hypot(x - 0.3, y + 0.3) < 0.25)
+image = drawing[np.newaxis].astype(np.float32)
 bell = np.exp(-(np.arange(-3, 4) ** 2) / 4.5)
 smooth = (np.outer(bell, bell) / bell.sum() ** 2).astype(np.float32).reshape(1, 1, 7, 7)
 sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32) / 8
@@ -74,10 +74,10 @@ laplace = np.broadcast_to(np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float3
 state = react(state, laplace, 4000, np.float32(0.035), np.float32(0.06))
 
 # %%
-# What they made of it.
+# What the two programs made:
 
 figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
-titles = ("image", "outlines", "Gray and Scott, 4000 steps")
+titles = ("the drawing", "its outlines", "Gray and Scott, 4000 steps")
 for axis, picture, title in zip(axes, (image[0], edges, state[1]), titles, strict=True):
     axis.imshow(picture)
     axis.set_title(title)
@@ -86,13 +86,12 @@ for axis, picture, title in zip(axes, (image[0], edges, state[1]), titles, stric
 # %%
 # How it works
 # ------------
-# The jitted function writes down what it calls - arguments, shapes, strides - and hands that to one function of the package,
-# by an address that is read when the code runs. There the call's plan is looked up, which takes about 0.3 us; a kind of call
-# that was never seen goes to Python once, where it is checked and planned as ever. So ``cache=True`` holds no kernel that
-# could go stale, wrong values raise the same errors as from Python, and wrong types are Numba's TypingError.
+# The jitted function writes down what it calls (arguments, shapes, strides) and hands that to one function of the package, by an
+# address that is read when the code runs. There the call's plan is looked up, which takes about 0.3 us; a kind of call that was
+# never seen goes to Python once, where it is checked and planned as ever. So a function compiled with ``cache=True`` holds no
+# kernel that could go stale, wrong values raise the same errors as from Python, and wrong types are Numba's TypingError.
 #
-# In a function of ``parallel=True``, each call runs on the thread that makes it, and the function runs without the GIL. If the
-# loop calls *another* jitted function that has the convolution, give the one with the loop ``nogil=True`` yourself: a call of
-# a kind never seen needs the GIL once, and gives up, with a message on the standard error, where it cannot have it. Numba loses
-# exceptions that are raised in parallel loops, so check arguments before them; one that is raised elsewhere in jitted code
-# leaves references behind, as Numba documents.
+# In a function of ``parallel=True`` each call runs on the thread that makes it, and the function runs without the GIL. If the
+# loop reaches the convolution through *another* jitted function, give the one with the loop ``nogil=True``: :doc:`/embedding`
+# says why. Numba loses exceptions that are raised in parallel loops, so check arguments before them; one that is raised elsewhere
+# in jitted code leaves references behind, as Numba documents.

@@ -19,6 +19,7 @@ Each filter makes one channel of the result. Here they are filters that one can 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from skimage import data, transform
 
 import fastconv as fc
@@ -51,7 +52,8 @@ close.imshow(photograph[i - 4 : i + 7, j - 4 : j + 7], extent=(j - 4.5, j + 6.5,
 close.add_patch(Rectangle((j - 0.5, i - 0.5), 3, 3, fill=False, edgecolor="tab:red", linewidth=2))
 for a in range(3):
     for b in range(3):
-        close.text(j + b, i + a, f"{4 * vertical[a, b]:+.0f}", ha="center", va="center", color="red", fontsize=9)
+        number = close.text(j + b, i + a, f"{4 * vertical[a, b]:.0f}", ha="center", va="center", color="white", fontsize=10)
+        number.set_path_effects([withStroke(linewidth=2, foreground="black")])
 close.set_title("one window, and a filter's weights (x 4)", fontsize=9)
 shown.imshow(result, cmap="coolwarm", vmin=-0.6, vmax=0.6)
 shown.add_patch(Rectangle((j - 4.5, i - 4.5), 11, 11, fill=False, edgecolor="black", linewidth=1.5))
@@ -89,8 +91,8 @@ for axis, name, feature in zip(axes.flat, (*filters, "red things"), features, st
 # %%
 # A bias for every pixel
 # ----------------------
-# The bias is one number a filter, or a map with one number for each output pixel, (126, 126) here. A map can say that the
-# same filter should count more in some places than in others: below, edges are asked to be stronger toward the rim.
+# The bias is one number a filter, or a map with one number for each output pixel, (126, 126) here. A map makes the same filter
+# count more in some places than in others: below, an edge has to be the stronger to be seen the nearer it is to the rim.
 
 y, u = np.mgrid[-1:1:126j, -1:1:126j]
 bias_map = (-0.15 * np.hypot(y, u)).astype(np.float32)[np.newaxis]
@@ -98,16 +100,21 @@ plain = fc.conv2d(x, edge[np.newaxis], activation="relu")[0]
 mapped = fc.conv2d(x, edge[np.newaxis], bias_map, activation="relu")[0]
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
-for axis, picture, title in zip(axes, (plain, bias_map[0], mapped), ("without", "the bias map", "with"), strict=True):
-    axis.imshow(picture, cmap="gray")
-    axis.set_title(title)
+white = plain.max()  # of both results, so that they can be compared
+axes[0].imshow(plain, cmap="gray", vmin=0, vmax=white)
+axes[0].set_title("without")
+axes[1].imshow(bias_map[0], cmap="gray", vmin=bias_map.min(), vmax=0)
+axes[1].set_title(f"the bias map: 0 to {bias_map.min():.2f} in the corners")
+axes[2].imshow(mapped, cmap="gray", vmin=0, vmax=white)
+axes[2].set_title("with the bias map")
+for axis in axes:
     axis.set_axis_off()
 
 # %%
 # What it costs
 # -------------
-# Every output of every filter is a sum over the window and the channels: operations multiply quickly, and that is what the
-# other kinds of layers save. ``fastconv.Problem`` counts.
+# Every output of every filter is a sum over the window and the channels. That makes many operations, and it is these that the
+# other kinds of layers save. ``fastconv.Problem`` counts them.
 
 for size in (3, 5, 7):
     problem = fc.Problem.parse(f"conv2d,n1c3i128f32k{size}")

@@ -14,7 +14,12 @@ from matplotlib.path import Path
 import fastconv
 
 PACKAGE = File(fastconv.__file__).parent
-COLORS = {"fastconv": "#4c78a8", "cpu": "#f58518", "cuda": "#54a24b", "embed": "#b279a2", "bench": "#9d755d"}
+COLORS = {
+    "cuda": "#54a24b", "cpu": "#f58518", "cpu.plans": "#e45756", "fastconv": "#4c78a8", "embed": "#b279a2", "export": "#439894",
+    "bench": "#9d755d",
+}  # fmt: skip
+SIDE_BY_SIDE = {"cuda": 3, "cpu": 4, "cpu.plans": 3, "fastconv": 2, "embed": 1, "export": 1, "bench": 2}  # boxes in a column
+LONG = 11  # letters of a name that is set smaller, on two lines if it has two words
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +96,7 @@ def drawn() -> list[tuple[str, str]]:
 
 def draw() -> None:
     """A column for each folder, a level for each layer; a line from each module to those below it that it imports."""
-    folders = {"cuda": 3, "cpu": 4, "fastconv": 2, "embed": 1, "bench": 2}  # boxes side by side in a column
+    folders = SIDE_BY_SIDE
     lefts = dict(zip(folders, accumulate([0.0, *(width + 0.5 for width in folders.values())]), strict=False))
     place, y = {}, 0.0
     levels = []
@@ -106,7 +111,7 @@ def draw() -> None:
         levels.append(y)
         y += 0.62 * (high - 1) + 1.0
     width = lefts["bench"] + folders["bench"]
-    _, ax = plt.subplots(figsize=(11, 0.42 * y + 0.6), layout="constrained")
+    _, ax = plt.subplots(figsize=(14, 0.42 * y + 0.6), layout="constrained")
     for name, other in drawn():
         (x0, y0), (x1, y1) = place[name], place[other]
         ends, middle = (y0 - 0.22, y1 + 0.22), (y0 + y1) / 2
@@ -118,9 +123,11 @@ def draw() -> None:
         box.set(facecolor=COLORS[folder_of(name)], edgecolor="white", zorder=2)
         ax.add_patch(box)
         word = {"__init__": "fastconv", **{folder: "__init__" for folder in COLORS}}.get(name, name.split(".")[-1])
-        ax.text(x, at, word, ha="center", va="center", color="white", fontsize=7.5, zorder=3)
+        size = 7.5 if len(word) < LONG else 5.5
+        word = word if len(word) < LONG else word.replace("_", "_\n")
+        ax.text(x, at, word, ha="center", va="center", color="white", fontsize=size, linespacing=0.9, zorder=3)
     for folder, left in lefts.items():
-        words = "fastconv/" if folder == "fastconv" else f"fastconv/{folder}/"
+        words = "fastconv/" if folder == "fastconv" else f"{folder.replace('.', '/')}/"
         ax.text(left + folders[folder] / 2, y - 0.3, words, ha="center", color=COLORS[folder], fontsize=9, fontweight="bold")
     ax.set(xlim=(-0.1, width + 0.1), ylim=(-0.5, y + 0.1))
     ax.set_axis_off()
@@ -128,8 +135,7 @@ def draw() -> None:
 
 def folder_of(name: str) -> str:
     """Where a module lies."""
-    first = name.split(".")[0]
-    return first if first in COLORS else "fastconv"
+    return next((folder for folder in sorted(COLORS, key=len, reverse=True) if f"{name}.".startswith(f"{folder}.")), "fastconv")
 
 
 def table() -> str:

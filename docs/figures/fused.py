@@ -21,7 +21,7 @@ def bands() -> None:
     places = np.arange(len(names))
     _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained", sharey=True)
     left.barh(places, whole, 0.7, color="#d5dde8", label="the whole depthwise result")
-    left.barh(places, scratch, 0.42, color=BLUE, label="a band's scratch")
+    left.barh(places, scratch, 0.42, color=BLUE, label="an item's scratch")
     for place, choice, size in zip(places, choices, scratch, strict=True):
         rows = choice.problem.out_space[0]
         words = f"{-(-rows // choice.division.bands)} of {rows} rows, {choice.implementation.name.removeprefix('tiled_')}"
