@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-# Before NumPy is imported: the reference's products are small, and the threads that OpenBLAS wakes for each spin on cores that other
-# workers need. A kernel's test problems took three to four times as long.
+# Before NumPy is imported: the reference's products are small, and the threads that OpenBLAS wakes for each of them spin on cores
+# that other workers need. A kernel's test problems took three to four times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 OPTIONAL = ("dask", "onnx", "torch")

@@ -481,11 +481,18 @@ def test_cache_of_the_user(tmp_path):
     assert said == [["0", "0"], ["1", "1"]]
 
 
+@pytest.fixture(scope="module")
+def loops_cache(tmp_path_factory):
+    """Where the script's functions are compiled to, once for all threading layers: it takes ten times as long as they run."""
+    return str(tmp_path_factory.mktemp("loops"))
+
+
 @pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
-def test_in_the_users_loops(layer):
+def test_in_the_users_loops(layer, loops_cache):
     if find_spec(f"numba.np.ufunc.{layer if layer == 'workqueue' else layer + 'pool'}") is None:
         pytest.skip(f"this Numba has no {layer}")
-    done = python(SCRIPTS / "jitted_loops.py", NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="3")
+    variables = {"NUMBA_CACHE_DIR": loops_cache, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "3"}
+    done = python(SCRIPTS / "jitted_loops.py", **variables)
     if "No threading layer could be loaded" in done.stderr:
         pytest.skip(f"{layer} does not load")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -234,7 +234,7 @@ def test_errors_name_the_argument():
 
 @pytest.mark.parametrize("text", [
     "conv2d,n1c2i3x4f3k3p1,pixelbias,residual,reflect,tiled",
-    "conv2d,n1c2i3x5f2k3p1,bias,winograd",
+    "conv2d,n1c2i3x4f1k3p1,bias,winograd",
     "transposed2d,n1c2i2x3f2k3s2p1,bias,tiled",
     "conv2d,n1c4i4x5f4k3p1g4,bias,tiled+conv2d,n1c4i4x5f3k1,bias,tiled",
 ])  # fmt: skip

@@ -6,12 +6,12 @@ from numba import njit, prange
 import fastconv as fc
 
 
-@njit
+@njit(cache=True)
 def inner(x, w):
     return fc.conv2d(x, w, padding=1)
 
 
-@njit(parallel=True)
+@njit(parallel=True, cache=True)
 def images(x, w, out):
     for i in prange(len(x)):
         if i % 2:
