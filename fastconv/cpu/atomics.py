@@ -1,7 +1,7 @@
-"""Atomic 64-bit words by address, and C functions by address or by name, inside compiled code.
+"""Inside compiled code: atomic 64-bit words by address, sums of numbers by address, C functions by address or by name.
 
-Numba has neither; the team of threads needs both. All memory orders are sequentially consistent: the words are touched a
-few times a call, so nothing weaker would be measurably faster, and nothing weaker is as easy to reason about.
+Numba has none of these; the team of threads needs the words and the functions. All memory orders are sequentially consistent: the
+words are touched a few times a call, so nothing weaker would be measurably faster, and nothing weaker is as easy to reason about.
 Addresses are int64 values; a word lies on a multiple of 8 bytes.
 """
 
@@ -97,6 +97,28 @@ def pause(typing_context: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), build
+
+
+# Numbers -------------------------------------------------------------------------------------------------------------
+
+TOGETHER = 64  # bytes of numbers that are added at once: one by one, four parts of 128 x 64 filters took 18 us for 1.8
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_numbers(typing_context: Any, target: Any, left: Any, right: Any, width: Any, together: Any) -> Any:
+    """Put the sum of numbers of 4 or 8 bytes, TOGETHER bytes of them or one alone, at an address; all by address."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        *addresses, width, together = values
+        for size, number in ((4, ir.FloatType()), (8, ir.DoubleType())):
+            for kind, extent in ((ir.VectorType(number, TOGETHER // size), TOGETHER), (number, size)):
+                fits = (builder.icmp_signed("==", a, WORD(b)) for a, b in ((width, size), (together, extent)))
+                with builder.if_then(builder.and_(*fits)):
+                    there, a, b = (builder.inttoptr(address, kind.as_pointer()) for address in addresses)
+                    builder.store(builder.fadd(builder.load(a, align=size), builder.load(b, align=size)), there, align=size)
+        return context.get_dummy_value()
+
+    return types.void(INT, INT, INT, INT, INT), build
 
 
 # Functions -----------------------------------------------------------------------------------------------------------

@@ -44,13 +44,8 @@ of tile.rows lines of taps holds a vector of sums for each tap, until all of a c
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-from numba import types
-
 import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
-from fastconv.cpu.atomics import INT, WORD, intrinsic
+from fastconv.cpu.atomics import TOGETHER, add_numbers
 from fastconv.cpu.compiled import compiled, inlined, reassociating
 from fastconv.cpu.depthwise import within
 from fastconv.cpu.rows import inside
@@ -411,26 +406,6 @@ def tiled_depthwise_weight_gradient_last(item, seat, job):
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
-
-
-TOGETHER = 64  # bytes of numbers that are added at once: one by one, four parts of 128 x 64 filters took 18 us for 1.8
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def add_numbers(typing_context: Any, target: Any, left: Any, right: Any, width: Any, together: Any) -> Any:
-    """Put the sum of numbers of 4 or 8 bytes, TOGETHER bytes of them or one alone, at an address; all by address."""
-
-    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        *addresses, width, together = values
-        for size, number in ((4, ir.FloatType()), (8, ir.DoubleType())):
-            for kind, extent in ((ir.VectorType(number, TOGETHER // size), TOGETHER), (number, size)):
-                fits = (builder.icmp_signed("==", a, WORD(b)) for a, b in ((width, size), (together, extent)))
-                with builder.if_then(builder.and_(*fits)):
-                    there, a, b = (builder.inttoptr(address, kind.as_pointer()) for address in addresses)
-                    builder.store(builder.fadd(builder.load(a, align=size), builder.load(b, align=size)), there, align=size)
-        return context.get_dummy_value()
-
-    return types.void(INT, INT, INT, INT, INT), build
 
 
 @compiled

@@ -23,6 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+import fastconv.cpu.transforms  # noqa: F401, gives schemes the methods that kernels call
 from fastconv.cpu.atomics import WORD, intrinsic
 from fastconv.cpu.simd import NUMBA_FLOATS, PointerType, TileShape
 from fastconv.cpu.toom import Nested, Scheme

@@ -30,6 +30,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
 
+import fastconv.cpu.transforms  # noqa: F401, where schemes get their first methods
 from fastconv.cpu.simd import (
     BIT,
     BYTES,
