@@ -247,6 +247,12 @@ SURVEY_LAYERS: dict[str, AnyProblem] = _table("""
     batch8_14_1x1        conv2d,n8c256i14f256k1,bias,relu
     batch8_14_g32        conv2d,n8c256i14f256k3p1g32,bias,relu
     batch8_28_1x1_s2     conv2d,n8c256i28f512k1s2,bias
+    batch32_head_1024    conv2d,n32c1024i1f1000k1,bias
+    batch32_4_256        conv2d,n32c256i4f256k3p1,bias,relu
+    batch32_8_256_dw_s2  conv2d,n32c256i8f256k3s2p1g256,bias,relu
+    gan_4x4_head         conv2d,n32c256i4f1k4,bias
+    gan_4x4_first        transposed2d,n32c100i1f256k4
+    gan_4_up_512         transposed2d,n32c512i4f256k4s2p1
     odd_19x23_7_9        conv2d,n1c7i19x23f9k3p1,bias,relu
     odd_30x71_1x7        conv2d,n1c33i30x71f37k1x7p0x3,bias,relu
     odd_61_s2            conv2d,n1c37i61f45k3s2p1,bias,relu
