@@ -242,6 +242,7 @@ def _sizes(caches: dict[str, int]) -> dict[str, Any]:
         "SUMS_IN_FLIGHT": tiles.SUMS_IN_FLIGHT[machine.registers()], "COPY": costs.COPY, "TURN": costs.TURN,
         "WHOLE": costs.WHOLE, "PIECE": costs.PIECE,
         "DEPTHWISE_UPDATES": plans.separable.DEPTHWISE_UPDATES, "FROM_L2": costs.STREAM[0], "FROM_L3": costs.STREAM[1],
+        "SEPARABLE_APART": plans.separable.APART,
         "FROM_MEMORY": costs.STREAM[2], "L3": caches["L3"], "WINOGRAD_LEAST": SMALL, "WINOGRAD_APART": winograd.APART,
         "WINOGRAD_ERROR": ERRORS["high"], "PIXELS": plans.gradients.BAND_PIXELS,
         "PIXELS_OF_ONE_TAP": plans.gradients.PIXELS_OF_ONE_TAP, "MOST_PIXELS": MOST_PIXELS, "CONFIDENCE": toom.CONFIDENCE,

@@ -639,7 +639,8 @@ static void over_bands(
     int64_t sums_at = g->last ? most_pixels * channels : channels * pitch;
     layer->job[JOB_PITCH] = pitch, layer->job[JOB_SUMS_AT] = sums_at, layer->job[JOB_OUTER_PANEL] = unit * (1 + channels);
     layer->job[JOB_PANEL] = (g->last ? lanes(g) : 1) * (1 + taps(g));
-    divide(g, layer, 1, rows, band, filters, ceiling(units, chunks) * unit, sums_at + sums * most_pixels);
+    int64_t scratch = sums_at + sums * most_pixels + (g->last ? 0 : SEPARABLE_APART * pitch);
+    divide(g, layer, 1, rows, band, filters, ceiling(units, chunks) * unit, scratch);
     layer->code = tile->code, layer->outer.unit = unit;
 }
 
