@@ -120,8 +120,11 @@ def _compile_shared(dtype: str) -> None:
     ):  # fmt: skip
         for tile in shapes:
             launch.multiply_code(multiply, tile)
-    for fill in (separable.fill_band, separable.fill_band_last, separable.fill_band_turned):
-        for window in tiles.separable_windows(dtype):
+    for fill, windows in (
+        (separable.fill_band, tiles.windows_of_bands(dtype)), (separable.fill_band_last, tiles.separable_windows(dtype)),
+        (separable.fill_band_turned, tiles.separable_windows(dtype)),
+    ):  # fmt: skip
+        for window in windows:
             launch.fill_code(fill, window, dtype)
     for name in winograd.FRESH:
         launch.transform_code(winograd.transform_panel, products[0], winograd.SCHEMES[name])

@@ -95,7 +95,7 @@ def test_blocks_of_mobilenet_are_among_them(threads):
         division = (choice := choose(problem, IMPLEMENTATIONS, threads, "columns")).division
         if machine.registers() == 32:
             assert (choice.implementation.name, division.outer or division.tile) in known, problem
-            assert division.window in tiles.separable_windows("float32"), problem
+            assert division.window in tiles.windows_of_bands("float32"), problem
 
 
 # Two processes --------------------------------------------------------------------------------------------------------

@@ -235,8 +235,13 @@ def separable_filters(dtype: str) -> list[TileShape]:
 
 
 def separable_windows(dtype: str) -> list[TileShape]:
-    """Windows of their depthwise part."""
+    """Windows of their depthwise part, of one vector."""
     return [tile for tile in windows(dtype) if dtype == "float32" and (tile.rows, tile.vectors) in SEPARABLE_WINDOWS]
+
+
+def windows_of_bands(dtype: str) -> list[TileShape]:
+    """Those of separable.fill_band."""
+    return separable_windows(dtype) + (wide_windows(dtype) if dtype == "float32" else [])
 
 
 def pairs(dtype: str) -> list[TileShape]:

@@ -630,6 +630,7 @@ def _if(name: str, of: Callable[[TileShape], bool]) -> None:
     attribute(TileShapeType, name, rule)
 
 
+_if("pair", is_pair)
 _if("quarters", has_quarters)
 attribute(TileShapeType, "registers", lambda shape: (types.intp, lambda builder, value: INDEX(1 + is_pair(shape.shape))))
 _if("by_one", lambda window: window.step == 1)

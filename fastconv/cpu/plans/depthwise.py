@@ -119,18 +119,25 @@ def columns_in_lanes(problem: Problem, threads: int) -> Division:
     return over_channels(problem, _columns(problem), 1, threads, {"panel": 1 + taps(problem)})
 
 
-def _window(problem: Problem) -> TileShape:
+def window(problem: Problem) -> TileShape:
     taps_i, taps_j = problem.kernel
     return TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[0], problem.dtype)
 
 
 def _columns(problem: Problem) -> TileShape:
     """The window of tiled_depthwise: two vectors wide where the columns left over do not make that more work."""
-    one = _window(problem)
+    one = window(problem)
     wide, width = replace(one, lanes=2 * one.lanes), problem.out_space[1]
     if wide not in tiles.wide_windows(problem.dtype) or width <= one.lanes:
         return one
     return wide if _vectors(width, wide) <= _vectors(width, one) else one
+
+
+def widest(problem: Problem) -> TileShape:
+    """The window of separable.fill_band: two vectors wide where rows are wider than one, with one for the columns left over."""
+    one = window(problem)
+    wide = replace(one, lanes=2 * one.lanes)
+    return wide if wide in tiles.wide_windows(problem.dtype) and problem.out_space[1] > one.lanes else one
 
 
 def _vectors(width: int, tile: TileShape) -> float:
@@ -148,14 +155,14 @@ def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
 
 def _two_planes(problem: Problem) -> TileShape:
     """The window of tiled_depthwise_two: half a vector of each plane, or a whole one where that takes more columns."""
-    one = _window(problem)
+    one = window(problem)
     whole = replace(one, lanes=2 * one.lanes)
     return whole if whole in tiles.two_whole_planes(problem.dtype) and problem.out_space[-1] > one.lanes // 2 else one
 
 
 def channels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise_last: bands of rows, which cost nothing, and chunks of channels only where rows are few."""
-    one = _window(problem)
+    one = window(problem)
     tile = replace(one, rows=one.vectors, vectors=one.rows)  # windows slide along a row
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
     rows, images = rows_in_a_plane(problem), max(1, problem.batch)

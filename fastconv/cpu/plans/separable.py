@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from fastconv.cpu import machine, packing, tiles
 from fastconv.cpu.plans import pointwise, standard, strassen
 from fastconv.cpu.plans.costs import STREAM, TURN
-from fastconv.cpu.plans.depthwise import slides
+from fastconv.cpu.plans.depthwise import slides, widest, window
 from fastconv.cpu.plans.rules import FILTERS, FIRST, LAST, PIXELS, in_lanes, in_rows, unless
 from fastconv.cpu.plans.shares import ceil, scratch_numbers
 from fastconv.cpu.separable import (
@@ -224,12 +225,9 @@ def _windows(problem: SeparableProblem, turned: bool) -> dict[str, Any]:
     first, last = problem.depthwise, problem.data_format == "channels_last"
     if turned:
         taps_i, taps_j = first.kernel
-        window = TileShape(taps_j, taps_i, machine.lanes(problem.dtype), first.stride[0], problem.dtype)
-        return {"fill": fill_band_turned, "window": window}
+        return {"fill": fill_band_turned, "window": replace(window(first), rows=taps_j, vectors=taps_i)}
     if slides(first) is None and not (last and first.filters != first.groups):
-        taps_i, taps_j = first.kernel
-        window = TileShape(taps_i, taps_j, machine.lanes(problem.dtype), first.stride[0], problem.dtype)
-        return {"fill": fill_band_last if last else fill_band, "window": window}
+        return {"fill": fill_band_last, "window": window(first)} if last else {"fill": fill_band, "window": widest(first)}
     return {"fill": sum_band_last if last else sum_band}
 
 
