@@ -66,7 +66,7 @@ LAST = [
     for channels in (1, LANES - 1, LANES, LANES + 1, 2 * LANES + 5)
     for size in ("1x5", "9x7")
 ] + [
-    f"conv2d,n2c{LANES + 1}i9x11f{LANES + 1}k3p3d3x2g{LANES + 1},bias,residual,channels_last",
+    f"conv2d,n2c{2 * LANES + 1}i9x11f{2 * LANES + 1}k3p3d3x2g{2 * LANES + 1},bias,residual,channels_last",
     "conv2d,n1c9i7x8f9k3s2p1g9,float64,pixelbias,channels_last",
 ]  # fmt: skip
 
@@ -207,7 +207,7 @@ GUARDED = [
     if width * stride + 2 * pad >= kernel
 ] + [
     f"conv2d,n1c{channels}i7x5f{channels}k3s{stride}p{pad}g{channels},channels_last"
-    for channels in (LANES - 1, LANES, LANES + 1)
+    for channels in (LANES - 1, LANES + 1, 2 * LANES + 1)
     for stride in (1, 2)
     for pad in (0, 1)
 ] + [

@@ -124,6 +124,12 @@ def window(problem: Problem) -> TileShape:
     return TileShape(taps_i, taps_j, machine.lanes(problem.dtype), problem.stride[0], problem.dtype)
 
 
+def _along(problem: Problem) -> TileShape:
+    """The window that slides along a row, of one vector of channels."""
+    taps_i, taps_j = problem.kernel
+    return replace(window(problem), rows=taps_j, vectors=taps_i)
+
+
 def _columns(problem: Problem) -> TileShape:
     """The window of tiled_depthwise: two vectors wide where the columns left over do not make that more work."""
     one = window(problem)
@@ -162,15 +168,16 @@ def _two_planes(problem: Problem) -> TileShape:
 
 def channels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise_last: bands of rows, which cost nothing, and chunks of channels only where rows are few."""
-    one = window(problem)
-    tile = replace(one, rows=one.vectors, vectors=one.rows)  # windows slide along a row
+    one = _along(problem)
+    pair = replace(one, lanes=2 * one.lanes)
+    tile = pair if pair in tiles.pairs_of_channels(problem.dtype) and problem.groups >= pair.lanes else one
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
     rows, images = rows_in_a_plane(problem), max(1, problem.batch)
     band = ceil(rows, min(rows, ceil(wanted, images)))
-    bands, units = ceil(rows, band), max(1, problem.filters // tile.lanes)  # the last chunk takes what is left over
+    bands, units = ceil(rows, band), max(1, problem.filters // one.lanes)  # the last chunk takes what is left over
     chunk = ceil(units, min(units, ceil(wanted, bands * images)))
-    chunks, fields = ceil(units, chunk), {"panel": tile.lanes * (1 + taps(problem))}
-    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * tile.lanes, 0, tile, tile.lanes, None, fields)
+    chunks, fields = ceil(units, chunk), {"panel": one.lanes * (1 + taps(problem))}
+    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * one.lanes, 0, tile, one.lanes, None, fields)
 
 
 # Vectors of channels that are copied together, one after the other in memory: with one alone each number comes from another page.
@@ -216,10 +223,10 @@ def lines_in_vectors(problem: Problem, threads: int) -> Division:
 
 def pairs_of_rows(problem: Problem, threads: int) -> Division:
     """For winograd_depthwise_last: as channels_in_lanes, in bands of two rows or more."""
-    one, rows = channels_in_lanes(problem, threads), rows_in_a_plane(problem)
-    band, panel = 2 * ceil(one.band, 2), one.tile.lanes * (1 + problem.kernel[1]) * F2.count
+    one, rows, tile = channels_in_lanes(problem, threads), rows_in_a_plane(problem), _along(problem)
+    band, panel = 2 * ceil(one.band, 2), tile.lanes * (1 + problem.kernel[1]) * F2.count
     bands = ceil(rows, band)
-    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, fields={"panel": panel})
+    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, tile=tile, fields={"panel": panel})
 
 
 def over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
@@ -258,7 +265,7 @@ IMPLEMENTATIONS = (
     Implementation(
         "tiled_depthwise_last", "tiled", ("depthwise",),
         tiled_depthwise_last, in_channel_lanes, channels_in_lanes, "channels", channels_refuse,
-        ("channels",), tiles.windows_of_channels,
+        ("channels",), tiles.windows_along_rows,
     ),
     Implementation(
         "tiled_depthwise_lines", "tiled", ("depthwise",),
