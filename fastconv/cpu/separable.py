@@ -20,9 +20,9 @@ time of 32 channels to 64 at 112 x 112 (56 rows in place of 28), but lose 5 to 1
 
 The limit is the multiply-add peak, of which 94 to 98 % are reached from 256 channels on; beyond it leads Strassen's algorithm, of
 seven products for eight (`strassen_separable`), 109 % with 512 channels. 32 to 64 at 112 x 112, whose products take 511 us at the
-peak, take 553: the depthwise part 80 to 90 for 63, for walks begin anew with each band, a store takes the place of 1.4
-multiply-adds, and L3 gives the image; the pointwise part 463 for 448, bounds and stores of a tile of so few channels 2 to 3 %,
-lines of the result from L3 another (459 where it lies in L1).
+peak, take 541: the depthwise part 80 for 63, for walks begin anew with each band, a store takes the place of 1.4 multiply-adds, and
+L3 gives the image; the pointwise part 460 for 448, bounds and stores of a tile of so few channels 2 to 3 %. Two threads take 280:
+their scratch lies apart (plans/separable.py), or one fetches ahead what the other writes.
 
 While one plane is walked down, the next is asked for: where the image lies in memory, as in a network, 64 planes of 112 x 112 and
 stride 2 take 650 us in place of 800 to 900, 32 of stride 1 590 for 740; from L3 as long as without. (A depthwise layer, which does

@@ -143,7 +143,7 @@ def widest(problem: Problem) -> TileShape:
     """The window of separable.fill_band: two vectors wide where rows are wider than one, with one for the columns left over."""
     one = window(problem)
     wide = replace(one, lanes=2 * one.lanes)
-    return wide if wide in tiles.wide_windows(problem.dtype) and problem.out_space[1] > one.lanes else one
+    return wide if wide in tiles.wide_bands(problem.dtype) and problem.out_space[1] > one.lanes else one
 
 
 def _vectors(width: int, tile: TileShape) -> float:
