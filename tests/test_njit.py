@@ -199,6 +199,8 @@ PACKED = {  # a layer of each order of packed weights, and where it comes from
     "channels": (fc.conv_transpose2d, (1, 20, 20, 20), (20, 1, 3, 3), LAST),
     "of a separable layer": (fc.separable_conv2d, (1, 20, 20, 20), (20, 1, 3, 3), FIRST),
     "of another": (fc.separable_conv2d, (1, 20, 20, 20), (20, 1, 3, 3), LAST),
+    "copied beside panels": (fc.separable_conv2d, (1, 20, 20, 20), (20, 1, 2, 3), FIRST),
+    "Strassen's sums beside panels": (fc.separable_conv2d, (1, 256, 16, 16), (256, 1, 3, 3), FIRST),
 }
 
 
@@ -214,14 +216,26 @@ def test_weights_that_change(no_plans, what):
         if function is fc.conv2d:
             same_as_python(x, w, bias[: len(w)], 1, 1, "zeros", None, None, order, None)
         elif function is fc.separable_conv2d:
-            given = x, w, whole(9, 20), order
+            w = np.asfortranarray(w) if "copied" in what else w
+            given = x, w, whole(256 if "Strassen" in what else 9, len(w)), order
             same_bits(separated(*given), separated.py_func(*given))
         else:
             stride, groups = 1 if what == "mirrored" else 2, 20 if what == "channels" else 1
             given = x, w, bias if groups == 1 else None, stride, groups, order
             same_bits(enlarged(*given), enlarged.py_func(*given))
         planned = len(entry._plans)
-    assert planned == entry.MOST_WEIGHTS and not entry._once
+    assert planned == entry.MOST_WEIGHTS and all(plan.words[entry.ONCE // 8] == 2 for plan in entry._once)
+
+
+def test_an_image_is_copied_in_the_order_that_its_kernel_reads():
+    """Its rows do not follow one another; Strassen's algorithm then wants channels side by side in the copy, too."""
+
+    @njit
+    def mixed(x, w):
+        return fc.pointwise_conv2d(x, w, algorithm="winograd")
+
+    x, w = whole(1, 9, 16, 64).transpose(0, 3, 2, 1), whole(64, 64)
+    same_bits(mixed(x, w), mixed.py_func(x, w))
 
 
 def test_plans_are_bounded(no_plans, monkeypatch):

@@ -143,9 +143,11 @@ class Bound:
         """Whether the kernel reads x where it is, and no copy."""
         return self._as_it_lies
 
-    def of_copies(self, x: Array) -> Bound:
-        """The same for images that the caller copies first, border and all, in C order."""
-        return Bound(self._choice, packing.aligned_copy(x), self._has_residual).with_weights(self._weights)
+    def of_copies(self, x: Array) -> tuple[Bound, bool]:
+        """The same for images that the caller copies first, border and all; and whether in C order, or in the other format's."""
+        copy = packing.aligned_copy(x)
+        bound = Bound(self._choice, copy, self._has_residual).with_weights(self._weights)
+        return bound, bound._prepared(copy).flags.c_contiguous
 
     def compute(self, x: Array, residual: Array | None, out: Array, weights: Sequence[Packed] = ()) -> bool:
         """Compute the problem into `out`; `residual` is contiguous, `weights` are of this call alone.
@@ -272,10 +274,9 @@ class BoundWeightGradient(Bound):
             gradients.add_parts(_at(results), self.parts, out.size, out.itemsize, _at(out))
             packing.recycle(results)
 
-    def reads_in_place(self, x: Array, grad: Array) -> tuple[bool, bool]:
-        """Whether the kernel reads the two where they lie, and no copies, of the order in which they are in memory."""
-        pairs = (self._prepared(x), x), (self._prepared_gradient(grad), grad)
-        return tuple(_at(prepared) == _at(given) for prepared, given in pairs)  # type: ignore[return-value]
+    def as_read(self, x: Array, grad: Array) -> tuple[Array, Array]:
+        """The two as the kernel reads them: themselves, or copies in C order or in the other format's."""
+        return self._prepared(x), self._prepared_gradient(grad)
 
     def _prepared_gradient(self, grad: Array) -> Array:
         return _readable(grad.reshape(self._seen.out_shape), self._implementation, self._seen)

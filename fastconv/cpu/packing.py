@@ -170,6 +170,11 @@ def filters_last(weight: Array) -> Array:
     return aligned_copy(_noted(taps)).reshape(groups, math.prod(kernel), channels, filters)
 
 
+def in_turn(weight: Array) -> Array:
+    """[group][filter][channel][tap]: itself, if it lies so."""
+    return contiguous(_noted(weight))
+
+
 def taps_first(weight: Array) -> Array:
     """[tap][filter], from the weight of a depthwise convolution."""
     groups, filters, _, *kernel = weight.shape

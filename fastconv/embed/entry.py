@@ -423,6 +423,7 @@ class _Plan:
         self.bytes = 0
         self._rows: list[list[int]] = []
         self._orders: list[list[int]] = []
+        self._packs_others = True
         self._room = _rounded(8 * job.WORDS)
         values = {KEYS: len(key), HASH: hashed(record)}
         if ready is None:
@@ -453,8 +454,11 @@ class _Plan:
             row[TARGET // 8] = self._more_room(int(mapped[0] * math.prod(mapped[1 : 1 + TABLES].tolist())))
         self._rows.append(row)
 
-    def order(self, source: int, weight: Array, places: tuple[int, int], how: packing.Packing) -> None:
-        """How other weights are packed that lie as this one does: it was packed so."""
+    def order(self, source: int, weight: Array, places: tuple[int, int], how: packing.Packing | None) -> None:
+        """How other weights are packed that lie as this one does: it was packed so. None: by Python alone, and all others too."""
+        if how is None:
+            self._packs_others = False
+            return
         task, view, bias = how
         offset = _at(view) - _at(weight)
         mapped, copy_at, tasks = 0, 0, [0, 0, 0, 0]
@@ -484,7 +488,7 @@ class _Plan:
         """The same, when all rows are there."""
         rows, orders = (np.array([len(table), *(word for row in table for word in row)]) for table in (self._rows, self._orders))
         self.keeps += [rows, orders]
-        self._set({ROWS: _at(rows), ROOM: self._room, ORDERS: _at(orders) if self._orders else 0})
+        self._set({ROWS: _at(rows), ROOM: self._room, ORDERS: _at(orders) if self._orders and self._packs_others else 0})
         if any(row[PRINTED // 8] for row in self._rows):
             own = np.zeros(prints.SIZE // 8, np.int64)
             self.keeps.append(own)
@@ -628,10 +632,10 @@ def _of_images(
         plan = _Plan(record, bound.ready, out_shape, problem.dtype, bound)
         plan.row(source(x), x, launch.X)
     else:
-        bound = bound.of_copies(x)
+        bound, in_c_order = bound.of_copies(x)
         plan = _Plan(record, bound.ready, out_shape, problem.dtype, bound)
         first = problem.depthwise if isinstance(problem, SeparableProblem) else problem
-        plan.row(source(x), x, launch.X, _map(functional.batched(x, problem), first))
+        plan.row(source(x), x, launch.X, _map(functional.batched(x, problem), first, bordered=True, in_c_order=in_c_order))
     if residual is not None:
         plan.row(source(residual), residual, launch.RESIDUAL, _map_unless_contiguous(residual))
     return plan
@@ -652,8 +656,7 @@ def _add_weight(
         plan.row(source(weight), weight, places[0])
     else:
         plan.row(source(weight), weight, -1, _map_unless_contiguous(weight), printed=True)
-        if how is not None:
-            plan.order(source(weight), weight, places, how)
+        plan.order(source(weight), weight, places, how)
         plan.bytes += packed.nbytes
 
 
@@ -668,8 +671,9 @@ def _of_weights(record: int, asked: functional.Answer, source: _Source) -> _Plan
     plan = _Plan(record, bound.ready, problem.weight_shape, problem.dtype, bound)
     if bound.exchanged:
         batched.reverse()
-    for array, place, in_place in zip(batched, (launch.X, launch.GRAD), bound.reads_in_place(*batched), strict=True):
-        plan.row(source(array), array, place, None if in_place else _map(array))
+    for array, place, read in zip(batched, (launch.X, launch.GRAD), bound.as_read(*batched), strict=True):
+        in_place = _at(read) == _at(array)
+        plan.row(source(array), array, place, None if in_place else _map(array, problem, in_c_order=read.flags.c_contiguous))
     plan.in_parts(bound.parts, problem.weight_shape, np.dtype(problem.dtype).itemsize)
     return plan.finished(None)
 
@@ -699,15 +703,24 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
 TABLES = said.MOST_DIMENSIONS + 1  # of a map: a weight has its groups besides
 
 
-def _map(array: Array, problem: Problem | None = None, offset: int = 0) -> Array:
-    """What copies an array in C order, with the border of a problem drawn in; `offset` bytes into the source it begins."""
-    pads, mode = [(0, 0)] * array.ndim, "edge"
-    if problem is not None and problem.padding_mode != "zeros":
-        first = 1 if problem.data_format == "channels_last" else 2
+def _map(
+    array: Array, problem: Problem | None = None, offset: int = 0, *, bordered: bool = False, in_c_order: bool = True
+) -> Array:  # fmt: skip
+    """What copies an array, in C order or in that of a problem's other format; `offset` bytes into the source it begins.
+
+    An image may be `bordered`: its problem's border is drawn in.
+    """
+    pads, mode, axes = [(0, 0)] * array.ndim, "edge", list(range(array.ndim))
+    last = problem is not None and problem.data_format == "channels_last"
+    if problem is not None and bordered and problem.padding_mode != "zeros":
+        first = 1 if last else 2
         pads[first : first + problem.dimensions], mode = problem.pads, packing.PAD_MODES[problem.padding_mode]
+    if not in_c_order:
+        axes.insert(*((1, axes.pop()) if last else (array.ndim - 1, axes.pop(1))))
     tables = [np.zeros(1, np.int64)] * (TABLES - array.ndim)
-    for size, stride, pad in zip(array.shape, array.strides, pads, strict=True):
-        tables.append(np.pad(np.arange(size) * stride, pad, mode=mode))  # type: ignore[call-overload]
+    for axis in axes:
+        along = np.arange(array.shape[axis]) * array.strides[axis]
+        tables.append(np.pad(along, pads[axis], mode=mode))  # type: ignore[call-overload]
     tables[0] = tables[0] + offset
     sizes = [len(table) for table in tables]
     head = 1 + 2 * TABLES

@@ -76,7 +76,7 @@ def pack(outer: Callable[..., Any], turned: bool = False) -> Callable[..., Any]:
         elif not last and slides(first) is None:
             inner = packing.row_panels(weights[0], biases[0], 1)
         else:
-            inner = (packing.taps_first if last else packing.contiguous)(weights[0])
+            inner = (packing.taps_first if last else packing.in_turn)(weights[0])
         alone = weights[1].reshape(*weights[1].shape[:3], 1)
         return [inner, *outer(problem, unit, [alone], biases[1:])]
 
