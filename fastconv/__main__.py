@@ -94,7 +94,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"got {text}, expected a positive number")
     return value
@@ -161,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report(given.capability or CAPABILITIES, given.kernel, as_json=given.json, layers=given.layers)
         else:
             _bench(given)
-    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
+    except (ArithmeticError, ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
         print(f"fastconv {given.command}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -19,7 +19,7 @@ import fastconv as fc
 from fastconv.bench.article import Claim, article
 from fastconv.bench.layers import AnyProblem, layer
 from fastconv.bench.report import Console, time_text
-from fastconv.bench.results import check_folder
+from fastconv.bench.results import check_picture
 from fastconv.bench.timing import best_time
 
 Array = np.ndarray[Any, Any]
@@ -391,7 +391,7 @@ def demo(
         What the table and the figure show.
     """
     check_extras()
-    check_folder(out)
+    check_picture(out)
     console = console or Console()
     photo = photograph(image)
     run = Runner(min(0.2, seconds / 20))

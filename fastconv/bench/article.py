@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fastconv.bench.compare import best_in_turn
 from fastconv.bench.layers import case
 from fastconv.bench.report import Console, time_text
-from fastconv.bench.results import check_folder
+from fastconv.bench.results import check_picture
 from fastconv.cpu.machine import cpu_name
 from fastconv.cpu.threads import get_num_threads, num_threads
 from fastconv.problem import Problem, SeparableProblem
@@ -116,7 +116,8 @@ def article(
     blocks : dict of str to SeparableProblem, optional
         What to time; `BLOCKS` if not given.
     """
-    check_folder(plot)
+    if plot:
+        check_picture(plot)
     console = console or Console()
     with num_threads(get_num_threads() if threads is None else threads):
         claims, used = measured(blocks, seconds), get_num_threads()

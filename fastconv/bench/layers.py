@@ -279,6 +279,8 @@ def find(text: str) -> tuple[str, AnyProblem]:
         like = difflib.get_close_matches(text, known, 5, 0) if text else list(LAYERS)
         raise ValueError(f"layer: got {text!r}, expected a problem's text or the name of a layer, such as {', '.join(like)}")
     problem = Problem.parse(text)
+    if not problem.x_shape[0]:
+        raise ValueError(f"layer: got {text!r}, a batch of 0, expected images to be timed")
     return str(problem), problem
 
 

@@ -12,7 +12,7 @@ from fastconv.bench.chains import CHAINS, Chain, Timed
 from fastconv.bench.compare import Comparison, best_in_turn, compare
 from fastconv.bench.layers import LAYERS, MORE_LAYERS, TABLES, AnyProblem, asking, case, find
 from fastconv.bench.peers import Peer
-from fastconv.bench.results import check_folder, everything, write
+from fastconv.bench.results import check_picture, check_place, everything, write
 from fastconv.bench.timing import Measurement, measure
 from fastconv.cpu.machine import cpu_name, fma_peak
 from fastconv.cpu.table import IMPLEMENTATIONS
@@ -180,9 +180,11 @@ def bench(
         Where to; standard output if not given.
     """
     for file in (plot, json):
-        check_folder(file)
+        check_place(file)
     if plot:
         from fastconv.bench.plot import draw  # says what is missing now, likewise
+
+        check_picture(plot)
     console = console or Console()
     found: list[tuple[str, Timed]] = [(c, CHAINS[c]) for c in chains] or list(selected(texts, table, kind))
     peak = lru_cache(fma_peak)  # of one core, once a dtype

@@ -115,10 +115,23 @@ def row(m: Measurement) -> dict[str, Any]:
     return said
 
 
-def check_folder(file: str | Path | None) -> None:
-    """Say that a file's folder is missing now, not when everything has been timed."""
+def check_place(file: str | Path | None) -> None:
+    """Say that a file cannot be there now, not when everything has been timed."""
     if file is not None and str(file) != "-" and not Path(file).absolute().parent.is_dir():
         raise FileNotFoundError(f"{file}: there is no such folder")
+    if file is not None and Path(file).is_dir():
+        raise IsADirectoryError(f"{file}: is a folder, expected a file")
+
+
+def check_picture(file: str | Path | None) -> None:
+    """The same of a picture, which must end as one that Matplotlib can write."""
+    check_place(file)
+    if file is not None:
+        from matplotlib.backend_bases import FigureCanvasBase
+
+        known = FigureCanvasBase.get_supported_filetypes()
+        if Path(file).suffix.lower().removeprefix(".") not in known:
+            raise ValueError(f"{file}: expected the name of a picture that ends in .png, or in one of {', '.join(sorted(known))}")
 
 
 def write(file: str, said: dict[str, Any]) -> None:
