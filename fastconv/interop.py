@@ -20,6 +20,7 @@ CONVS: dict[str, tuple[Any, ...]] = {
     "Conv": (layers.Conv1d, layers.Conv2d, layers.Conv3d),
     "ConvTranspose": (layers.ConvTranspose1d, layers.ConvTranspose2d, layers.ConvTranspose3d),
 }
+AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
 def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
@@ -33,8 +34,9 @@ def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict of str to layer
-        By the name of the node, or of its output if it has none, in the order of the graph. BatchNormalization and one of Relu,
-        Clip, HardSwish, LeakyRelu, Sigmoid and Tanh, of constants, are part of the layer whose result they alone take.
+        By the name of the node, or of its output if it has none of its own, in the order of the graph. BatchNormalization and
+        one of Relu, Clip, HardSwish, LeakyRelu, Sigmoid and Tanh, of constants, are part of the layer whose result they alone
+        take.
 
     Raises
     ------
@@ -69,9 +71,13 @@ def from_onnx(path: str | PathLike[str]) -> dict[str, Any]:
     except ImportError:
         raise ImportError("from_onnx needs onnx: python -m pip install 'fastconv[onnx]'") from None
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(fspath(path)))
-    except DecodeError as error:
+        model = onnx.load(fspath(path))
+        if any(attribute.name == "output_shape" for node in model.graph.node for attribute in node.attribute):
+            model = onnx.shape_inference.infer_shapes(model)
+    except (DecodeError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"path: {fspath(path)!r} is not an ONNX model ({error})") from None
+    if not model.HasField("graph"):  # so is an empty file
+        raise ValueError(f"path: {fspath(path)!r} is not an ONNX model (it holds no graph)")
     return _Graph(onnx, model.graph).layers()
 
 
@@ -99,7 +105,15 @@ class _Graph:
         }
 
     def layers(self) -> dict[str, Any]:
-        return {node.name or node.output[0]: self._layer(node) for node in self._nodes if node.op_type in CONVS}
+        made: dict[str, Any] = {}
+        for node in self._nodes:
+            if _kind(node) in CONVS:
+                name = node.output[0] if node.name in ("", *made) else node.name  # names may repeat, outputs do not
+                try:
+                    made[name] = self._layer(node)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        return made
 
     def _attributes(self, node: Any) -> dict[str, Any]:
         return {a.name: self._helper.get_attribute_value(a) for a in node.attribute}
@@ -109,7 +123,7 @@ class _Graph:
         if place >= len(node.input) or not node.input[place]:
             return None
         if node.input[place] not in self._constants:
-            raise ValueError(f"{node.name or node.output[0]}: its {what} is computed by the model, expected a constant")
+            raise ValueError(f"its {what} is computed by the model, expected a constant")
         return self._constants[node.input[place]]
 
     def _computed(self, node: Any) -> bool:
@@ -119,7 +133,7 @@ class _Graph:
     def _normalises(self, node: Any) -> bool:
         """Whether a node is a batch normalisation by numbers that are known."""
         training = self._attributes(node).get("training_mode")
-        return node.op_type == "BatchNormalization" and not training and not self._computed(node)
+        return _kind(node) == "BatchNormalization" and not training and not self._computed(node)
 
     def _next(self, node: Any) -> Any:
         """The only node that takes a node's result, or None."""
@@ -129,17 +143,19 @@ class _Graph:
 
     def _layer(self, node: Any) -> Any:
         weight, bias = self._constant(node, 1, "weight"), self._constant(node, 2, "bias")
-        name, dimensions = node.name or node.output[0], weight.ndim - 2
+        dimensions = weight.ndim - 2
         if dimensions not in (1, 2, 3):
-            raise ValueError(f"{name}: got a kernel of {dimensions} dimensions, expected 1, 2 or 3")
+            raise ValueError(f"got a kernel of {dimensions} dimensions, expected 1, 2 or 3")
         said, transposed = self._attributes(node), node.op_type == "ConvTranspose"
         arguments = {
-            "stride": tuple(said.get("strides", (1,) * dimensions)), "dilation": tuple(said.get("dilations", (1,) * dimensions)),
+            "stride": _numbers(said, "strides", dimensions, 1), "dilation": _numbers(said, "dilations", dimensions, 1),
             "groups": said.get("group", 1),
         }  # fmt: skip
+        if arguments["groups"] < 1 or weight.shape[0] % arguments["groups"]:
+            raise ValueError(f"its group is {arguments['groups']}, expected a number that divides {weight.shape[0]}")
         if transposed:
-            arguments["output_padding"] = tuple(said.get("output_padding", (0,) * dimensions))
-        arguments["padding"] = self._padding(name, node, said, weight.shape[2:], arguments, transposed)
+            arguments["output_padding"] = _numbers(said, "output_padding", dimensions, 0)
+        arguments["padding"] = self._padding(node, said, weight.shape[2:], arguments, transposed)
         after = self._next(node)
         if after is not None and self._normalises(after):
             scale, shift, mean, variance = (self._constants[name] for name in after.input[1:])
@@ -149,49 +165,66 @@ class _Graph:
         activation = None if after is None else self._activation(after)
         return CONVS[node.op_type][dimensions - 1](weight, bias, activation=activation, **arguments)
 
-    def _padding(self, name: str, node: Any, said: dict[str, Any], kernel: Any, arguments: dict[str, Any], transposed: bool) -> Any:
+    def _padding(self, node: Any, said: dict[str, Any], kernel: Any, arguments: dict[str, Any], transposed: bool) -> Any:
         auto = said.get("auto_pad", b"NOTSET").decode()
+        if auto not in AUTO_PADS:
+            raise ValueError(f"its auto_pad is {auto}, expected one of {', '.join(AUTO_PADS)}")
         dimensions = len(kernel)
         if auto == "VALID" and "output_shape" not in said:
             return 0
         if not transposed and auto != "NOTSET":
             return {"SAME_UPPER": "same", "SAME_LOWER": "same_lower"}[auto]
-        pads = said.get("pads", [0] * (2 * dimensions))
+        pads = _numbers(said, "pads", 2 * dimensions, 0)
         if auto == "NOTSET" and "output_shape" not in said:
             return tuple(zip(pads[:dimensions], pads[dimensions:], strict=True))
         # The total is what makes the result `output_shape`, or stride times the input, large.
         reach = [d * (k - 1) + 1 for d, k in zip(arguments["dilation"], kernel, strict=True)]
         totals = [r + o - s for r, o, s in zip(reach, arguments["output_padding"], arguments["stride"], strict=True)]
         if "output_shape" in said:
+            shape = said["output_shape"][-dimensions:]  # some exporters give images and channels too
+            if len(shape) != dimensions:
+                raise ValueError(f"its output_shape is {shape}, expected {dimensions} numbers")
             sizes = self._shapes.get(node.input[0], [])[2:]
             if len(sizes) != dimensions or 0 in sizes:
-                raise ValueError(f"{name}: its output_shape can be kept only for an input of a shape that the model tells")
-            shape = said["output_shape"][-dimensions:]
+                raise ValueError("its output_shape can be kept only for an input of a shape that the model tells")
             totals = [t + s * size - out for t, s, size, out in zip(totals, arguments["stride"], sizes, shape, strict=True)]
         beyond = [max(-t, 0) for t in totals]  # rows that the windows do not reach: only who asked for the shape gets them
         output_padding = [o + b for o, b in zip(arguments["output_padding"], beyond, strict=True)]
         most = map(max, arguments["stride"], arguments["dilation"])
         if any(beyond) and ("output_shape" not in said or any(o >= m for o, m in zip(output_padding, most, strict=True))):
-            raise ValueError(f"{name}: its result of the shape asked for would be padded by {beyond}")
+            raise ValueError(f"its result of the shape asked for would be padded by {beyond}")
         arguments["output_padding"] = tuple(output_padding)
         small_first = [(max(t, 0) // 2, max(t, 0) - max(t, 0) // 2) for t in totals]
         return tuple(pad if auto == "SAME_UPPER" else pad[::-1] for pad in small_first)
 
     def _activation(self, node: Any) -> Any:
-        said = self._attributes(node)
+        said, kind = self._attributes(node), _kind(node)
         if self._computed(node):
             return None
-        if node.op_type == "Clip":
+        if kind == "Clip":
             limits = [said.get("min"), said.get("max")]  # attributes up to version 6, inputs since
             for i in (0, 1):
                 if limits[i] is None and (given := self._constant(node, 1 + i, "limit")) is not None:
-                    limits[i] = float(given)
+                    limits[i] = float(given.item())
             low, high = limits
             low, high = -math.inf if low is None else low, math.inf if high is None else high
             return "clip", min(low, high), high  # the upper limit wins
-        if node.op_type == "LeakyRelu":
+        if kind == "LeakyRelu":
             return "leaky_relu", said.get("alpha", 0.01)
-        return {"Relu": "relu", "HardSwish": "hardswish", "Sigmoid": "sigmoid", "Tanh": "tanh"}.get(node.op_type)
+        return {"Relu": "relu", "HardSwish": "hardswish", "Sigmoid": "sigmoid", "Tanh": "tanh"}.get(kind)
+
+
+def _kind(node: Any) -> str:
+    """What ONNX itself calls a node's operator; none of somebody else's."""
+    return str(node.op_type) if node.domain in ("", "ai.onnx") else ""
+
+
+def _numbers(said: dict[str, Any], attribute: str, count: int, least: int) -> tuple[int, ...]:
+    """An attribute of so many numbers; all are the least ones if it is left out."""
+    numbers = tuple(said.get(attribute, [least] * count))
+    if len(numbers) != count or min(numbers) < least:
+        raise ValueError(f"its {attribute} are {numbers}, expected {count} numbers of at least {least}")
+    return numbers
 
 
 def _taken_within(node: Any) -> list[str]:
@@ -238,9 +271,9 @@ def from_torch(module: Any) -> dict[str, Any]:
     ImportError
         Without the package torch.
     TypeError
-        If it is not a module.
+        If it is not a module, or one that was scripted, which does not tell its parts.
     ValueError
-        If a convolution's weights are neither float32 nor float64; the message names it.
+        If a convolution's weights are neither float32 nor float64, or there are none yet; the message names it.
 
     Examples
     --------
@@ -255,11 +288,14 @@ def from_torch(module: Any) -> dict[str, Any]:
         raise ImportError("from_torch needs torch: python -m pip install torch") from None
     if not isinstance(module, nn.Module):
         raise TypeError(f"module: got {type(module).__name__}, expected a torch.nn.Module")
+    if type(module).__module__.startswith("torch.jit"):
+        raise TypeError(f"module: got {type(module).__name__}, expected the torch.nn.Module that it was made of")
     followers: dict[int, list[list[Any]]] = {}  # of a module, once for each place where it stands
     for holder in module.modules():
         children = list(holder._modules.values())
+        in_turn = isinstance(holder, nn.Sequential) and type(holder).forward is nn.Sequential.forward
         for i, child in enumerate(children):
-            followers.setdefault(id(child), []).append(children[i + 1 :] if isinstance(holder, nn.Sequential) else [])
+            followers.setdefault(id(child), []).append(children[i + 1 :] if in_turn else [])
     layers = {}
     for name, part in module.named_modules():
         for kind, layer in _of_kinds(nn).items():
@@ -275,9 +311,11 @@ def _of_kinds(nn: Any) -> dict[Any, Any]:
 
 
 def _of_torch(nn: Any, name: str, conv: Any, layer: Any, followers: list[Any]) -> Any:
+    called = f"{name}.weight".lstrip(".")
     if (dtype := str(conv.weight.dtype).removeprefix("torch.")) not in DTYPES:
-        called = f"{name}.weight".lstrip(".")
         raise ValueError(f"{called}: got dtype {dtype}, expected float32 or float64, as module.float() gives")
+    if conv.weight.is_meta or isinstance(conv.weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"{called}: has no numbers yet, expected a module that was loaded, or has been called")
     weight, bias = (None if p is None else p.detach().cpu().numpy() for p in (conv.weight, conv.bias))
     assert weight is not None
     arguments = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation, "groups": conv.groups}
@@ -288,14 +326,16 @@ def _of_torch(nn: Any, name: str, conv: Any, layer: Any, followers: list[Any]) -
     if followers and isinstance(followers[0], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)):
         norm = followers[0]
         if norm.running_mean is not None:
-            mean, variance = norm.running_mean.cpu().numpy(), norm.running_var.cpu().numpy()
-            scale, shift = (
-                (np.ones_like(mean), np.zeros_like(mean)) if norm.weight is None
-                else (norm.weight.detach().cpu().numpy(), norm.bias.detach().cpu().numpy())
-            )  # fmt: skip
+            given = (norm.weight, 1), (norm.bias, 0), (norm.running_mean, 0), (norm.running_var, 1)
+            scale, shift, mean, variance = (_float64(parameter, otherwise, norm.num_features) for parameter, otherwise in given)
             weight, bias = folded(weight, bias, conv.groups, conv.transposed, scale, shift, mean, variance, norm.eps)
             followers = followers[1:]
     return layer(weight, bias, activation=_activation_of_torch(nn, followers[0]) if followers else None, **arguments)
+
+
+def _float64(parameter: Any, otherwise: float, count: int) -> Array:
+    """A parameter's numbers, or so many others where there is none."""
+    return np.full(count, float(otherwise)) if parameter is None else parameter.detach().cpu().double().numpy()
 
 
 def _activation_of_torch(nn: Any, module: Any) -> Any:

@@ -145,6 +145,47 @@ def test_onnx_errors(tmp_path):
         fc.from_onnx(path)
     with pytest.raises(ValueError, match=r"^path: .*test_interop.py' is not an ONNX model"):
         fc.from_onnx(__file__)
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(ValueError, match=r"^path: .*empty.onnx' is not an ONNX model \(it holds no graph\)$"):
+        fc.from_onnx(tmp_path / "empty.onnx")
+
+
+def saved(path, *nodes, **constants):
+    onnx = pytest.importorskip("onnx")
+    ends = [onnx.helper.make_tensor_value_info(name, 1, None) for name in ("x", nodes[-1].output[0])]
+    held = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "model", ends[:1], ends[1:], held)), path)
+    return path
+
+
+WRONG = {
+    "auto_pad": ("FULL", "auto_pad is FULL, expected one of NOTSET"), "group": (0, "group is 0, expected a number that"),
+    "strides": ([2], r"strides are \(2,\), expected 2 numbers of at least 1"), "dilations": ([1, 0], r"dilations are \(1, 0\)"),
+    "pads": ([0, 0, 0, -1], r"pads are \(0, 0, 0, -1\), expected 4 numbers of at least 0"),
+    "output_shape": ([5], r"output_shape is \[5\], expected 2 numbers"), "output_padding": ([1], r"output_padding are \(1,\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attribute", WRONG)
+def test_onnx_names_the_node_of_a_wrong_attribute(tmp_path, attribute):
+    value, said = WRONG[attribute]
+    kind = "ConvTranspose" if attribute.startswith("output") else "Conv"
+    wrong = saved(tmp_path / "model.onnx", node(kind, ["x", "w"], "y", **{attribute: value}), w=numbers(3, 3, 2, 2))
+    with pytest.raises(ValueError, match=f"^y: its {said}"):
+        fc.from_onnx(wrong)
+
+
+def test_onnx_names_and_domains(tmp_path):
+    """Nodes may share a name, and somebody else's Relu may be anything."""
+    helper = pytest.importorskip("onnx").helper
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="same"), helper.make_node("Relu", ["a"], ["b"], domain="others"),
+        helper.make_node("Conv", ["b", "w"], ["c"], name="same"), helper.make_node("Clip", ["c", "low"], ["d"]),
+        helper.make_node("Conv", ["d", "w"], ["e"], domain="others"),
+    ]  # fmt: skip
+    path = saved(tmp_path / "model.onnx", *nodes, w=numbers(3, 3, 1, 1), low=np.ones(1, np.float32))
+    layers = fc.from_onnx(path)
+    assert {name: layer.activation for name, layer in layers.items()} == {"same": None, "c": ("clip", 1.0, np.inf)}
 
 
 # torch ----------------------------------------------------------------------------------------------------------------
@@ -186,6 +227,14 @@ def test_torch():
     model = nn.Sequential(twice, nn.ReLU(), twice, nn.Tanh(), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)), nn.SiLU())
     layers = fc.from_torch(model)
     assert {name: layer.activation for name, layer in layers.items()} == {"0": None, "4": "silu"}
+    with pytest.raises(ValueError, match=r"^1.weight: has no numbers yet"):
+        fc.from_torch(nn.Sequential(nn.ReLU(), nn.LazyConv2d(4, 3)))
+
+    class Residual(nn.Sequential):  # which does not run its parts in turn
+        def forward(self, x):
+            return x + self[1](self[0](x) * 2)
+
+    assert fc.from_torch(Residual(nn.Conv2d(3, 3, 1), nn.ReLU()))["0"].activation is None
 
 
 @pytest.mark.parametrize(("package", "call"), [("onnx", "from_onnx('x')"), ("torch", "from_torch(1)")])
