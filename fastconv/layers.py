@@ -37,6 +37,7 @@ Array = np.ndarray[Any, Any]
 # One for all layers, and so replaced in a forked child, where whoever held it stayed behind; a signal handler may call a layer
 # while its thread has it.
 _planning = threading.RLock()
+LISTS = ("stride", "padding", "dilation", "output_padding")  # arguments that may be lists
 MOST_PLANS = 64  # of a layer: callers may come with ever new shapes
 MOST_PACKED = 4  # of a layer: weights in the order of so many kernels and tiles
 
@@ -104,6 +105,7 @@ class _Layer:
     def _hold(self, arrays: dict[str, Array | None], arguments: dict[str, Any]) -> None:
         """Keep copies of the arrays, and everything as an attribute: a `__getattr__` would slow all others down by 0.06 us each."""
         frozen = {name: None if array is None else _frozen(array) for name, array in arrays.items()}
+        arguments = {name: _unchanging(value) if name in LISTS else value for name, value in arguments.items()}
         self.__dict__.update(frozen | arguments, _arrays=frozen, _arguments=arguments)
         self._forget()
 
@@ -279,6 +281,11 @@ def _frozen(array: Array) -> Array:
     copy = packing.aligned_copy(array)
     copy.flags.writeable = False
     return copy
+
+
+def _unchanging(value: Any) -> Any:
+    """An argument that nobody can change any more: tuples for lists."""
+    return tuple(map(_unchanging, value)) if isinstance(value, (list, tuple)) else value
 
 
 class _Conv(_Layer):

@@ -548,16 +548,19 @@ def one_of(name: str, value: Any, legal: Iterable[str]) -> str:
 
 def dtype_of(name: str, array: Any, expected: str | None = None, beside: str = "x") -> str:
     """The name of an array's dtype: float32 or float64, and the expected one, that of the argument `beside`."""
-    try:
-        dtype = np.dtype(str(array.dtype).removeprefix("torch."))  # PyTorch's dtypes are its own, but their names are NumPy's
-    except TypeError:
-        raise ValueError(f"{name}: got dtype {array.dtype}, expected float32 or float64") from None
+    dtype = array.dtype
+    if not isinstance(dtype, np.dtype):  # PyTorch's dtypes are its own, but their names are NumPy's
+        try:
+            dtype = np.dtype(str(dtype).removeprefix("torch."))
+        except TypeError:
+            raise ValueError(f"{name}: got dtype {array.dtype}, expected float32 or float64") from None
     if expected is not None and dtype.name != expected:
         advice = f"convert with {name}.astype(np.{expected})"
         raise ValueError(f"{name}: got dtype {dtype.name}, expected {expected} as {beside} has; {advice}")
     if dtype.name not in DTYPES:
         advice = {
             "c": "convolve real and imaginary parts apart",
+            "V": "convolve its fields apart",
             "f": f"convert with {name}.astype(np.{'float32' if dtype.itemsize < 4 else 'float64'})",
         }.get(dtype.kind, f"convert with {name}.astype(np.float32)")
         raise ValueError(f"{name}: got dtype {dtype.name}, expected float32 or float64; {advice}")

@@ -51,6 +51,8 @@ def conv_cases():
     yield case(r"x: got dtype float16.*x\.astype\(np\.float32\)", c, x.astype(np.float16), w)
     yield case(r"x: got dtype complex64.*real and imaginary", c, x.astype(np.complex64), w)
     yield case(r"x: got dtype object", c, x.astype(object), w)
+    yield case(r"x: got dtype void32.*its fields apart", c, x.view([("a", "f4")]), w)
+    yield case(r"x: got dtype record32", c, x.view([("a", "f4")]).view(np.recarray), w)
     yield case(r"weight: got dtype float64, expected float32.*weight\.astype\(np\.float32\)", c, x, w.astype(np.float64))
     yield case(r"weight: got dtype float32, expected float64", c, x.astype(np.float64), w)
     yield case(r"bias: got dtype float64, expected float32", c, x, w, np.ones(6))

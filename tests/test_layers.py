@@ -76,6 +76,13 @@ ONE_OF_EACH = [
 ]
 
 
+def test_lists_are_copied():
+    stride, padding = [1, 1], [[1, 0], 0]
+    layer = fc.Conv2d(np.ones((1, 1, 2, 2), np.float32), stride=stride, padding=padding)
+    stride[0], padding[0][0] = 2, 0
+    assert (layer.stride, layer.padding) == ((1, 1), ((1, 0), 0))
+
+
 @pytest.mark.parametrize("text", ONE_OF_EACH)
 def test_arrays_are_copied_and_read_only(text):
     problem, given, layer = made(text)
