@@ -491,7 +491,7 @@ class ConvAutoencoder:
             Pictures to learn from, float32 and finite; a memory map is read batch by batch.
         epochs : int
             How often to go through all of them. As the last step of a scikit-learn pipeline a network gets labels, or None,
-            in this place: an array or None there is taken for `y`, and 10 epochs are made.
+            in this place: None, or what has a length but a string, is taken for `y`, and 10 epochs are made.
         batch_size : int
             Pictures a step; the last step of an epoch takes what is left.
         learning_rate : float
@@ -520,7 +520,8 @@ class ConvAutoencoder:
         TypeError, ValueError
             If an argument is not as described; the message names it, and nothing was learnt.
         """
-        epochs = EPOCHS if epochs is None or isinstance(epochs, (np.ndarray, list)) else epochs
+        labels = hasattr(epochs, "__len__") and not isinstance(epochs, str)  # of any library's kind
+        epochs = EPOCHS if epochs is None or labels else epochs
         epochs, batch_size = whole("epochs", epochs, least=1), whole("batch_size", batch_size, least=1)
         learning_rate = _positive("learning_rate", learning_rate)
         patience = None if patience is None else whole("patience", patience, least=1)
@@ -661,11 +662,14 @@ class ConvAutoencoder:
         version = held.pop("version", np.array(None)).tolist()
         if version != FILE_VERSION:
             raise ValueError(f"path: {os.fspath(path)!r} has version {version}, this fastconv reads version {FILE_VERSION}")
+        names = ("in_channels", "channels", "kernel_size", "separable")
         try:
-            model._build(*(held.pop(name).tolist() for name in ("in_channels", "channels", "kernel_size", "separable")))
+            described = [held.pop(name).tolist() for name in names]
+            if np.size(described[1]) > len(held):
+                raise ValueError(f"of {np.size(described[1]):,} stages it holds {len(held)} arrays")
+            model._build(*described)
         except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise ValueError(f"path: {os.fspath(path)!r} is not a whole saved ConvAutoencoder: {error}") from error
-        names = ("in_channels", "channels", "kernel_size", "separable")
         model._given = {name: getattr(model, name) for name in names} | {"rng": rng}
         arrays = model._arrays()
         expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}

@@ -1,5 +1,6 @@
 """The autoencoder learns what it claims to, gives the same bits again, and refuses what it cannot do."""
 
+import collections
 import itertools
 import pickle
 import sys
@@ -327,6 +328,7 @@ def test_file_by_hand_is_read(tmp_path):
         {"channels": np.array([3])},
         {"channels": np.array([2.0])},
         {"channels": np.array([2**40, 2**40])},
+        {"channels": np.ones(10**6, int)},
         {"channels": None},
         {"in_channels": np.array("many")},
         {"separable": np.array(1)},
@@ -463,7 +465,7 @@ def test_pipeline_with_labels(digits):
     assert whole.predict(x[:4]).shape == (4,)
 
 
-@pytest.mark.parametrize("y", [None, np.zeros(8)])
+@pytest.mark.parametrize("y", [None, np.zeros(8), collections.UserList(range(8))])
 def test_pipeline_that_ends_with_it(y):
     pipeline = pytest.importorskip("sklearn.pipeline")
     x = np.random.default_rng(0).random((8, 1, 8, 8), np.float32)
