@@ -143,7 +143,7 @@ def _convolved(x: Any, asked: functional.Answer, residual: Any) -> Any:
     axes = range(1, x.ndim - 1) if first.data_format == "channels_last" else range(2, x.ndim)
     channel = x.ndim - 1 if first.data_format == "channels_last" else 1
     if first.batch == 0:
-        result = da.zeros(problem.out_shape, dtype=problem.dtype)
+        result = da.zeros(problem.out_shape, dtype=problem.dtype, chunks=problem.out_shape)  # of auto ones it divides by 0
         return result[0] if unbatched else result
     if first.padding_mode != "zeros" and any(map(any, first.pads)):
         widths = [(0, 0)] * x.ndim
