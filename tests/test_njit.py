@@ -334,6 +334,12 @@ def test_bad_types(sentence):
     assert str(plain.value).split(" of type ")[-1] == sentence.split(" of type ")[-1]
 
 
+def test_half_precision_is_refused():
+    """Numba would say no more than float16."""
+    with pytest.raises(TypingError, match="x: got dtype float16, expected float32 or float64"):
+        njit(lambda x, w: fc.conv2d(x, w))(X.astype(np.float16), W)
+
+
 def test_errors_can_be_caught_inside():
     @njit
     def careful(x, w, stride):

@@ -93,7 +93,7 @@ def _array(name: str, kind: Any) -> None:
 
 def _dtype(name: str, kind: Any) -> None:
     dtype = numpy_support.as_dtype(kind.dtype)
-    if dtype.name not in said.DTYPES:
+    if dtype.name not in said.DTYPES or dtype.name == "float16":  # of which Numba makes no code for the CPU
         raise TypeError(f"{name}: got dtype {dtype.name}, expected float32 or float64")
 
 
