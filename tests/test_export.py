@@ -333,6 +333,13 @@ def test_separable_parts_must_fit(library, changes):
     assert layer.value is None
 
 
+def test_one_pixel_hides_no_padding(library):
+    first, second = map(as_c, cases.parts(cases.parse("conv2d,n1c3i3x3f3k3g3+conv2d,n1c3i1x1f8k1")))
+    second, weight, layer = changed(second, before=(1, 0), stride=(2, 1)), np.zeros(100, "float32"), ctypes.c_void_p(1)
+    given = at(first), at(second), at(weight), None, at(weight), None, ctypes.byref(layer)
+    assert message(library, library.fastconv_create_separable(*given)).startswith("pointwise: ")
+
+
 # Threads --------------------------------------------------------------------------------------------------------------
 
 

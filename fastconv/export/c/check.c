@@ -173,5 +173,6 @@ int check_separable(const struct geometry *depthwise, const struct geometry *poi
     int follows = pointwise->channels == depthwise->groups * depthwise->filters &&
                   !memcmp(pointwise->space, depthwise->out_space, sizeof pointwise->space) &&
                   !memcmp(pointwise->out_space, pointwise->space, sizeof pointwise->space);
+    for (int d = 0; d < 3; d++) follows &= pointwise->stride[d] == 1 && !pointwise->before[d]; /* one pixel hides both */
     return depth && point && same && follows ? FASTCONV_OK : FASTCONV_BAD_SEPARABLE;
 }
