@@ -92,12 +92,12 @@ def test_several_images_an_item(name):
     """Of a batch whose last item has fewer; however many there are together, in one band or several, gives the same bits."""
     operation = "transposed2d" if "transposed" in name else "conv2d"
     stride = "s2" if "transposed" in name else ""
-    for size in ("4x4", "7x9", "11x6"):
-        problem, given = tiled.of_normal_numbers(f"{operation},n11c20i{size}f40k3{stride}p1,bias,relu")
+    for sizes in ("c20i4x4f40k3{}p1,bias,relu", "c20i7x9f40k3{}p1,residual,relu,channels_last", "c36i11x6f70k3{}p1g2,pixelbias"):
+        problem, given = tiled.of_normal_numbers(f"{operation},n11{sizes.format(stride)}")
         choices = [tiled.chosen(name, problem, None, threads) for threads in (1, 3, 16)]
         images = [choice.division.fields["images"] for choice in choices]
         assert images[0] >= images[1] > images[2] == 1 and 11 % images[1]
-        assert len({tiled.result(choice, given).tobytes() for choice in choices}) == 1, size
+        assert len({tiled.result(choice, given).tobytes() for choice in choices}) == 1, sizes
         tiled.check(name, str(problem), threads=1)
 
 
