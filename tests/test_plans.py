@@ -54,7 +54,7 @@ def test_items_are_apart(name):
             tiled.agree(name, line, given, whole.reshape(problem.out_shape))
         assert all(whole.tobytes() == results[0].tobytes() for whole in results), f"{name}: {line}: other bits"
     fresh = name.endswith("_fresh")  # their bands transform weights anew: filters are cut first, and for threads alone
-    in_place = name == "tiled_pointwise_pixels"  # cut for threads alone, too
+    in_place = name in ("tiled_pointwise_pixels", *tiled.SINGLE)  # cut for threads alone, too; and a few images sum up in any L1
     for (threads, caches), met in divided.items():
         # For threads their chunks are cut; what patches of few channels sum fits even small caches.
         pairs = name == "strassen_patches" or (name.startswith("strassen") and caches == "own")
