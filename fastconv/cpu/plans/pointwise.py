@@ -53,13 +53,14 @@ def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     return _over_pixels(problem, tile, tile.width, tile.rows, bands, threads, fields, by_filters)
 
 
-def filters_in_lanes(problem: Problem, threads: int) -> Division:
-    """For tiled_pointwise: bands of pixels whose sums stay in L1."""
+def filters_in_lanes(problem: Problem, threads: int, woven: bool = False) -> Division:
+    """For tiled_pointwise: bands of pixels whose sums stay in L1. Of sums that are woven into rows filters are not cut first."""
+    by_filters = problem.data_format != "channels_last" and not woven
     tile, pixels = standard.filters_tile(problem), problem.out_space[-1]
     most = max(1, machine.caches()["L1d"] // 2 // (tile.width * np.dtype(problem.dtype).itemsize) // tile.rows)
     bands = ceil(pixels // tile.rows, most)
     fields = {"panel": tile.width * (1 + problem.channels)}
-    division = _over_pixels(problem, tile, tile.rows, tile.width, bands, threads, fields, problem.data_format != "channels_last")
+    division = _over_pixels(problem, tile, tile.rows, tile.width, bands, threads, fields, by_filters)
     longest = division.band + pixels - division.band * division.bands  # the last band takes what is left over
     return replace(division, scratch=(longest + tile.rows + tile.lanes) * tile.width, put=put_rows)
 
