@@ -77,9 +77,9 @@ def direct_pointwise_last(item, seat, job):
 
 
 @inlined
-def prefetch_weights(w, numbers, width, line):
-    """So many of those of AHEAD updates from now, a line at a time; behind a panel's end lies the next one."""
-    for k in range(0, numbers, line):
+def prefetch_weights(w, width, line):
+    """Those of AHEAD updates from now, a line at a time; behind a panel's end lies the next one."""
+    for k in range(0, width, line):
         w.prefetch_l2(AHEAD * width + k)
 
 
@@ -90,18 +90,19 @@ def sum_pixels(tile, x, panel, begin, end, job, out, apart):
     Channels first, neighbouring pixels are neighbours in memory; channels last they are a pixel's channels apart.
     """
     step, x_channel, line = job.x_steps[2], job.x_channel, LINE_BLOCKS * tile.block
-    ahead = tile.width if tile.rows >= LEAST_ROWS else 0
     x, w = x + begin * x_channel, panel + (1 + begin) * tile.width
     acc = tile.load_tile(out, apart) if begin else tile.from_columns(panel)
     if step == 1:
         for _ in range(begin, end):
-            prefetch_weights(w, ahead, tile.width, line)
+            if tile.rows >= LEAST_ROWS:
+                prefetch_weights(w, tile.width, line)
             acc = acc.rank1(x, w)
             x += x_channel
             w += tile.width
     else:
         for _ in range(begin, end):
-            prefetch_weights(w, ahead, tile.width, line)
+            if tile.rows >= LEAST_ROWS:
+                prefetch_weights(w, tile.width, line)
             acc = acc.rank1_apart(x, step, w)
             x += x_channel
             w += tile.width

