@@ -18,6 +18,7 @@ SCHEMES = {
     for name in (
         "F2",
         "F4",
+        "F5",
         "F6",
         "F2_5",
         "F4_5",
@@ -53,7 +54,7 @@ def test_identity(name):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_shapes(name):
     """As many products as the phases' polynomials have coefficients; no point is there twice."""
-    counts = {"F2": 4, "F4": 6, "F6": 8, "F2_5": 6, "F4_5": 8, "F4_2": 5, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9}
+    counts = {"F2": 4, "F4": 6, "F5": 7, "F6": 8, "F2_5": 6, "F4_5": 8, "F4_2": 5, "F4_4": 7, "F7_4": 10, "F2_3_2": 5, "F4_3_2": 9}
     scheme, count = (
         SCHEMES[name],
         (counts | {"F4_5_2": 11, "F8_3_UP": 9, "F8_4_UP": 10, "W3_4": 6, "W3_4_2": 9, "W4_4_2": 10, "W5_4": 8, "W5_4_2": 11})[name],
@@ -95,7 +96,7 @@ def test_identity_at_an_edge(name):
 
 def test_edges():
     """Of more than two outputs; transposed schemes have none."""
-    assert EDGES == ["F4", "F6", "F4_5", "F4_2", "F4_4", "F7_4", "F4_3_2", "F4_5_2"]
+    assert EDGES == ["F4", "F5", "F6", "F4_5", "F4_2", "F4_4", "F7_4", "F4_3_2", "F4_5_2"]
 
 
 @pytest.mark.parametrize("name", SCHEMES)

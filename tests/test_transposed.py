@@ -7,6 +7,7 @@ import tiled
 
 import fastconv as fc
 from fastconv.cpu import launch, machine
+from fastconv.cpu.plans.transposed import taps_inside
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.plan import choose
 
@@ -113,6 +114,16 @@ def test_views_of_what_is_read_in_place(view):
 )  # fmt: skip
 def test_layers_of_blocks_of_one_pixel(text, name, every_tile):
     assert choose(cases.parse(f"transposed2d,n1{text}"), IMPLEMENTATIONS, 1).implementation.name == name
+
+
+@pytest.mark.parametrize("line", DESIGNED)
+def test_rows_of_taps_that_the_plan_counts(line):
+    """All pairs of an output and a tap, one by one, that meet a number of the image."""
+    problem = cases.parse(line)
+    for axis, size in enumerate(problem.space):
+        stride, dilation, before = problem.stride[axis], problem.dilation[axis], problem.pads[axis][0]
+        places = [i + before - a * dilation for i in range(problem.out_space[axis]) for a in range(problem.kernel[axis])]
+        assert taps_inside(problem, axis) == sum(place % stride == 0 and 0 <= place // stride < size for place in places)
 
 
 @pytest.mark.parametrize("line", DESIGNED)

@@ -7,6 +7,7 @@ import tiled
 
 from fastconv import plan
 from fastconv.cpu import machine, packing
+from fastconv.cpu.plans.winograd import divide
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.winograd import APART, FRESH, SCHEMES, error_bound, transformed_filters, worst_error
 from fastconv.plan import choose, refusals
@@ -230,9 +231,40 @@ transposed2d,n1c128i28f64k4s2p1
 """
 
 
-def test_the_plan_nests_two_schemes_for_small_planes_of_many_channels():
-    choice = choose(cases.parse("conv2d,n1c512i7f512k3p1,bias,relu"), IMPLEMENTATIONS, 1, "columns")
-    assert choice.implementation.name == "winograd_4x2"
+# Caches of a machine with as much L2 a core as this needs, so that the choices below are the same on every one.
+CACHES = {"L1d": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+CHOSEN = {
+    "conv2d,n1c512i7f512k3p1": "winograd_4x2",  # 4x4 would have 38 MB of weights for four tiles
+    "conv2d,n1c256i14f256k3p1": "winograd_5x5",
+    "conv2d,n1c256i28f256k3p2d2": "winograd_5x5",
+    "conv2d,n1c64i56f64k3p1": "winograd_4x4",
+}
+
+
+@pytest.mark.parametrize("line", CHOSEN)
+def test_the_plan_weighs_products_against_weights(line, every_tile, monkeypatch):
+    monkeypatch.setattr(machine, "caches", lambda: CACHES)
+    assert choose(cases.parse(line), IMPLEMENTATIONS, 1, "columns").implementation.name == CHOSEN[line]
+
+
+def test_tiles_by_how_weights_pass_them(every_tile, monkeypatch):
+    """16 tiles: in strips of eight by two vectors weights from memory keep up, in strips of four by four they do not."""
+    monkeypatch.setattr(machine, "caches", lambda: CACHES)
+    scheme, line = SCHEMES["winograd_4x4"], "conv2d,n1c{0}i16f{0}k3p1"
+    light, heavy = (divide(scheme)(cases.parse(line.format(channels)), 1).tile for channels in (64, 512))
+    assert light.vectors == 4
+    assert (heavy.rows, heavy.vectors) == (8, 2)
+
+
+def test_bands_by_what_streams_past_them(every_tile, monkeypatch):
+    """Where a band's weights come from beyond L2, an eighth of L3 holds its numbers, and fewer of many threads."""
+    monkeypatch.setattr(machine, "caches", lambda: CACHES)
+    scheme, line = SCHEMES["winograd_5x5"], "conv2d,n1c{0}i112f{0}k3p1"
+    each = (64, 1), (128, 1), (128, 16)
+    divisions = [divide(scheme)(cases.parse(line.format(channels)), threads) for channels, threads in each]
+    held = [d.band * d.fields["across"] * scheme.count * channels * 4 for d, (channels, _) in zip(divisions, each, strict=True)]
+    assert held[0] <= CACHES["L2"] < held[1] <= CACHES["L3"] / 8
+    assert held[2] <= CACHES["L2"]
 
 
 @pytest.mark.parametrize("line", WINOGRADS.split())

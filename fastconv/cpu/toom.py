@@ -416,6 +416,7 @@ def _points(*pairs: str) -> tuple[Fraction, ...]:
 # Points and their inverses: every coefficient stays near one. F4 loses a quarter of the usual +-1, +-2.
 F2 = Scheme(2, 3, _points("1"))
 F4 = Scheme(4, 3, _points("2/3", "3/2"))
+F5 = Scheme(5, 3, _points("1/3", "7/8", "8/5")[1:])  # without 0, so that all come in pairs; of fractions below 9 the best
 F6 = Scheme(6, 3, _points("1/2", "1", "2"))
 F2_5 = Scheme(2, 5, _points("2/3", "3/2"))
 F4_5 = Scheme(4, 5, _points("1/2", "1", "2"))

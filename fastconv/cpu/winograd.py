@@ -7,14 +7,14 @@ multiplications for 16 outputs instead of 144, at the points 0, +-2/3, +-3/2 and
 one, and the error stays close to a direct kernel's, where the usual +-1, +-2 lose four to six times as much. F(2x2) takes 16
 for 4 instead of 36, at 0, +-1 and infinity; it is for small images of many channels, whose transformed weights would not fit
 the cache at 36 points. F(4x2), one scheme down and the other across, is between the two: 165 products of a 7x7 plane, where
-F(2x2) takes 225 and F(4x4) 121, and 24 matrices of weights for 16 and 36. F(4x1) and F(1x4) are for windows of three rows or
-three columns alone. Of stride 2 (toom.py) 81 products make the 16
-outputs, and 36 matrices serve them. A 5x5 filter takes 64 for 400, or 36 for 100. A transposed convolution of stride 2, whose
-four kinds of outputs see 4, 2, 2 and 1 of nine taps, takes 81 for 144 as well. The transforms are sums of neighbours; the work
-is one matrix product for each pair of points.
+F(2x2) takes 225 and F(4x4) 121, and 24 matrices of weights for 16 and 36. F(5x5) takes 49 for 25: of 14x14 pixels 400 where
+F(4x4) takes 484, with 2.4 times its error. F(4x1) and F(1x4) are for windows of three rows or three columns alone. Of stride 2
+(toom.py) 81 products make the 16 outputs, and 36 matrices serve them. A 5x5 filter takes 64 for 400, or 36 for 100. A transposed
+convolution of stride 2, whose four kinds of outputs see 4, 2, 2 and 1 of nine taps, takes 81 for 144 as well. The transforms are
+sums of neighbours; the work is one matrix product for each pair of points.
 
-An item is a band of `band` rows of tiles, so that their transforms stay in L2, or several small images of a batch, past which the
-weights come once; lanes are channels, then filters:
+An item is a band of `band` rows of tiles, so that their transforms stay in L2, or in a share of L3 where the weights come from
+there for each band, or several small images of a batch, past which the weights come once; lanes are channels, then filters:
 
     gather     x -> v[point][block of channels][tile][lane]   windows of one block, transposed in registers, then B' d B
     multiply   v, u -> m[point][tile][filter]                 tile.rows tiles by tile.width filters, over all channels
@@ -41,12 +41,12 @@ from fastconv.cpu import packing, toom
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.job import BIAS
 from fastconv.cpu.packing import share_of, turn
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, ONE, Nested, nested
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F5, F8_3_UP, F8_4_UP, ONE, Nested, nested
 
 Array = np.ndarray[Any, Any]
 # By the name of their implementation.
 SCHEMES = {
-    "winograd_2x2": nested(F2), "winograd_4x2": Nested(F4, F2), "winograd_4x4": nested(F4),
+    "winograd_2x2": nested(F2), "winograd_4x2": Nested(F4, F2), "winograd_4x4": nested(F4), "winograd_5x5": nested(F5),
     "winograd_4x1": Nested(F4, ONE), "winograd_1x4": Nested(ONE, F4),
     "winograd_2x2_stride_2": nested(F2_3_2), "winograd_4x4_stride_2": nested(F4_3_2),
     "winograd_2x2_5x5": nested(F2_5), "winograd_4x4_5x5": nested(F4_5), "winograd_4x4_5x5_stride_2": nested(F4_5_2),

@@ -12,7 +12,7 @@ from fastconv.cpu.phases import SCHEMES, error_bound, winograd_phases
 from fastconv.cpu.plans import winograd
 from fastconv.cpu.plans.rules import FILTERS, SHEETS
 from fastconv.cpu.plans.shares import ceil, spread_out, weight_bytes
-from fastconv.cpu.plans.winograd import each_image
+from fastconv.cpu.plans.winograd import at_a_point, each_image
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
 from fastconv.cpu.toom import Nested
@@ -93,15 +93,15 @@ def best_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
 
 def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
     """Of one image and group."""
-    (apart, rate), (tall, wide), strips = problem.dilation, _long(problem, scheme), 0
+    (apart, rate), (tall, wide), cycles = problem.dilation, _long(problem, scheme), 0.0
+    of_a_point = at_a_point(problem, scheme, tile)
     for begin in range(0, apart, band):
         rows = min(band, apart - begin)
         long = max(0, min(rows, tall - begin))
         for products_i, down in ((scheme.down.long.count, long), (scheme.down.short.count, rows - long)):
             for products_j, across in ((scheme.across.long.count, wide), (scheme.across.short.count, rate - wide)):
-                strips += products_i * products_j * ceil(down * across, tile.rows)
-    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
-    return strips * ceil(filters, tile.width) * ceil(channels, tile.lanes) * tile.lanes * tiles.update_cycles(tile, 1)
+                cycles += products_i * products_j * of_a_point(down * across)
+    return cycles
 
 
 def cycles(scheme: Nested) -> Callable[[Problem], float]:

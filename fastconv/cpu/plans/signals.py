@@ -10,7 +10,7 @@ from fastconv.cpu import machine, tiles
 from fastconv.cpu.plans import winograd
 from fastconv.cpu.plans.rules import FILTERS, SHEETS
 from fastconv.cpu.plans.shares import ceil, spread_out, weight_bytes
-from fastconv.cpu.plans.winograd import each_image, numbers_seen
+from fastconv.cpu.plans.winograd import at_a_point, each_image, numbers_seen
 from fastconv.cpu.signals import SCHEMES, error_bound, line_of_lanes, winograd_signal
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
@@ -72,11 +72,9 @@ def best_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
 
 def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
     """Of one signal and group."""
-    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     [rate], runs = problem.dilation, ceil(problem.out_space[0], scheme.across.outputs * problem.dilation[0])
-    strips = runs // band * ceil(band * rate, tile.rows) + ceil(runs % band * rate, tile.rows)
-    depth = ceil(channels, tile.lanes) * tile.lanes
-    return scheme.count * strips * ceil(filters, tile.width) * depth * tiles.update_cycles(tile, 1)
+    of_a_point = at_a_point(problem, scheme, tile)
+    return scheme.count * (runs // band * of_a_point(band * rate) + of_a_point(runs % band * rate))
 
 
 def cycles(scheme: Nested) -> Callable[[Problem], float]:

@@ -174,13 +174,22 @@ def best_tile(problem: Problem) -> TileShape:
 
 
 def cycles(problem: Problem) -> float:
-    """Of tiled_transposed, the taps in the padding included."""
+    """Of tiled_transposed, the columns of taps in the padding included."""
     tile, filters = best_tile(problem), problem.filters // problem.groups
     *outer, width = problem.out_space
-    updates = taps(problem) / math.prod(problem.stride[:-1]) * strips.even_work(width // problem.stride[-1], tile)
+    rows_of_taps = math.prod(taps_inside(problem, axis) for axis in range(len(outer)))
+    updates = rows_of_taps * problem.kernel[-1] * strips.even_work(width // problem.stride[-1], tile)
     put = COPY if problem.data_format == "channels_last" else TURN_SUMS[problem.dtype]
-    a_row = problem.channels // problem.groups * updates + ceil(width, tile.lanes) * tile.width * put
-    return problem.batch * problem.groups * math.prod(outer) * ceil(filters, tile.width) * a_row
+    sums = math.prod(outer) * ceil(width, tile.lanes) * tile.width * put
+    return problem.batch * problem.groups * ceil(filters, tile.width) * (problem.channels // problem.groups * updates + sums)
+
+
+def taps_inside(problem: Problem, axis: int) -> int:
+    """Of all outputs along one axis together: the taps that a number of the image reaches them by."""
+    stride, size, crop = problem.stride[axis], problem.space[axis], problem.pads[axis][0]
+    firsts = [crop - tap * problem.dilation[axis] for tap in range(problem.kernel[axis])]  # of the outputs a tap makes of the image
+    ends = [ceil(problem.out_space[axis] + first, stride) for first in firsts]
+    return sum(max(0, min(size, end) - max(0, ceil(first, stride))) for first, end in zip(firsts, ends, strict=True))
 
 
 IMPLEMENTATIONS = (

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from fastconv.cpu import machine, tiles, toom
-from fastconv.cpu.plans.costs import STREAM, TRANSFORM_TAPS
+from fastconv.cpu.plans.costs import EIGHTH, STREAM, TRANSFORM_TAPS
 from fastconv.cpu.plans.rules import FILTERS, SHEETS
 from fastconv.cpu.plans.shares import SCRATCH_SHARE, ceil, evenly, spread_out, weight_bytes
 from fastconv.cpu.sheets import LINE, planes
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.standard import put_rows
-from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F8_3_UP, F8_4_UP, ONE, Nested, Scheme, nested
+from fastconv.cpu.toom import F2, F2_3_2, F2_5, F4, F4_3_2, F4_5, F4_5_2, F5, F8_3_UP, F8_4_UP, ONE, Nested, Scheme, nested
 from fastconv.cpu.winograd import (
     APART,
     FRESH,
@@ -40,6 +40,8 @@ PANEL_SHARE = 0.6
 # images of 7x7 with 512 channels took 7.9 ms one by one, and take 5.1 together; with fresh weights 22, and 7.2. 32 of 4x4 with 256
 # took 2.6 ms, and take 1.5.
 SHARED, SPARED = 1 / 8, 0.8
+MUCH = 2
+WAITING = 0.01  # share of a strip's products that count although weights take longer to come
 FULL = 8  # rows of the tallest tile that powers of two fill
 
 
@@ -88,9 +90,8 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         down = ceil(ceil(height, apart_i), rows.outputs)
         across = _tiles_across(problem, columns)
         padded = _deep(problem) * ceil(channels, lanes) * lanes
-        room = machine.caches()["L2"] // np.dtype(problem.dtype).itemsize
-        most = max(1, min(down, room // (points * padded * across)))
         weights = weight_bytes(problem) * matrices // math.prod(scheme.window)
+        most = max(1, min(down, numbers_held(problem, weights, threads) // (points * padded * across)))
         passing = ceil(filters, lanes) * padded * FRESH_TAPS[scheme] if fresh else weights / stream_speed(problem, weights)
         images = at_once(problem, threads, down * across, points, passing, ceil(down, most))
         most = most if images == 1 else down
@@ -98,7 +99,7 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         # Each band has its panels transformed anew: filters are cut first, as where they would be streamed anew.
         heavy = machine.caches()["L3"] if fresh else weights
         band, chunk = spread_out(down, filters, 2 * lanes, others, threads, most, heavy)
-        tile = best_tile(problem, scheme, band, chunk, images)
+        tile = best_tile(problem, scheme, band, chunk, images, fresh)
         chunk = ceil(chunk, tile.width) * tile.width
         tiles_at_once = images * band * across + tile.rows - 1
         numbers = numbers_seen(columns, ceil(ceil(width, apart_j), columns.outputs))
@@ -132,7 +133,8 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         items, code = others * bands * chunks, {"fill": lines_of_lanes, "multiply": multiply, "put": put_rows}
         if fresh:
             panel_at, blocks = ceil(scratch, LINE) * LINE, padded // lanes
-            together = evenly(blocks, max(1, int(room * PANEL_SHARE) // (matrices * lanes * tile.width)), 1)
+            held = int(machine.caches()["L2"] * PANEL_SHARE) // np.dtype(problem.dtype).itemsize
+            together = evenly(blocks, max(1, held // (matrices * lanes * tile.width)), 1)
             scratch = panel_at + tile.width * (1 + matrices * (together * lanes + APART))
             fields |= {"fresh": True, "together": together, "panel_at": panel_at}
             code["transform"] = transform_panel
@@ -140,6 +142,17 @@ def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Divi
         return Division(items, bands, band, chunks, chunk, scratch, tile, tile.width, fields=fields, outer=outer, **code)
 
     return division_of
+
+
+def numbers_held(problem: Problem, weights: int, threads: int) -> int:
+    """Numbers that an item may hold at the points: what fits L2, or L3 if each band has weights of MUCH of L2 streamed anew.
+
+    512 channels and filters at 28 x 28 take 8.3 ms in place of 9.6; 64 to 128 of stride 2 at 160 x 160, whose weights are 1.2 MB,
+    would take 5 % longer.
+    """
+    caches = machine.caches()
+    room = caches["L2"] if weights <= MUCH * caches["L2"] else max(caches["L2"], int(caches["L3"] * min(SHARED, 0.5 / threads)))
+    return room // np.dtype(problem.dtype).itemsize
 
 
 def at_once(problem: Problem, threads: int, tiles_of_it: int, points: int, passing: float, bands: int) -> int:
@@ -207,33 +220,48 @@ def _tiles_across(problem: Problem, scheme: Scheme) -> int:
 NARROW = (nested(F2), nested(F4))
 
 
-def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int, images: int = 1) -> TileShape:
+def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int, images: int = 1, fresh: bool = False) -> TileShape:
     """Of the tiles no wider than a chunk of filters the one whose rows divide best the tiles of a band that need a point."""
     filters, most = problem.filters // problem.groups, max(chunk, 2 * machine.lanes(problem.dtype))
     every = [tile for tile in tiles.winograd_products(problem.dtype) if tile.width <= most]
     if scheme in NARROW and filters <= machine.lanes(problem.dtype):
         every = every + tiles.narrow_winograd_products(problem.dtype)
-    return min(every, key=lambda tile: _products(problem, scheme, band, tile, images))
+    return min(every, key=lambda tile: _products(problem, scheme, band, tile, images, fresh))
 
 
-def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape, images: int) -> float:
+def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape, images: int, fresh: bool) -> float:
     """Of so many images, one group and phase of rows, less the products that tiles beyond the result do without."""
     fields, across, outputs = edges(problem, scheme), _tiles_across(problem, scheme.across), scheme.down.outputs
     spared_i, spared_j = (mask.bit_count() for mask in fields["spared"][1:])
-    left, strips = ceil(_tiled_space(problem)[0], problem.dilation[-2]), 0
+    left, cycles, of_a_point = ceil(_tiled_space(problem)[0], problem.dilation[-2]), 0.0, at_a_point(problem, scheme, tile, fresh)
     while left > 0:
         down, whole = min(band, ceil(left, outputs)), min(band, left // outputs)
         for points_i, rows in ((scheme.down.count - spared_i, down), (spared_i, whole)):
             for points_j, columns in ((scheme.across.count - spared_j, across), (spared_j, across - fields["beyond"])):
-                strips += points_i * points_j * ceil(images * rows * columns, tile.rows)
+                cycles += points_i * points_j * of_a_point(images * rows * columns)
         left -= band * outputs
-    lanes, channels, filters = tile.lanes, problem.channels // problem.groups, problem.filters // problem.groups
-    return strips * ceil(filters, tile.width) * _deep(problem) * ceil(channels, lanes) * lanes * tiles.update_cycles(tile, 1)
+    return cycles
+
+
+def at_a_point(problem: Problem, scheme: Nested, tile: TileShape, fresh: bool = False) -> Callable[[int], float]:
+    """Cycles of the products at one point by how many tiles there are of them.
+
+    The first strip of tiles waits for the weights, the others find them in L2. So 14x14 layers of 512 channels take 2.99 ms by 8x2,
+    3.65 by 4x4, though both divide 16 tiles. Of tiles that wait as long the one that multiplies least is 10 % faster.
+    """
+    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
+    panels, depth = ceil(filters, tile.width), _deep(problem) * ceil(channels, tile.lanes) * tile.lanes
+    strip, passing = panels * depth * tiles.update_cycles(tile, 1), 0.0
+    if not fresh:
+        weights = scheme.matrices * panels * depth * tile.width * np.dtype(problem.dtype).itemsize
+        passing = weights / scheme.count / stream_speed(problem, weights)
+    first = max(strip, passing) + WAITING * strip
+    return lambda count: first + (ceil(count, tile.rows) - 1) * strip if count > 0 else 0.0
 
 
 # A tile's transforms: for each vector of channels (B' d B and the transposition), and of filters (A' m A).
 TRANSFORMS = {
-    nested(F2): (120.0, 90.0), Nested(F4, F2): (190.0, 140.0), nested(F4): (300.0, 220.0),
+    nested(F2): (120.0, 90.0), Nested(F4, F2): (190.0, 140.0), nested(F4): (300.0, 220.0), nested(F5): (600.0, 400.0),
     nested(F2_3_2): (250.0, 150.0), nested(F4_3_2): (750.0, 350.0),
     nested(F2_5): (300.0, 150.0), nested(F4_5): (560.0, 330.0), nested(F4_5_2): (1100.0, 600.0),
     nested(F8_3_UP): (520.0, 800.0), nested(F8_4_UP): (830.0, 1330.0),
@@ -261,42 +289,34 @@ def packing_cycles(scheme: Nested) -> Callable[[Problem], float]:
 
 
 def cycles(scheme: Nested, fresh: bool = False) -> Callable[[Problem], float]:
-    """Of Winograd's form: the products, or the stream of transformed weights if that takes longer, and the transforms."""
+    """Of Winograd's form: the products, while the transformed weights stream past them, and the transforms."""
 
     def cycles_of(problem: Problem) -> float:
         division, (gather, scatter) = divide(scheme, fresh)(problem, 1), TRANSFORMS[scheme]
         tile, panels, images = division.tile, division.fields["panels"], division.fields["images"]
         used, each = images * division.band * division.fields["across"], division.items // (division.bands * division.chunks)
         blocks = ceil(problem.channels // problem.groups, tile.lanes) * _deep(problem)
-        products = each * _products(problem, scheme, division.band, tile, images)
+        products = each * _products(problem, scheme, division.band, tile, images, fresh)
         transforms = used * (blocks * gather + panels * tile.vectors * scatter)
         if fresh:
-            filters = panels * tile.vectors * blocks * tile.lanes * FRESH_TAPS[scheme]
-            return products + division.items * (transforms + filters)
-        weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
-        streamed = division.items * weights / stream_speed(problem, weights)
-        # A transposed layer's 121 matrices, which come from beyond L3, leave several images' products no time: 32 of 4x4 with 512
-        # channels, 63 MB for eight of them, took 28 ms by Winograd's form and 23 by tiles, on two threads 20 and 10.
-        both = products + streamed if scheme.transposed and images > 1 else max(products, streamed)
-        return both + division.items * transforms
+            transforms += panels * tile.vectors * blocks * tile.lanes * FRESH_TAPS[scheme]
+        return products + division.items * transforms
 
     return cycles_of
 
 
 def stream_speed(problem: Problem, weights: int) -> float:
     """Bytes of a group's weights that a core takes in while it multiplies a vector."""
-    caches = machine.caches()
-    return STREAM[0] if weights < caches["L2"] else STREAM[1] if weights * problem.groups < caches["L3"] / 2 else STREAM[2]
+    caches, every = machine.caches(), weights * problem.groups
+    return STREAM[(weights >= caches["L2"]) + (every >= EIGHTH * caches["L3"]) + (every >= caches["L3"] / 2)]
 
 
 def each_image(problem: Problem, scheme: Nested, division: Division, products: float, count: int) -> float:
-    """Of all images and groups: the products of each, or the stream of weights past its bands, and transforms of `count` tiles."""
+    """Of all images and groups: the products of each, and transforms of `count` tiles."""
     tile, panels, (gather, scatter) = division.tile, division.fields["panels"], TRANSFORMS[scheme]
     blocks = ceil(problem.channels // problem.groups, tile.lanes)
-    weights = scheme.matrices * panels * blocks * tile.lanes * tile.width * np.dtype(problem.dtype).itemsize
-    streamed = division.bands * weights / stream_speed(problem, weights)
     transforms = count * (blocks * gather + panels * tile.vectors * scatter)
-    return max(1, problem.batch) * problem.groups * (max(products, streamed) + transforms)
+    return max(1, problem.batch) * problem.groups * (products + transforms)
 
 
 IMPLEMENTATIONS = (

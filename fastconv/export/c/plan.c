@@ -506,13 +506,25 @@ static int64_t spread_sheet(const struct geometry *g, int64_t band, int64_t dept
     return LINE * (ceiling(depth * *phase + LINE, LINE) | 1);
 }
 
-/* Of tiled_transposed, the taps in the padding included. */
+/* Of all outputs along one axis together: the taps that a number of the image reaches them by. */
+static int64_t taps_inside(const struct geometry *g, int axis)
+{
+    int64_t count = 0, stride = g->stride[axis];
+    for (int64_t tap = 0; tap < g->kernel[axis]; tap++) {
+        int64_t first = g->before[axis] - tap * g->dilation[axis]; /* of the outputs that the tap makes of the image */
+        int64_t end = -below(-g->out_space[axis] - first, stride), begin = -below(-first, stride);
+        count += at_least(0, at_most(g->space[axis], end) - at_least(0, begin));
+    }
+    return count;
+}
+
+/* Of tiled_transposed, the columns of taps in the padding included. */
 static double transposed_cost(const struct geometry *g, const struct tile *tile)
 {
-    int64_t width_in_vectors = ceiling(g->out_space[2], lanes(g));
-    double updates = (double)taps(g) / (g->stride[0] * g->stride[1]) * even_work(g->out_space[2] / g->stride[2], tile);
-    double a_row = g->channels * updates + width_in_vectors * width(g, tile) * (g->last ? COPY : turn_sums[g->dtype]);
-    return (double)images(g) * g->groups * g->out_space[0] * g->out_space[1] * ceiling(g->filters, width(g, tile)) * a_row;
+    double updates = g->kernel[2] * even_work(g->out_space[2] / g->stride[2], tile), sums = turn_sums[g->dtype];
+    double put = (double)g->out_space[0] * g->out_space[1] * ceiling(g->out_space[2], lanes(g)) * width(g, tile) * (g->last ? COPY : sums);
+    double rows_of_taps = (double)taps_inside(g, 0) * taps_inside(g, 1);
+    return (double)images(g) * g->groups * ceiling(g->filters, width(g, tile)) * (g->channels * rows_of_taps * updates + put);
 }
 
 static int transposed(const struct geometry *g, fastconv_layer *layer)
@@ -625,7 +637,8 @@ static void over_bands(
     int64_t channels = outer->channels, filters = outer->filters, out_width = g->out_space[2], rows = g->out_space[1];
     int64_t images = at_least(g->batch, 1), units = ceiling(filters, unit), weights = unit * channels * g->number;
     int64_t most = at_least(1, at_most(rows, scratch_numbers(g) / (out_width * (channels + sums)))), band = 1, chunks = 1;
-    double speed = units * weights > L2 ? FROM_L3 : FROM_L2, least = INFINITY;
+    static const double stream[] = STREAM;
+    double speed = stream[units * weights > L2], least = INFINITY;
     double a_row = DEPTHWISE_UPDATES * taps(g) * out_width * channels / lanes(g);
     for (int64_t c = 1; c <= at_most(units, g->parts); c++)
         for (int64_t b = most; b > 0; b--) {

@@ -54,33 +54,49 @@ static struct edge edge_of(const struct geometry *g, const struct scheme *s, int
 
 static int64_t bits(int64_t mask) { return mask ? (mask & 1) + bits(mask >> 1) : 0; }
 
-/* Of the products of one image, group and phase of rows, per vector of filters and channel. */
+/* Bytes of transformed weights of a group, and how many of them a core takes in while it multiplies a vector. */
+static double weights_of(const struct geometry *g, const struct scheme *s, const struct bands *b, const struct tile *tile)
+{
+    return (double)s->matrices * s->matrices * ceiling(g->filters, width(g, tile)) * b->padded * width(g, tile) * g->number;
+}
+
+static double stream_speed(const struct geometry *g, double weights)
+{
+    static const double stream[] = STREAM;
+    double every = weights * g->groups;
+    return stream[(weights >= L2) + (every >= EIGHTH * L3) + (every >= L3 / 2)];
+}
+
+/* Of the products of one image, group and phase of rows: at each point the first strip of tiles waits for the weights. */
 static double products_cost(const struct geometry *g, const struct scheme *s, const struct bands *b, const struct tile *tile)
 {
     struct edge below = edge_of(g, s, 1), beside = edge_of(g, s, 2);
-    int64_t spared[] = {bits(s->spared[below.wanted]), bits(s->spared[beside.wanted])};
-    int64_t across[] = {b->across, b->across - beside.beyond}, strips = 0;
+    int64_t spared[] = {bits(s->spared[below.wanted]), bits(s->spared[beside.wanted])}, across[] = {b->across, b->across - beside.beyond};
+    double weights = weights_of(g, s, b, tile), passing = weights / (s->count * s->count) / stream_speed(g, weights), cycles = 0;
+    double strip = (double)ceiling(g->filters, width(g, tile)) * b->padded * update(tile->rows, tile->vectors, 1);
     for (int64_t left = ceiling(tiled(g, 1), g->dilation[1]); left > 0; left -= b->band * s->outputs) {
         int64_t down[] = {at_most(b->band, ceiling(left, s->outputs)), at_most(b->band, left / s->outputs)};
         for (int i = 0; i < 2; i++)
             for (int j = 0; j < 2; j++) {
                 int64_t points = (i ? spared[0] : s->count - spared[0]) * (j ? spared[1] : s->count - spared[1]);
-                strips += points * ceiling(down[i] * across[j], tile->rows);
+                int64_t strips = ceiling(down[i] * across[j], tile->rows);
+                if (strips > 0) cycles += points * (fmax(strip, passing) + (WINOGRAD_WAITING + strips - 1) * strip);
             }
     }
-    return (double)strips * ceiling(g->filters, width(g, tile)) * b->padded * update(tile->rows, tile->vectors, 1);
+    return cycles;
 }
 
 static struct bands bands_of(const struct geometry *g, const struct scheme *s)
 {
-    const int64_t *apart = g->dilation, room = L2 / g->number, points = s->count * s->count;
+    const int64_t *apart = g->dilation, points = s->count * s->count;
+    int64_t weights = weight_bytes(g) * s->matrices * s->matrices / (s->taps * s->taps), room = L2;
+    if (weights > WINOGRAD_MUCH * L2) room = at_least(L2, (int64_t)(L3 * fmin(WINOGRAD_SHARED, 0.5 / g->parts)));
     int64_t others = images(g) * g->groups * (g->dimensions == 3 ? g->out_space[0] : 1) * apart[1];
     struct bands b = {.down = ceiling(ceiling(tiled(g, 1), apart[1]), s->outputs)};
     for (int64_t phase = 0; phase < at_most(apart[2], tiled(g, 2)); phase++)
         b.across += ceiling(ceiling(tiled(g, 2) - phase, apart[2]), s->outputs);
     b.padded = g->kernel[0] * ceiling(g->channels, lanes(g)) * lanes(g);
-    int64_t most = at_least(1, at_most(b.down, room / (points * b.padded * b.across)));
-    int64_t weights = weight_bytes(g) * s->matrices * s->matrices / (s->taps * s->taps);
+    int64_t most = at_least(1, at_most(b.down, room / g->number / (points * b.padded * b.across)));
     spread_out(g, b.down, 2 * lanes(g), others, most, weights, &b.band, &b.chunk);
     for (const struct tile *tile = multiply[g->dtype]; tile->rows; tile++) {
         int fits = width(g, tile) <= at_least(b.chunk, 2 * lanes(g));
@@ -99,11 +115,8 @@ static double cost_of(const struct geometry *g, const struct scheme *s)
     int64_t others = images(g) * g->groups * (g->dimensions == 3 ? g->out_space[0] : 1) * g->dilation[1];
     int64_t panels = ceiling(g->filters, width(g, b.tile)), blocks = b.padded / lanes(g);
     double items = others * (double)ceiling(b.down, b.band) * ceiling(g->filters, b.chunk);
-    double bytes = (double)s->matrices * s->matrices * panels * b.padded * width(g, b.tile) * g->number;
-    double speed = bytes < L2 ? FROM_L2 : bytes * g->groups < L3 / 2 ? FROM_L3 : FROM_MEMORY;
-    double products = others * products_cost(g, s, &b, b.tile), streamed = items * bytes / speed;
-    double transforms = items * b.band * b.across * (blocks * s->gather + panels * b.tile->vectors * s->scatter);
-    return (products > streamed ? products : streamed) + transforms;
+    double transforms = b.band * b.across * (blocks * s->gather + panels * b.tile->vectors * s->scatter);
+    return others * products_cost(g, s, &b, b.tile) + items * transforms;
 }
 
 const struct scheme *best_winograd(const struct geometry *g, double *cost)
