@@ -49,6 +49,13 @@ FIRST = [
     f"conv2d,n1c2i2x{3 * LANES}f2k3p9g2,bias",  # windows in the padding alone
     f"conv2d,n2c3i13x{LANES + 3}f6k5x1p4x0d2x1g3,bias,relu", "conv3d,n1c3i9x3x4f3k7x1x1p3x0x0g3,residual",
 ]  # fmt: skip
+# Two planes a vector, each in a quarter of it, a half, or a whole one: of two channels, two images, an odd image at last.
+BATCHES = [
+    f"conv2d,n{n}c3i{5 * stride}x{width * stride}f{filters}k{kernel}s{stride}p{kernel // 2}g3,bias,relu"
+    for kernel, stride in ((3, 1), (3, 2), (5, 1))
+    for width in (2, LANES // 4, HALF - 1, LANES - 1)
+    for n, filters in ((1, 3), (3, 3), (6, 6), (17, 3))
+] + ["conv2d,n6c3i5x7f6k3p1g3,pixelbias,residual", "conv2d,n17c3i5x4f3k3p1g3,bias,residual,relu6,float64"]  # fmt: skip
 DOUBLE = [f"conv2d,n1c3i7x{width}f3k3s{stride}p1g3,bias,float64" for stride in (1, 2) for width in (3, 7, 8, 9, 17)]
 
 # Volumes: planes of taps one after the other.
@@ -106,7 +113,7 @@ GENERAL = [
 ]
 
 
-@pytest.mark.parametrize("text", FIRST + DOUBLE + VOLUMES + LAST + PAIRS + LINES + GENERAL)
+@pytest.mark.parametrize("text", FIRST + BATCHES + DOUBLE + VOLUMES + LAST + PAIRS + LINES + GENERAL)
 def test_exact(text):
     assert kernel_of(text).startswith("winograd_depthwise_last" if text in PAIRS else "tiled")
     assert (kernel_of(text) == "tiled_depthwise_lines") == (text in LINES or "last,tiled" in text)
@@ -151,7 +158,10 @@ def test_epilogues(width, last, rest, bias):
 ALONE = "conv2d,n1c1i40x33f1k3p1g1,residual"
 
 
-@pytest.mark.parametrize("text", [FIRST[3], FIRST[8], FIRST[-2], LAST[1], LAST[7], PAIRS[4], LINES[1], LINES[8], LINES[12], ALONE])
+SHARED = [FIRST[3], FIRST[8], FIRST[-2], BATCHES[2], BATCHES[7], LAST[1], LAST[7], PAIRS[4], LINES[1], LINES[8], LINES[12], ALONE]
+
+
+@pytest.mark.parametrize("text", SHARED)
 def test_same_bits_for_any_number_of_threads(text):
     results = []
     for count in range(1, min(3, most_threads()) + 1):
@@ -205,6 +215,8 @@ GUARDED = [
     for pad in (0, kernel // 2)
     for width in (HALF - 1, HALF, LANES - 1, LANES, LANES + 1, 2 * LANES + 3)
     if width * stride + 2 * pad >= kernel
+] + [
+    f"conv2d,n{n}c2i7x{width * stride}f2k3s{stride}p1g2" for n in (2, 6) for stride in (1, 2) for width in (LANES // 4, HALF, LANES)
 ] + [
     f"conv2d,n1c{channels}i7x5f{channels}k3s{stride}p{pad}g{channels},channels_last"
     for channels in (LANES - 1, LANES + 1, 2 * LANES + 1)

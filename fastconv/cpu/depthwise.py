@@ -21,9 +21,10 @@ bandwidth, and everything that is done once a row. So `direct_depthwise` does li
 Lines outside the image are never visited, columns outside it are masked, in vectors at the border alone. A plane's lines stay in
 L1 or L2 from one column of vectors to the next. Where rows are wider than a vector, 3x3 and 5x5 windows walk down two vectors side
 by side: to the code one vector of twice the lanes, which LLVM keeps in two registers. `tiled_depthwise_two` walks down two planes
-at once, each in half of the lanes. `tiled_depthwise_last` has channels in lanes and walks along the rows, which lie one after the
-other in memory: columns outside are skipped, lines masked; 3x3 windows of stride 2 walk along two vectors of channels. Dilated
-windows are as many interleaved walks, and columns left over that half of the lanes hold take half the time.
+at once, of two channels or two images, each in half of the lanes. `tiled_depthwise_last` has channels in lanes and walks along
+the rows, which lie one after the other in memory: columns outside are skipped, lines masked; 3x3 windows of stride 2 walk along
+two vectors of channels. Dilated windows are as many interleaved walks, and columns left over that half of the lanes hold take half
+the time.
 
 On a Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.2 cycles a vector from L2 and 10.8 from L3, two vectors at once 9.9 and 10.6: 9
 multiply-adds, and a store that takes the place of one. One vector has three sums, whose multiply-adds wait for each other; two have
@@ -375,25 +376,35 @@ def tiled_depthwise(item, seat, job):
 
 @compiled
 def tiled_depthwise_two(item, seat, job):
-    """As tiled_depthwise for planes of at most half of the tile's lanes: two of them share a line, and one column of it is all."""
+    """As tiled_depthwise for planes of at most half of the tile's lanes: two of them share a line, and one column of it is all.
+
+    They are of neighbouring channels, or, of `images` together, of neighbouring images: these have the same weights, which come
+    once for all.
+    """
     tile, half, filters = job.tile, job.tile.half, job.groups * job.filters
     rows, out_width = job.out_space[1], job.out_space[2]
-    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks) * job.images
     first, end = band * job.band, min((band + 1) * job.band, rows)
-    size, last = rows * out_width, min((chunk + 1) * job.chunk, filters) - 1
-    u, line, plane = -job.before[2], first * tile.step - job.before[1], n * filters * size
+    size, last, images = rows * out_width, min((chunk + 1) * job.chunk, filters) - 1, min(job.images, job.batch - n)
+    u, line, planes = -job.before[2], first * tile.step - job.before[1], filters * size
     edges, room = half.edges(u, 1, job.space[2]), (end - first) * out_width
-    for f in range(chunk * job.chunk, last + 1, 2):
+    for f in range(chunk * job.chunk, last + 1, 2 if job.images == 1 else 1):
         g = min(f + 1, last)  # a last plane without a neighbour is its own
         w, v = job.weight + f * job.panel, job.weight + g * job.panel
+        x_apart, out_apart = (g // job.filters - f // job.filters) * job.x_channel, (g - f) * size
         weights = half.splats(w + 1).beside(half.splats(v + 1))
         starts = half.sums(half.splat(w[0])).beside(half.sums(half.splat(v[0])))
-        image = job.x + (n * job.x_image + f // job.filters * job.x_channel + u)
-        out = job.out + (plane + f * size + first * out_width)
-        x_apart, out_apart = (g // job.filters - f // job.filters) * job.x_channel, (g - f) * size
-        walk_two(tile, weights, starts.oldest(), job, image, edges, line, end - first, out, room, x_apart, out_apart)
+        if job.images > 1:
+            weights, starts = tile.splats(w + 1), tile.sums(tile.splat(w[0]))
+        for k in range(n, n + images, 2):
+            if job.images > 1:
+                x_apart, out_apart = (job.x_image, planes) if k + 1 < n + images else (0, 0)
+            image = job.x + (k * job.x_image + f // job.filters * job.x_channel + u)
+            out = job.out + (k * planes + f * size + first * out_width)
+            walk_two(tile, weights, starts.oldest(), job, image, edges, line, end - first, out, room, x_apart, out_apart)
     if job.late:
-        finish_planes(job, plane, chunk * job.chunk, last + 1, first, end)
+        for k in range(n, n + images):
+            finish_planes(job, k * planes, chunk * job.chunk, last + 1, first, end)
 
 
 @inlined

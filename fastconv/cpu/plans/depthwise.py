@@ -17,13 +17,17 @@ from fastconv.cpu.sheets import rows_in_a_plane, taps
 from fastconv.cpu.simd import TileShape
 from fastconv.cpu.toom import F2
 from fastconv.cpu.volumes import tiled_depthwise_volume
-from fastconv.cpu.windows import HALVED, LEAST_HALF, has_quarters
+from fastconv.cpu.windows import HALVED, LEAST_HALF, SMALL_WINDOW, has_quarters
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
 
 # Weights of two planes that fit the registers, or nearly: 768 planes of 7 x 7 with 7x7 windows take 62 us in twos, 85 one by one,
 # and 52 over copied lines, with 5x5 windows 35, 46 and 52.
 TAPS_OF_TWO = 25
+# Of a batch, images whose planes pass the same weights in twos, one after the other: so many streams keep memory busy. 64 images of
+# 576 planes of 14 x 14 take 1.4 ms; with two images an item 1.7, with eight 2.7, and 4.3 in twos of channels. 32 of 960 of 7 x 7
+# with 5x5 windows take 0.88 for 1.11. An odd image is computed twice, which of fewer than ALONE costs more than it gains.
+IMAGES, ALONE = 4, 16
 
 
 def columns_refuse(problem: Problem) -> str | None:
@@ -155,15 +159,25 @@ def _vectors(width: int, tile: TileShape) -> float:
 
 
 def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
-    """For tiled_depthwise_two: as columns_in_lanes, in twos."""
-    return over_channels(problem, _two_planes(problem), 2, threads, {"panel": 1 + taps(problem)})
+    """For tiled_depthwise_two: as columns_in_lanes, in twos of channels or, of a batch, of images."""
+    tile, fields = _two_planes(problem), {"panel": 1 + taps(problem)}
+    if problem.batch >= ALONE or (problem.batch > 0 and problem.batch % 2 == 0):
+        return over_channels(problem, tile, 1, threads, fields, min(IMAGES, problem.batch))
+    return over_channels(problem, tile, 2, threads, fields)
 
 
 def _two_planes(problem: Problem) -> TileShape:
-    """The window of tiled_depthwise_two: half a vector of each plane, or a whole one where that takes more columns."""
-    one = window(problem)
-    whole = replace(one, lanes=2 * one.lanes)
-    return whole if whole in tiles.two_whole_planes(problem.dtype) and problem.out_space[-1] > one.lanes // 2 else one
+    """The window of tiled_depthwise_two: half a vector of each plane, or a whole one, or a quarter, by how many columns it has.
+
+    Quarters take 105 us for 132 of 32 images of 256 planes that stride 2 makes 4 x 4 of, of 1280 planes with 5x5 windows 23 for 32;
+    with 3x3 windows of stride 1 in one image 14 for 13.
+    """
+    one, width = window(problem), problem.out_space[-1]
+    whole, narrow = replace(one, lanes=2 * one.lanes), replace(one, lanes=one.lanes // 2)
+    gains = problem.batch > 1 or one.step == 2 or taps(problem) > SMALL_WINDOW
+    if width <= narrow.lanes // 2 and narrow.lanes // 2 >= LEAST_HALF and gains:
+        return narrow
+    return whole if whole in tiles.two_whole_planes(problem.dtype) and width > one.lanes // 2 else one
 
 
 def channels_in_lanes(problem: Problem, threads: int) -> Division:
@@ -229,16 +243,21 @@ def pairs_of_rows(problem: Problem, threads: int) -> Division:
     return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, tile=tile, fields={"panel": panel})
 
 
-def over_channels(problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any]) -> Division:
-    """Chunks of whole units of channels; bands of rows, of volumes of planes, only where chunks are too few for the threads."""
+def over_channels(
+    problem: Problem, tile: TileShape, unit: int, threads: int, fields: dict[str, Any], together: int = 1
+) -> Division:  # fmt: skip
+    """Chunks of whole units of channels, of so many images `together`.
+
+    Bands of rows, of volumes of planes, only where chunks are too few for the threads.
+    """
     wanted = ITEMS_A_THREAD * threads if threads > 1 else 1
     rows = problem.out_space[0] if problem.dimensions == 3 else rows_in_a_plane(problem)
-    units, images = ceil(problem.filters, unit), max(1, problem.batch)
-    chunk = ceil(units, min(units, ceil(wanted, images)))
+    units, images = ceil(problem.filters, unit), ceil(problem.batch, together)
+    chunk = ceil(units, min(units, ceil(wanted, max(1, images))))
     chunks = ceil(units, chunk)
-    band = ceil(rows, min(rows, ceil(wanted, chunks * images)))
-    bands = ceil(rows, band)
-    return Division(problem.batch * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)
+    band = ceil(rows, min(rows, ceil(wanted, chunks * max(1, images))))
+    bands, fields = ceil(rows, band), fields | {"images": together}
+    return Division(images * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)
 
 
 IMPLEMENTATIONS = (
