@@ -204,9 +204,15 @@ def two_whole_planes(dtype: str) -> list[TileShape]:
     return [tile for tile in wide_windows(dtype) if (tile.rows, tile.vectors) in TWO_WHOLE]
 
 
+def two_narrow_planes(dtype: str) -> list[TileShape]:
+    """Those of a quarter of a vector of each plane."""
+    halved = windows_of_channels(dtype) if dtype == "float32" and machine.lanes(dtype) >= LEAST_TO_HALVE else []
+    return [replace(tile, lanes=tile.lanes // 2) for tile in halved]
+
+
 def windows_of_two_planes(dtype: str) -> list[TileShape]:
     """Those of tiled_depthwise_two to compile ahead."""
-    return windows(dtype) + (two_whole_planes(dtype) if dtype == "float32" else [])
+    return windows(dtype) + (two_whole_planes(dtype) if dtype == "float32" else []) + two_narrow_planes(dtype)
 
 
 def windows_of_channels(dtype: str) -> list[TileShape]:

@@ -175,7 +175,7 @@ def _two_planes(problem: Problem) -> TileShape:
     one, width = window(problem), problem.out_space[-1]
     whole, narrow = replace(one, lanes=2 * one.lanes), replace(one, lanes=one.lanes // 2)
     gains = problem.batch > 1 or one.step == 2 or taps(problem) > SMALL_WINDOW
-    if width <= narrow.lanes // 2 and narrow.lanes // 2 >= LEAST_HALF and gains:
+    if narrow in tiles.two_narrow_planes(problem.dtype) and width <= narrow.lanes // 2 and gains:
         return narrow
     return whole if whole in tiles.two_whole_planes(problem.dtype) and width > one.lanes // 2 else one
 

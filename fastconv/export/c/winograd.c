@@ -80,7 +80,8 @@ static double products_cost(const struct geometry *g, const struct scheme *s, co
             for (int j = 0; j < 2; j++) {
                 int64_t points = (i ? spared[0] : s->count - spared[0]) * (j ? spared[1] : s->count - spared[1]);
                 int64_t strips = ceiling(down[i] * across[j], tile->rows);
-                if (strips > 0) cycles += points * (fmax(strip, passing) + (WINOGRAD_WAITING + strips - 1) * strip);
+                double first = (strip > passing ? strip : passing) + WINOGRAD_WAITING * strip;
+                if (strips > 0) cycles += points * (first + (strips - 1) * strip);
             }
     }
     return cycles;
