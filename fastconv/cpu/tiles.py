@@ -29,7 +29,8 @@ FEWER = {32: ((12, 2), (8, 2), (8, 1), (7, 3), (5, 3), (4, 4)), 16: ()}
 BETWEEN = (10, 12)  # rows that transposed layers do without: their phases are cut as well of fewer, and each takes 2.5 s to compile
 # The same for Winograd's products, which have rows enough to choose from: short tiles, of which some number divides nearly every
 # number of tiles of a plane. A sum over channels is long, and a short tile loses little: 3x4 reaches 95 % of the peak, 14x2 97 %.
-# With 14, 12, 11 and 10 rows in place of 6x2, 5x4 and 3x4 planes of 10, 11, 19 and 20 pixels took 10 to 20 % longer.
+# With 14, 12, 11 and 10 rows in place of 6x2, 5x4 and 3x4 planes of 10, 11, 19 and 20 pixels took 10 to 20 % longer. 6x4 is for the
+# 36 tiles by which F(5x5) covers 28 x 28, and 4 phases of 14 x 14: 2.37 ms of 256 channels for 2.53 with 6x2.
 WINOGRAD_PRODUCTS: dict[int, dict[int, tuple[int, ...]]] = {32: {2: (9, 8, 7, 6), 4: (6, 5, 4, 3)}, 16: {2: (6, 5, 4)}}
 # Of one vector, for groups of no more filters than lanes: 512 channels in 32 groups at 14x14 take 192 us, with 8x2 328.
 ONE_VECTOR_OF_PRODUCTS = 8
