@@ -27,6 +27,9 @@ UNEVEN = 17 / 16  # what the busiest thread may have to do, over an even share
 # Of so few a tile is done sooner than memory takes its sums: then panels pass one by one, and each writes a few rows from end to
 # end. A layer of 16 to 96 at 112 x 112 takes 0.55 ms in place of 0.9 in its network; of 256 to 64 it would take 10 % longer.
 FEW_CHANNELS = 64
+# Cycles that a piece of a row takes besides: wide strips write fewer. 16 to 96 at 112 x 112 take 474 us by 4x6, 536 by 8x2, on two
+# threads 235 and 281, 128 to 255 at 80 x 80 4.3 ms and 4.7. Results of 1.6 MB, of 64 to 128 at 56 x 56, take as long by either.
+A_PIECE, LARGE = 20.0, 2
 
 
 def filters_refuse(problem: Problem) -> str | None:
@@ -36,14 +39,14 @@ def filters_refuse(problem: Problem) -> str | None:
 def pixels_refuse(problem: Problem) -> str | None:
     if refusal := filters_refuse(problem):
         return refusal
-    if pixels_tile(problem).width > problem.space[0]:
+    if tile_in_place(problem).width > problem.space[0]:
         return f"{problem.space[0]} pixels do not fill a tile"
     return unless(FIRST)(problem)
 
 
 def pixels_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_pointwise_pixels: bands of strips of an image's pixels, read where they lie."""
-    tile, few = pixels_tile(problem), problem.channels <= FEW_CHANNELS
+    tile, few = tile_in_place(problem), problem.channels <= FEW_CHANNELS
     by_filters = problem.filters >= RESULT_TO_IMAGE * problem.channels
     together = tile.rows if few else ceil(problem.filters, tile.rows) * tile.rows
     fields = {"panel": tile.rows * (1 + problem.channels), "together": together}
@@ -102,11 +105,21 @@ def _by_filters(strips: int, panels: int, images: int, least_bands: int, threads
     return found
 
 
-def pixels_tile(problem: Problem) -> TileShape:
+def pixels_tile(problem: Problem, a_piece: float = 0.0) -> TileShape:
     """The tile that wastes least over an image's pixels; one that is not wider than they are many."""
     shapes = tiles.pixels_in_lanes(problem.dtype)
     fitting = [shape for shape in shapes if shape.width <= problem.out_space[-1]]
-    return min(fitting, key=lambda tile: pixels_cycles(problem, tile), default=min(shapes, key=lambda s: s.width))
+
+    def cycles(tile: TileShape) -> float:
+        return pixels_cycles(problem, tile) + a_piece * problem.batch * problem.filters * ceil(problem.out_space[-1], tile.width)
+
+    return min(fitting, key=cycles, default=min(shapes, key=lambda s: s.width))
+
+
+def tile_in_place(problem: Problem) -> TileShape:
+    """The same where each strip writes a piece of every filter's row, which costs if the rows of an image pass LARGE of L2."""
+    result = problem.filters * problem.out_space[-1] * np.dtype(problem.dtype).itemsize
+    return pixels_tile(problem, A_PIECE if result > LARGE * machine.caches()["L2"] else 0.0)
 
 
 def pixels_cycles(problem: Problem, tile: TileShape | None = None) -> float:

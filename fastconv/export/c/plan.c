@@ -348,7 +348,14 @@ static double in_place_cost(const struct geometry *g, const struct tile *tile)
     return ceiling(g->out_space[2], width(g, tile)) * ceiling(g->filters, tile->rows) * updates;
 }
 
-enum { FEW_CHANNELS = 64, RESULT_TO_IMAGE = 3 }; /* plans/pointwise.py, as is what follows */
+enum { FEW_CHANNELS = 64, RESULT_TO_IMAGE = 3, A_PIECE = 20, LARGE = 2 }; /* plans/pointwise.py, as is what follows */
+
+/* Each strip writes a piece of every filter's row. */
+static double with_pieces(const struct geometry *g, const struct tile *tile)
+{
+    double a_piece = g->filters * g->out_space[2] * g->number > LARGE * L2 ? A_PIECE : 0;
+    return in_place_cost(g, tile) + a_piece * g->filters * ceiling(g->out_space[2], width(g, tile));
+}
 
 /* The fewest bands, and chunks, that give two items a part, and none more than its share but for a sixteenth. */
 static void by_filters(int64_t strips, int64_t panels, int64_t images, int64_t parts, int64_t *bands_of, int64_t *chunks_of_it)
@@ -389,7 +396,7 @@ static int pointwise(const struct geometry *g, fastconv_layer *layer)
 {
     const struct tile *in_lanes = cheapest(g, tiled_pointwise[g->dtype], g->out_space[2] + 1, lanes_cost), *pixel = NULL;
     for (const struct tile *tile = tiled_pointwise_pixels[g->dtype]; !g->last && tile->rows; tile++)
-        if (width(g, tile) <= g->out_space[2] && (!pixel || in_place_cost(g, tile) < in_place_cost(g, pixel))) pixel = tile;
+        if (width(g, tile) <= g->out_space[2] && (!pixel || with_pieces(g, tile) < with_pieces(g, pixel))) pixel = tile;
     int64_t longest;
     if (pixel && (!in_lanes || in_place_cost(g, pixel) <= lanes_cost(g, in_lanes))) {
         int few = g->channels <= FEW_CHANNELS, filters_first = g->filters >= RESULT_TO_IMAGE * g->channels;
