@@ -27,6 +27,7 @@ LAYERS = [line for line in WINOGRAD if "conv3d" not in line and "pixelbias" not 
     "conv2d,n2c37i70x51f37k3s2p1g37", "conv2d,n2c37i31x51f37k3p2d2g37,channels_last,float64",
     "conv2d,n1c37i60x41f74k4s3p1g37,channels_last", "conv1d,n1c160i4000f160k31p15g160,channels_last",
     "conv2d,n1c37i33x50f37k5x4s4g37", "conv1d,n1c160i400f160k4g160", "conv2d,n1c5i33x9f10k4s3p1g5",
+    "conv2d,n2c37i9x7f74k3p1g37,bias", "conv2d,n1c37i40x7f37k5s2p2g37",
     "transposed2d,n2c34i20x21f35k4s2p1", "transposed2d,n1c34i20x21f36k3s3x2p1d1x2g2o2x1,channels_last",
     "conv1d,n1c17i4000f33k9s2p4", "conv2d,n1c80i14f480k1", "conv2d,n1c24i56f144k1,bias", "conv2d,n1c96i17f160k3s2p1",
     "conv2d,n1c3i100f32k7s2p3,bias,relu,channels_last", "conv2d,n1c240i28f60k1g3,bias,relu,channels_last",
@@ -72,8 +73,9 @@ const char *products_of(const fastconv_layer *layer) { return name_of(layer->job
 
 @pytest.fixture(autouse=True)
 def images_one_by_one(monkeypatch):
-    """As C computes them, where Python may pass several past Winograd's weights together."""
+    """As C computes them, where Python may pass several past Winograd's weights together, or walk down two at once."""
     monkeypatch.setattr("fastconv.cpu.plans.winograd.at_once", lambda *problem_and_sizes: 1)
+    monkeypatch.setattr("fastconv.cpu.plans.depthwise.images_together", lambda problem: 1)
 
 
 @pytest.fixture(scope="module")

@@ -379,7 +379,7 @@ def tiled_depthwise_two(item, seat, job):
     """As tiled_depthwise for planes of at most half of the tile's lanes: two of them share a line, and one column of it is all.
 
     They are of neighbouring channels, or, of `images` together, of neighbouring images: these have the same weights, which come
-    once for all.
+    once for all. A last plane without a neighbour is its own.
     """
     tile, half, filters = job.tile, job.tile.half, job.groups * job.filters
     rows, out_width = job.out_space[1], job.out_space[2]
@@ -389,19 +389,20 @@ def tiled_depthwise_two(item, seat, job):
     u, line, planes = -job.before[2], first * tile.step - job.before[1], filters * size
     edges, room = half.edges(u, 1, job.space[2]), (end - first) * out_width
     for f in range(chunk * job.chunk, last + 1, 2 if job.images == 1 else 1):
-        g = min(f + 1, last)  # a last plane without a neighbour is its own
-        w, v = job.weight + f * job.panel, job.weight + g * job.panel
-        x_apart, out_apart = (g // job.filters - f // job.filters) * job.x_channel, (g - f) * size
-        weights = half.splats(w + 1).beside(half.splats(v + 1))
-        starts = half.sums(half.splat(w[0])).beside(half.sums(half.splat(v[0])))
+        w = job.weight + f * job.panel
         if job.images > 1:
-            weights, starts = tile.splats(w + 1), tile.sums(tile.splat(w[0]))
+            weights, start, x_apart, out_apart = tile.splats(w + 1), tile.splat(w[0]), job.x_image, planes
+        else:
+            g = min(f + 1, last)
+            x_apart, out_apart = (g // job.filters - f // job.filters) * job.x_channel, (g - f) * size
+            v = job.weight + g * job.panel
+            weights = half.splats(w + 1).beside(half.splats(v + 1))
+            start = half.sums(half.splat(w[0])).beside(half.sums(half.splat(v[0]))).oldest()
         for k in range(n, n + images, 2):
-            if job.images > 1:
-                x_apart, out_apart = (job.x_image, planes) if k + 1 < n + images else (0, 0)
+            two = int(job.images == 1 or k + 1 < n + images)
             image = job.x + (k * job.x_image + f // job.filters * job.x_channel + u)
             out = job.out + (k * planes + f * size + first * out_width)
-            walk_two(tile, weights, starts.oldest(), job, image, edges, line, end - first, out, room, x_apart, out_apart)
+            walk_two(tile, weights, start, job, image, edges, line, end - first, out, room, two * x_apart, two * out_apart)
     if job.late:
         for k in range(n, n + images):
             finish_planes(job, k * planes, chunk * job.chunk, last + 1, first, end)

@@ -113,8 +113,8 @@ FIELDS: dict[str, tuple[int, str]] = {
     "exchanged": (1, "integer"),  # 1 if image and gradient stand for each other
     "strip": (1, "integer"),  # strassen.py: numbers that one strip's sums of the image take
     "head": (1, "integer"),  # strassen.py: rows of a panel before its first sum
-    # Winograd's schemes: winograd.py, and files that share its layout.
     "images": (1, "integer"),  # winograd.py, tiled_depthwise_two: how many an item computes
+    # Winograd's schemes: winograd.py, and files that share its layout.
     "rows_seen": (1, "integer"),  # rows of the image that an item sees
     "columns_seen": (1, "integer"),
     "lane_channels": (1, "integer"),  # channels from one lane to the next

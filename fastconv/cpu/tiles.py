@@ -176,8 +176,9 @@ OF_ONE_COLUMN = ((3, 1), (5, 1), (7, 1))
 # 73 for 77. For the 9 weights and 6 sums of 3x3 it takes 32 registers; 25 weights are then read from the stack, most of them twice.
 WIDE, WIDE_REGISTERS = ((3, 3), (5, 5)), 32
 # And those that walk down two planes at once of up to a vector each, for the same reason: 512 planes of 14 x 14 take 21.4 us for
-# 23.2, of stride 2 19.2 for 20.6. The 50 weights of two 5x5 windows do not fit: 83 us for 69.
+# 23.2, of stride 2 19.2 for 20.6. The 50 weights of two channels' 5x5 windows do not fit: 83 us for 69.
 TWO_WHOLE = ((3, 3),)
+TWO_NARROW = ((3, 3), (5, 5))  # of a quarter of a vector each: those of the networks' last planes
 # Along a row, with channels in lanes, 7x7 takes as long over copied lines as in place, where numbers come from many pages.
 WALKED_ALONG = ((3, 3), (5, 5))
 PAIRS_REGISTERS = 32  # for 12 weights and 12 sums of 3x3 windows at the points of pairs.py, and four numbers
@@ -206,9 +207,10 @@ def two_whole_planes(dtype: str) -> list[TileShape]:
 
 
 def two_narrow_planes(dtype: str) -> list[TileShape]:
-    """Those of a quarter of a vector of each plane."""
-    halved = windows_of_channels(dtype) if dtype == "float32" and machine.lanes(dtype) >= LEAST_TO_HALVE else []
-    return [replace(tile, lanes=tile.lanes // 2) for tile in halved]
+    """Those of a quarter of a vector of each plane, in float32."""
+    if dtype != "float32" or machine.lanes(dtype) < LEAST_TO_HALVE:
+        return []
+    return [replace(tile, lanes=tile.lanes // 2) for tile in windows(dtype) if (tile.rows, tile.vectors) in TWO_NARROW]
 
 
 def windows_of_two_planes(dtype: str) -> list[TileShape]:

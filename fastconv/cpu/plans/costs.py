@@ -17,8 +17,8 @@ TURN_SUMS = {"float32": TURN, "float64": 4.0}
 WHOLE, PIECE = 1.0, 20.0
 # To pack a vector of numbers; to transform one channel's taps of a vector of filters.
 PACK, TRANSFORM_TAPS = 30.0, 150.0
-# Bytes of weights that a core takes in, while it multiplies a vector: from L2, of so few that they fill an EIGHTH of L3, of more
-# that fit half of it, from memory. Fitted to 45 layers by Winograd's form, each with eight tiles: the one that is chosen takes 1.01
+# Bytes of weights, of all groups, that a core takes in while it multiplies a vector: of those that fit L2, at most an EIGHTH of L3,
+# half of it, and from memory. Fitted to 45 layers by Winograd's form, each with eight tiles: the one that is chosen takes 1.01
 # of the best one's time, 1.13 at most. The last are 31 GB/s: at half as much a decoder's layers of 512 channels, 7x7 and 14x14,
 # went to tiles, and took a fifth longer.
 STREAM, EIGHTH = (32.0, 18.0, 13.0, 8.5), 1 / 8

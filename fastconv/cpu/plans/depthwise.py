@@ -21,8 +21,8 @@ from fastconv.cpu.windows import HALVED, LEAST_HALF, SMALL_WINDOW, has_quarters
 from fastconv.plan import Division, Implementation
 from fastconv.problem import Problem, three
 
-# Weights of two planes that fit the registers, or nearly: 768 planes of 7 x 7 with 7x7 windows take 62 us in twos, 85 one by one,
-# and 52 over copied lines, with 5x5 windows 35, 46 and 52.
+# Weights of two channels' planes that fit the registers, or nearly: 768 planes of 7 x 7 with 7x7 windows take 62 us in twos, 85 one
+# by one, and 52 over copied lines, with 5x5 windows 35, 46 and 52.
 TAPS_OF_TWO = 25
 # Of a batch, images whose planes pass the same weights in twos, one after the other: so many streams keep memory busy. 64 images of
 # 576 planes of 14 x 14 take 1.4 ms; with two images an item 1.7, with eight 2.7, and 4.3 in twos of channels. 32 of 960 of 7 x 7
@@ -31,7 +31,7 @@ IMAGES, ALONE = 4, 16
 
 
 def columns_refuse(problem: Problem) -> str | None:
-    if _narrow(problem) and taps(problem) > TAPS_OF_TWO and lines_refuse(problem) is None:
+    if _share_a_vector(problem) and taps(problem) > TAPS_OF_TWO and lines_refuse(problem) is None:
         return f"{problem.out_space[-1]} columns fill half of a vector, copied lines do better by windows of {taps(problem)} taps"
     return unless(FIRST)(problem) or (None if _sees_one_column(problem) else slides(problem))
 
@@ -41,8 +41,8 @@ def _sees_one_column(problem: Problem) -> bool:
     return problem.dimensions == 2 and problem.kernel in tiles.OF_ONE_COLUMN and problem.stride == (1, 1)
 
 
-def _narrow(problem: Problem) -> bool:
-    """Whether two planes share a vector."""
+def _share_a_vector(problem: Problem) -> bool:
+    """Whether two planes do."""
     return problem.out_space[-1] <= machine.lanes(problem.dtype) // 2 and all(d == 1 for d in problem.dilation)
 
 
@@ -160,10 +160,14 @@ def _vectors(width: int, tile: TileShape) -> float:
 
 def two_planes_in_lanes(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise_two: as columns_in_lanes, in twos of channels or, of a batch, of images."""
-    tile, fields = _two_planes(problem), {"panel": 1 + taps(problem)}
-    if problem.batch >= ALONE or (problem.batch > 0 and problem.batch % 2 == 0):
-        return over_channels(problem, tile, 1, threads, fields, min(IMAGES, problem.batch))
-    return over_channels(problem, tile, 2, threads, fields)
+    images = images_together(problem)
+    fields = {"panel": 1 + taps(problem), "images": images}
+    return over_channels(problem, _two_planes(problem), 2 if images == 1 else 1, threads, fields, images)
+
+
+def images_together(problem: Problem) -> int:
+    """Images that an item of tiled_depthwise_two computes, in twos; one by one channels come in twos."""
+    return min(IMAGES, problem.batch) if problem.batch >= ALONE or (problem.batch > 0 and problem.batch % 2 == 0) else 1
 
 
 def _two_planes(problem: Problem) -> TileShape:
@@ -256,7 +260,7 @@ def over_channels(
     chunk = ceil(units, min(units, ceil(wanted, max(1, images))))
     chunks = ceil(units, chunk)
     band = ceil(rows, min(rows, ceil(wanted, chunks * max(1, images))))
-    bands, fields = ceil(rows, band), fields | {"images": together}
+    bands = ceil(rows, band)
     return Division(images * bands * chunks, bands, band, chunks, chunk * unit, 0, tile, unit, None, fields)
 
 

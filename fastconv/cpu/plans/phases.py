@@ -87,12 +87,12 @@ def _long(problem: Problem, scheme: Nested) -> tuple[int, int]:
 
 
 def best_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
-    """The tile whose rows divide best the phases of each kind."""
+    """The tile by which the products of the phases of each kind, and their weights, pass soonest."""
     return min(tiles.winograd_products(problem.dtype), key=lambda tile: _products(problem, scheme, band, tile))
 
 
 def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
-    """Of one image and group."""
+    """Cycles of one image and group."""
     (apart, rate), (tall, wide), cycles = problem.dilation, _long(problem, scheme), 0.0
     of_a_point = at_a_point(problem, scheme, tile)
     for begin in range(0, apart, band):

@@ -66,12 +66,12 @@ def divide(scheme: Nested) -> Callable[[Problem, int], Division]:
 
 
 def best_tile(problem: Problem, scheme: Nested, band: int) -> TileShape:
-    """The tile whose rows divide best the tiles of a band."""
+    """The tile by which the products of a band, and their weights, pass soonest."""
     return min(tiles.winograd_products(problem.dtype), key=lambda tile: _products(problem, scheme, band, tile))
 
 
 def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape) -> float:
-    """Of one signal and group."""
+    """Cycles of one signal and group."""
     [rate], runs = problem.dilation, ceil(problem.out_space[0], scheme.across.outputs * problem.dilation[0])
     of_a_point = at_a_point(problem, scheme, tile)
     return scheme.count * (runs // band * of_a_point(band * rate) + of_a_point(runs % band * rate))

@@ -1,6 +1,6 @@
 """The plan for winograd.py, and what it shares with those for phases.py, signals.py and grouped.py.
 
-Bands of rows of tiles whose transforms fit L2.
+Bands of rows of tiles whose transforms fit L2, or a share of L3 where heavy weights would be streamed anew for each.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from fastconv.problem import Problem
 # Share of L2 for what winograd.py transforms of a panel at a time: F(4x4)'s sums are loaded and stored so much less often that
 # a 7x7 layer of 512 channels takes 1.46 ms in place of 1.81.
 PANEL_SHARE = 0.6
-# Share of L3 for what an item holds of several images, if they spare a fifth of what is streamed through L2 with fewer of them: 8
-# images of 7x7 with 512 channels took 7.9 ms one by one, and take 5.1 together; with fresh weights 22, and 7.2. 32 of 4x4 with 256
-# took 2.6 ms, and take 1.5.
+# Share of L3 for what an item holds of a band, and of several images, if these spare a fifth of what is streamed through L2 with
+# fewer of them: 8 images of 7x7 with 512 channels took 7.9 ms one by one, and take 5.1 together; with fresh weights 22, and 7.2. 32
+# of 4x4 with 256 took 2.6 ms, and take 1.5.
 SHARED, SPARED = 1 / 8, 0.8
-MUCH = 2
+MUCH = 2  # L2s of weights from which on a band may hold that share
 WAITING = 0.01  # share of a strip's products that count although weights take longer to come
 FULL = 8  # rows of the tallest tile that powers of two fill
 
@@ -79,7 +79,7 @@ def refuse(scheme: Nested) -> Callable[[Problem], str | None]:
 
 
 def divide(scheme: Nested, fresh: bool = False) -> Callable[[Problem, int], Division]:
-    """For a scheme in two dimensions: bands of rows of tiles whose transforms fit L2. `fresh` weights come as they are."""
+    """For a scheme in two dimensions: bands of rows of tiles; see `numbers_held`. `fresh` weights come as they are."""
     points, matrices, (rows, columns) = scheme.count, scheme.matrices, (scheme.down, scheme.across)
 
     def division_of(problem: Problem, threads: int) -> Division:
@@ -221,7 +221,7 @@ NARROW = (nested(F2), nested(F4))
 
 
 def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int, images: int = 1, fresh: bool = False) -> TileShape:
-    """Of the tiles no wider than a chunk of filters the one whose rows divide best the tiles of a band that need a point."""
+    """Of the tiles no wider than a chunk of filters the one by which the products of a band, and their weights, pass soonest."""
     filters, most = problem.filters // problem.groups, max(chunk, 2 * machine.lanes(problem.dtype))
     every = [tile for tile in tiles.winograd_products(problem.dtype) if tile.width <= most]
     if scheme in NARROW and filters <= machine.lanes(problem.dtype):
@@ -230,7 +230,7 @@ def best_tile(problem: Problem, scheme: Nested, band: int, chunk: int, images: i
 
 
 def _products(problem: Problem, scheme: Nested, band: int, tile: TileShape, images: int, fresh: bool) -> float:
-    """Of so many images, one group and phase of rows, less the products that tiles beyond the result do without."""
+    """Cycles of so many images, one group and phase of rows, without the products that tiles beyond the result can spare."""
     fields, across, outputs = edges(problem, scheme), _tiles_across(problem, scheme.across), scheme.down.outputs
     spared_i, spared_j = (mask.bit_count() for mask in fields["spared"][1:])
     left, cycles, of_a_point = ceil(_tiled_space(problem)[0], problem.dilation[-2]), 0.0, at_a_point(problem, scheme, tile, fresh)
@@ -306,9 +306,10 @@ def cycles(scheme: Nested, fresh: bool = False) -> Callable[[Problem], float]:
 
 
 def stream_speed(problem: Problem, weights: int) -> float:
-    """Bytes of a group's weights that a core takes in while it multiplies a vector."""
+    """Bytes of so many weights of each group that a core takes in while it multiplies a vector."""
     caches, every = machine.caches(), weights * problem.groups
-    return STREAM[(weights >= caches["L2"]) + (every >= EIGHTH * caches["L3"]) + (every >= caches["L3"] / 2)]
+    bounds = caches["L2"], EIGHTH * caches["L3"], caches["L3"] / 2
+    return next((speed for speed, bound in zip(STREAM, bounds, strict=False) if every < bound), STREAM[-1])
 
 
 def each_image(problem: Problem, scheme: Nested, division: Division, products: float, count: int) -> float:

@@ -440,7 +440,8 @@ static void over_channels(const struct geometry *g, fastconv_layer *layer, const
     int64_t chunk = ceiling(units, at_most(units, ceiling(wanted, images)));
     int64_t band = ceiling(rows, at_most(rows, ceiling(wanted, ceiling(units, chunk) * images)));
     divide(g, layer, 1, rows, band, filters, chunk * unit, 0);
-    layer->job[JOB_PANEL] = 1 + taps(g), layer->job[JOB_IMAGES] = 1; /* C computes images one by one */
+    layer->job[JOB_PANEL] = 1 + taps(g);
+    if (unit > 1) layer->job[JOB_IMAGES] = 1; /* C computes them one by one */
     use(layer, tile->code, ROW_PANELS, 1);
 }
 

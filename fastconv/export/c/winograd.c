@@ -54,7 +54,7 @@ static struct edge edge_of(const struct geometry *g, const struct scheme *s, int
 
 static int64_t bits(int64_t mask) { return mask ? (mask & 1) + bits(mask >> 1) : 0; }
 
-/* Bytes of transformed weights of a group, and how many of them a core takes in while it multiplies a vector. */
+/* Bytes of transformed weights of a group, and how many of those of all a core takes in while it multiplies a vector. */
 static double weights_of(const struct geometry *g, const struct scheme *s, const struct bands *b, const struct tile *tile)
 {
     return (double)s->matrices * s->matrices * ceiling(g->filters, width(g, tile)) * b->padded * width(g, tile) * g->number;
@@ -64,7 +64,7 @@ static double stream_speed(const struct geometry *g, double weights)
 {
     static const double stream[] = STREAM;
     double every = weights * g->groups;
-    return stream[(weights >= L2) + (every >= EIGHTH * L3) + (every >= L3 / 2)];
+    return stream[every < L2 ? 0 : every < EIGHTH * L3 ? 1 : every < L3 / 2 ? 2 : 3];
 }
 
 /* Of the products of one image, group and phase of rows: at each point the first strip of tiles waits for the weights. */
