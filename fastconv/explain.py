@@ -197,8 +197,9 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     Examples
     --------
     >>> import numpy as np, fastconv as fc
-    >>> fc.explain(fc.conv2d, np.ones((64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32), padding=1).kernel
-    'winograd_4x4'
+    >>> image, weight = np.ones((64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32)
+    >>> fc.explain(fc.conv2d, image, weight, padding=1).implementation.algorithm
+    'winograd'
     >>> fc.explain("conv2d,n1c32i112x112f32k3p1g32").kernel
     'tiled_depthwise'
     """
