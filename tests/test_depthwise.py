@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.cpu import machine, packing, pairs, tiles
+from fastconv.cpu import job, machine, packing, pairs, tiles
+from fastconv.cpu.compiled import address
+from fastconv.cpu.depthwise import tiled_depthwise_last
+from fastconv.cpu.simd import TileShape
 from fastconv.cpu.table import IMPLEMENTATIONS
 from fastconv.cpu.threads import most_threads
 from fastconv.plan import choose
@@ -194,6 +197,11 @@ def test_nan_stays_where_it_is():
         place = (0, 4, LANES, 1) if last else (0, 1, 4, LANES)
         given["x"][place] = np.nan
         cases.same_numbers(cases.call(fc, problem, given), cases.call(fc.reference, problem, given))
+
+
+def test_windows_along_rows_of_few_lanes():
+    """Four of float64, as a machine without AVX-512 has them: half of a half is no narrower, so what only pairs need stays out."""
+    assert address(tiled_depthwise_last, *job.arguments("float64", TileShape(3, 3, 4, 2, "float64"), None))
 
 
 def test_channel_panels():

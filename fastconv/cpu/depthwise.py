@@ -430,9 +430,9 @@ def walk_along(tile, weights, start, job, image, edges, column, count, apart, ou
 
 
 @inlined
-def channel_panels(tile, panel, apart):
+def channel_panels(tile, pair, panel, apart):
     """Weights and biases of a vector of channels, or of a pair of vectors, whose panels are so far apart."""
-    if tile.pair is None:
+    if pair is None:
         return tile.load_tile(panel + tile.lanes, tile.width), tile.load(panel)
     half, other = tile.half, panel + apart
     weights = half.load_tile(panel + half.lanes, half.width).beside(half.load_tile(other + half.lanes, half.width))
@@ -440,7 +440,7 @@ def channel_panels(tile, panel, apart):
 
 
 @inlined
-def walk_vectors(tile, job, n, first, last, i, row, clip):
+def walk_vectors(tile, pair, job, n, first, last, i, row, clip):
     """Row i of channels first..last of image n, a vector of them after the other; `row` points to its first channel."""
     lanes, channels, phases, out_width = tile.lanes, job.groups, job.dilation[2], job.out_space[2]
     line = i * tile.step - job.before[1]
@@ -449,7 +449,7 @@ def walk_vectors(tile, job, n, first, last, i, row, clip):
     edges, image = tile.sides(lines[0], lines[1], channels), job.x + (n * job.x_image + line * job.x_steps[1])
     for block in range(first, last, lanes):
         c = max(0, min(block, channels - lanes))  # the last vector overlaps its neighbour
-        weights, start = channel_panels(tile, job.weight + block // (tile.lanes // tile.registers) * job.panel, job.panel)
+        weights, start = channel_panels(tile, pair, job.weight + block // (tile.lanes // tile.registers) * job.panel, job.panel)
         for phase in range(min(phases, out_width)):
             column, count = phase * tile.step - job.before[2], (out_width - phase + phases - 1) // phases
             out = row + (phase * channels + c)
@@ -460,14 +460,17 @@ def walk_vectors(tile, job, n, first, last, i, row, clip):
 
 
 @inlined
-def walk_row(tile, job, n, first, last, i, row, clip):
-    """As walk_vectors; of pairs of vectors, what is left over by one at a time."""
-    if tile.pair is None:
-        walk_vectors(tile, job, n, first, last, i, row, clip)
+def walk_row(tile, pair, job, n, first, last, i, row, clip):
+    """As walk_vectors; of pairs of vectors, what is left over by one at a time.
+
+    `pair` is the tile's, an argument so that Numba leaves out the branch that is not taken: two lanes have no half of their own.
+    """
+    if pair is None:
+        walk_vectors(tile, None, job, n, first, last, i, row, clip)
     else:
         middle = last - (last - first) % tile.lanes
-        walk_vectors(tile, job, n, first, middle, i, row, clip)
-        walk_vectors(tile.half, job, n, middle, last, i, row, clip)
+        walk_vectors(tile, pair, job, n, first, middle, i, row, clip)
+        walk_vectors(tile.half, None, job, n, middle, last, i, row, clip)
 
 
 @compiled
@@ -482,7 +485,7 @@ def tiled_depthwise_last(item, seat, job):
     for i in range(band * job.band, min((band + 1) * job.band, rows)):
         place = i * out_width * channels
         row = job.out + (image + place)
-        walk_row(job.tile, job, n, first, last, i, row, (job.least, job.most))
+        walk_row(job.tile, job.tile.pair, job, n, first, last, i, row, (job.least, job.most))
         if job.late and job.chunks == 1:
             job.finish_row(row, out_width * channels, image, place)
         elif job.late:

@@ -215,7 +215,7 @@ def fill_band_last(job, row, n, begin, end):
     if window.rows * window.vectors > SMALL_WINDOW:
         align_stack()  # type: ignore[call-arg]
     for line in range(begin, end):
-        walk_row(window, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
+        walk_row(window, None, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
         if job.inner_late:
             job.finish_inner_row(row, out_width * channels, 0, line * out_width * channels)
         row += out_width * channels
@@ -230,7 +230,7 @@ def fill_band_turned(job, scratch, n, begin, end):
     for first in range(begin, end, job.down):
         row, rows = lines, min(job.down, end - first)
         for line in range(first, first + rows):
-            walk_row(window, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
+            walk_row(window, None, job, n, 0, channels, line, row, (job.inner_least, job.inner_most))
             if job.inner_late:
                 job.finish_inner_row(row, out_width * channels, 0, line * out_width * channels)
             row += out_width * channels
