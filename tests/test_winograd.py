@@ -231,8 +231,16 @@ transposed2d,n1c128i28f64k4s2p1
 """
 
 
-# Caches of a machine with as much L2 a core as this needs, so that the choices below are the same on every one.
 CACHES = {"L1d": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+
+
+@pytest.fixture
+def zen_4(every_tile, monkeypatch):
+    """Its caches, vectors and registers, so that the plan decides alike on every machine."""
+    monkeypatch.setattr(machine, "caches", lambda: CACHES)
+    monkeypatch.setattr(machine, "_vector", lambda: (64, 32))
+
+
 CHOSEN = {
     "conv2d,n1c512i7f512k3p1": "winograd_4x2",  # 4x4 would have 38 MB of weights for four tiles
     "conv2d,n1c256i14f256k3p1": "winograd_5x5",
@@ -242,23 +250,20 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize("line", CHOSEN)
-def test_the_plan_weighs_products_against_weights(line, every_tile, monkeypatch):
-    monkeypatch.setattr(machine, "caches", lambda: CACHES)
+def test_the_plan_weighs_products_against_weights(line, zen_4):
     assert choose(cases.parse(line), IMPLEMENTATIONS, 1, "columns").implementation.name == CHOSEN[line]
 
 
-def test_tiles_by_how_weights_pass_them(every_tile, monkeypatch):
+def test_tiles_by_how_weights_pass_them(zen_4):
     """16 tiles: in strips of eight by two vectors weights from memory keep up, in strips of four by four they do not."""
-    monkeypatch.setattr(machine, "caches", lambda: CACHES)
     scheme, line = SCHEMES["winograd_4x4"], "conv2d,n1c{0}i16f{0}k3p1"
     light, heavy = (divide(scheme)(cases.parse(line.format(channels)), 1).tile for channels in (64, 512))
     assert light.vectors == 4
     assert (heavy.rows, heavy.vectors) == (8, 2)
 
 
-def test_bands_by_what_streams_past_them(every_tile, monkeypatch):
+def test_bands_by_what_streams_past_them(zen_4):
     """Where a band's weights come from beyond L2, an eighth of L3 holds its numbers, and fewer of many threads."""
-    monkeypatch.setattr(machine, "caches", lambda: CACHES)
     scheme, line = SCHEMES["winograd_5x5"], "conv2d,n1c{0}i112f{0}k3p1"
     each = (64, 1), (128, 1), (128, 16)
     divisions = [divide(scheme)(cases.parse(line.format(channels)), threads) for channels, threads in each]
