@@ -7,6 +7,7 @@ two multiply-adds a cycle, and at least SUMS_IN_FLIGHT sums must be under way to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from fastconv.cpu import machine
@@ -149,9 +150,9 @@ def weight_products(dtype: str) -> list[TileShape]:
     return [TileShape(min(rows, lanes), vectors, lanes, 1, dtype)]
 
 
-def weight_products_ahead(dtype: str) -> list[TileShape]:
-    """To compile ahead: networks train in float32, and each of four schemes takes three seconds."""
-    return weight_products(dtype) if dtype == "float32" else []
+def in_float32(of: Callable[[str], list[TileShape]]) -> Callable[[str], list[TileShape]]:
+    """To compile ahead of gradients: networks train in float32, and a weight's take from half a second to three, each."""
+    return lambda dtype: of(dtype) if dtype == "float32" else []
 
 
 def pixels_in_lanes(dtype: str) -> list[TileShape]:

@@ -260,21 +260,16 @@ def tiles_of_windows_last(dtype: str) -> list[TileShape]:
     return [replace(tile, rows=tile.vectors, vectors=tile.rows) for tile in every if tile.lanes == machine.lanes(dtype)]
 
 
-def ahead(of: Callable[[str], list[TileShape]]) -> Callable[[str], list[TileShape]]:
-    """To compile ahead: networks train in float32, and twelve windows take eight seconds."""
-    return lambda dtype: of(dtype) if dtype == "float32" else []
-
-
 IMPLEMENTATIONS = (
     Implementation(
         "tiled_depthwise_weight_gradient", "tiled", ("weights",),
         tiled_depthwise_weight_gradient, None, window_sums, "columns of the gradient",
-        windows_refuse(FIRST), ("columns",), ahead(tiles_of_windows),
+        windows_refuse(FIRST), ("columns",), tiles.in_float32(tiles_of_windows),
     ),
     Implementation(
         "tiled_depthwise_weight_gradient_last", "tiled", ("weights",),
         tiled_depthwise_weight_gradient_last, None, window_sums_last, "channels",
-        windows_refuse(LAST), ("channels",), ahead(tiles_of_windows_last),
+        windows_refuse(LAST), ("channels",), tiles.in_float32(tiles_of_windows_last),
     ),
     Implementation(
         "tiled_weight_gradient_pixels", "tiled", ("weights",),

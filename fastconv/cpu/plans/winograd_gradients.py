@@ -151,7 +151,7 @@ IMPLEMENTATIONS = (
         Implementation(
             name, "winograd", ("weights",),
             winograd_weight_gradient, None, divide(scheme), FILTERS,
-            refuse(scheme), SHEETS, tiles.weight_products_ahead, scheme,
+            refuse(scheme), SHEETS, tiles.in_float32(tiles.weight_products), scheme,
             cycles(scheme), error(scheme),
         )
         for name, scheme in SCHEMES.items()
