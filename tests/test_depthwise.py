@@ -8,6 +8,7 @@ from pathlib import Path
 import cases
 import numpy as np
 import pytest
+import tiled
 
 import fastconv as fc
 from fastconv.cpu import job, machine, packing, pairs, tiles
@@ -87,6 +88,19 @@ PAIRS = [
     for size, pad in (("7x5", "1"), ("8x9", "0:2x2:0"), ("1x1", "1"), ("6x4", 4))
 ] + [f"conv2d,n1c{LANES + 1}i5x9f{LANES + 1}k3g{LANES + 1},float64,pixelbias,channels_last,winograd"]  # fmt: skip
 
+# Walked across, two rows at once, around whole vectors and halves of one; even, odd and single rows, more columns than windows see.
+ACROSS = [
+    f"conv2d,n2c3i{rows}x{2 * width - odd}f{filters}k3s2p{pad}g3,bias{rest}"
+    for rows, pad, filters, rest in ((7, "1", 3, ",relu"), (4, "2x1:2", 6, ",residual,relu6"), (1, "1", 3, ",pixelbias"))
+    for width in (LANES, LANES + 1, 2 * LANES - 1, 2 * LANES, 2 * LANES + HALF, 2 * LANES + HALF + 1)
+    for odd in (0, 1)
+] + [f"conv2d,n1c3i{rows}x{4 * LANES + 2}f3k3s2p1x1:0g3,float64,bias" for rows in (6, 7)]  # fmt: skip
+AT_POINTS = [
+    f"conv2d,n2c{LANES + 3}i{rows}x{width}f{filters}k3p{pad}g{LANES + 3},bias{rest},winograd"
+    for rows, pad, filters, rest in ((6, "1", LANES + 3, ",relu"), (3, "2:0x1:2", 2 * LANES + 6, ",residual,relu6"))
+    for width in (1, HALF - 1, HALF, LANES - 1, LANES, LANES + 1, LANES + HALF, 2 * LANES - 1, 3 * LANES, 3 * LANES + 1)
+] + [f"conv2d,n1c{LANES}i{rows}x{LANES + 3}f{LANES}k3p1x1:0g{LANES},float64,pixelbias,winograd" for rows in (4, 5)]  # fmt: skip
+
 # What slides no window of its own: over copied lines, over sheets, or filters in lanes.
 LINES = [
     f"conv2d,n2c{channels}i{size}f{channels}k{window}g{channels},bias,relu,channels_last"
@@ -123,6 +137,15 @@ def test_exact(text):
     check(text)
 
 
+@pytest.mark.parametrize("text", ACROSS + AT_POINTS)
+def test_exact_across(text):
+    problem = cases.parse(text)
+    name = "winograd_depthwise" if text in AT_POINTS else "tiled_depthwise_across"
+    given = cases.arrays(problem, np.random.default_rng(0))
+    got = tiled.result(tiled.chosen(name, problem), given)
+    cases.same_numbers(got, cases.call(fc.reference, problem, given))
+
+
 def test_which_kernel():
     assert kernel_of(f"conv2d,n1c4i9x{HALF}f4k3p1g4") == "tiled_depthwise_two"
     assert kernel_of(f"conv2d,n1c4i9x{HALF + 1}f4k5p2g4") == "tiled_depthwise"
@@ -137,10 +160,20 @@ def test_which_kernel():
     for options, in_pairs in (("", by_pairs), (",winograd", True), (",highest", False)):
         name = kernel_of(f"conv2d,n1c64i56f64k3p1g64,channels_last{options}")
         assert name == ("winograd_depthwise_last" if in_pairs else "tiled_depthwise_last")
+        at_points, wide = in_pairs or options == ",winograd", tiles.least_across("float32", 1)
+        assert kernel_of(f"conv2d,n1c64i{wide}f64k3p1g64{options}") == ("winograd_depthwise" if at_points else "tiled_depthwise")
+    wide = tiles.least_across("float32", 2)
+    for width, pad, name in (
+        (wide, "1", "tiled_depthwise_across"),
+        (wide - 1, "1", "tiled_depthwise"),
+        (wide, "0", "tiled_depthwise"),
+    ):
+        assert kernel_of(f"conv2d,n1c4i9x{2 * width}f4k3s2p{pad}g4") == name
 
 
-def test_error_of_pairs_is_bounded():
-    problem = cases.parse("conv2d,n1c64i40f64k3p1g64,bias,channels_last,winograd")
+@pytest.mark.parametrize("last", ["", ",channels_last"])
+def test_error_at_points_is_bounded(last):
+    problem = cases.parse(f"conv2d,n1c64i40f64k3p1g64,bias{last},winograd")
     given = {
         name: np.random.default_rng(0).standard_normal(a.shape, np.float32)
         for name, a in cases.arrays(problem, np.random.default_rng(0)).items()
@@ -161,7 +194,22 @@ def test_epilogues(width, last, rest, bias):
 ALONE = "conv2d,n1c1i40x33f1k3p1g1,residual"
 
 
-SHARED = [FIRST[3], FIRST[8], FIRST[-2], BATCHES[2], BATCHES[7], LAST[1], LAST[7], PAIRS[4], LINES[1], LINES[8], LINES[12], ALONE]
+SHARED = [
+    FIRST[3],
+    FIRST[8],
+    FIRST[-2],
+    BATCHES[2],
+    BATCHES[7],
+    LAST[1],
+    LAST[7],
+    PAIRS[4],
+    LINES[1],
+    LINES[8],
+    LINES[12],
+    ALONE,
+    AT_POINTS[6],
+    *ACROSS[9:11],
+]
 
 
 @pytest.mark.parametrize("text", SHARED)
@@ -230,6 +278,9 @@ GUARDED = [
     for channels in (LANES - 1, LANES + 1, 2 * LANES + 1)
     for stride in (1, 2)
     for pad in (0, 1)
+] + [
+    f"conv2d,n1c{LANES + 1}i7x{width}f{LANES + 1}k3p1g{LANES + 1},winograd"
+    for width in (HALF, LANES - 1, LANES, LANES + 1, 2 * LANES + HALF)
 ] + [
     f"conv2d,n1c{LANES + 1}i{rows}x5f{LANES + 1}k3p{pad}g{LANES + 1},channels_last,winograd" for rows in (6, 7) for pad in (0, 1)
 ] + [text for text in LINES if "float64" not in text]  # fmt: skip

@@ -44,6 +44,7 @@ ABSENT = {
     "strassen_pointwise_turned", "strassen_separable_turned", "tiled_separable_turned", "tiled_separable_pixels_turned",
     "strassen_patches", "strassen_transposed", "strassen_transposed_turned", "tiled_transposed_woven", "tiled_depthwise_volume",
     "tiled_standard_whole", "tiled_transposed_single", "tiled_weight_gradient_whole", *winograd_gradients.SCHEMES,
+    "winograd_depthwise", "tiled_depthwise_across",
 }  # fmt: skip
 IN_C = tuple(i for i in IMPLEMENTATIONS if i.name not in ABSENT and not i.name.endswith("_fresh"))
 # Addresses, and what a call sets.

@@ -28,12 +28,10 @@ the time.
 
 On a Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.2 cycles a vector from L2 and 10.8 from L3, two vectors at once 9.9 and 10.6: 9
 multiply-adds, and a store that takes the place of one. One vector has three sums, whose multiply-adds wait for each other; two have
-six. Of stride 2 it takes 15 from L1 and 20 from L3, less by nothing that was tried: neighbouring columns from loads
-of their own instead of moved lanes, masks where lanes are parted instead of masked loads, sums in shorter chains, lines of the
-next plane asked for in order. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the result ahead,
-and storing halves, gained nothing. F(2, 3) across pairs of columns needs 12 products, 8 additions and 6 shuffles for two
-vectors, and took as long as 18 products; down the columns it needs 9 additions and clips a vector: 10.8 cycles. With channels
-last it gains a third (pairs.py).
+six. Of stride 2 it takes 15 from L1 and 20 from L3, less by nothing that was tried down the columns: neighbouring columns from loads
+of their own instead of moved lanes, masks where lanes are parted instead of masked loads, sums in shorter chains, lines of the next
+plane asked for in order. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the
+result ahead, and storing halves, gained nothing. So wide planes are walked across (across.py).
 """
 
 import numpy as np

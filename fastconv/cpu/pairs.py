@@ -12,10 +12,9 @@ points once for all the windows that see them; sums come back from points once a
 
 Zen cores add beside their multiply-adds (`machine.adds_beside`): two vectors of results take 12 multiply-adds and 2 stores in
 the ones' pipes, 8 additions and 4 to clip in the others', 14 cycles on Zen 4, where the direct walk takes 21. With channels first
-the same pairs of columns cost 6 shuffles and masks besides, and gained nothing; nor did windows of 5 and 7 taps in pieces of
-three and two, whose weights do not fit the registers. A vector's pixels lie far apart, mostly in a few sets of L1 and in
-no order that a core foresees, so each step asks L2 for the next lines of the next two rows, one after the other: 56 x 56 x 128
-takes two thirds of the time.
+see across.py. Windows of 5 and 7 taps in pieces of three and two gained nothing: their weights do not fit the registers. A
+vector's pixels lie far apart, mostly in a few sets of L1 and in no order that a core foresees, so each step asks L2 for the next
+lines of the next two rows, one after the other: 56 x 56 x 128 takes two thirds of the time.
 """
 
 from __future__ import annotations
@@ -85,10 +84,6 @@ def error_bound(problem: Problem) -> float:
     return toom.error_bound((F2,), taps_b, taps_a * taps_b, problem.dtype)
 
 
-# The point whose products every output sees once, as they are: where a bias enters.
-AT_ONE = [set(column) for column in zip(*F2.a, strict=True)].index({1})
-
-
 @compiled
 def pack_at_points(item, seat, job):
     """G of every column of taps of a vector of channels; the last vector overlaps its neighbour."""
@@ -97,7 +92,7 @@ def pack_at_points(item, seat, job):
     left, out = job.filters - f, job.out + item * job.panel
     turn(job, job.x + f * job.filter_step, left, rows * taps_b, numbers)
     for point in range(scheme.count):
-        start = tile.load(job.bias + f, 0, left) if point == AT_ONE and job.bias_kind != 0 else tile.splat(0)
+        start = tile.load(job.bias + f, 0, left) if point == scheme.point_of_bias and job.bias_kind != 0 else tile.splat(0)
         start.store(out + point * lanes)
     for b in range(taps_b):
         out += scheme.count * lanes

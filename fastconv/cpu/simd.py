@@ -198,6 +198,11 @@ def _shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
     return builder.shuffle_vector(a, b, ir.VectorType(NARROW, len(places))([NARROW(place) for place in places]))
 
 
+def _by_itself(builder: Any, value: Any, kind: Any) -> Any:
+    """The same vector, with whose making LLVM does not unite what follows: two permutations stay two."""
+    return _called(builder, f"llvm.arithmetic.fence.{_suffix(kind)}", value.type, [value])
+
+
 def _called(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     function = ir.FunctionType(result, [a.type for a in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)

@@ -128,6 +128,11 @@ class Scheme:
         return [row + [Fraction(0)] * (self.numbers - len(row)) for row in rows]
 
     @cached_property
+    def point_of_bias(self) -> int:
+        """The point whose products every output sees once, as they are: where a bias enters."""
+        return [set(column) for column in zip(*self.a, strict=True)].index({1})
+
+    @cached_property
     def edge(self) -> Edge | None:
         """The same for two outputs fewer, without each phase's last two finite points; None where there is nothing to leave out."""
         known = type(self) is Scheme and not self.transposed and self.taps > self.stride and self.outputs > 2

@@ -49,7 +49,7 @@ def _unbox_scheme(fe_type: Any, value: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
 
-for _name in ("outputs", "taps", "numbers", "stride", "advance", "count", "matrices"):
+for _name in ("outputs", "taps", "numbers", "stride", "advance", "count", "matrices", "point_of_bias"):
     attribute(
         SchemeType,
         _name,

@@ -592,7 +592,7 @@ attribute(
     TileShapeType,
     "half",
     lambda shape: (
-        TileShapeType(replace(shape.shape, lanes=max(LEAST_HALF, shape.shape.lanes // 2))),
+        TileShapeType(replace(shape.shape, lanes=_half_of(shape.shape.lanes))),
         lambda builder, value: ir.IntType(8).as_pointer()(None),
     ),
 )
@@ -654,13 +654,31 @@ def beside(tile, other):
     return TileType(whole)(tile), build
 
 
-def _half(name: str, first: int) -> None:
+def _half_of(lanes: int) -> int:
+    return max(LEAST_HALF, lanes // 2)
+
+
+def _half(name: str, first: Callable[[int], int]) -> None:
+    """The half of a vector, or of all registers of a tile, from that lane on."""
+
+    def places(lanes: int) -> range:
+        return range(first(lanes), first(lanes) + _half_of(lanes))
+
     @method(VectorType, name)
     def half(v):
-        lanes = v.lanes // 2
-        places = range(first * lanes, (first + 1) * lanes)
-        return VectorType(lanes, v.dtype)(), lambda builder, value: _shuffled(builder, value, value, places)
+        return VectorType(_half_of(v.lanes), v.dtype)(), lambda builder, value: _shuffled(builder, value, value, places(v.lanes))
+
+    @method(TileType, name)
+    def half_of_all(tile):
+        s, lanes = replace(tile.shape, lanes=_half_of(tile.shape.lanes)), places(tile.shape.lanes)
+
+        def build(builder: Any, acc: Any) -> Any:
+            whole = [builder.extract_value(acc, place) for *_, place in _places(s)]
+            halves = [_shuffled(builder, vector, vector, lanes) for vector in whole]
+            return _tile_of(builder, s, lambda row, vector: halves[row * s.vectors + vector])
+
+        return TileType(s)(), build
 
 
-_half("lower", 0)
-_half("upper", 1)
+_half("lower", lambda lanes: 0)
+_half("upper", lambda lanes: lanes - _half_of(lanes))

@@ -1,15 +1,18 @@
-"""Plans for depthwise.py, volumes.py, lines.py and pairs.py: chunks of channels, bands of rows where these are few."""
+"""Plans for depthwise.py, across.py, volumes.py, lines.py and pairs.py: chunks of channels, bands of rows where these are few."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastconv.cpu import machine, tiles
+from fastconv.cpu.across import tiled_depthwise_across, winograd_depthwise
 from fastconv.cpu.depthwise import tiled_depthwise, tiled_depthwise_last, tiled_depthwise_two
 from fastconv.cpu.lines import tiled_depthwise_lines
+from fastconv.cpu.neighbours import ROWS
 from fastconv.cpu.pairs import channels_at_points, error_bound, winograd_depthwise_last
 from fastconv.cpu.plans.rules import COLUMNS, FIRST, LAST, in_channel_lanes, one_by_one, unless
 from fastconv.cpu.plans.shares import ITEMS_A_THREAD, ceil
@@ -64,13 +67,18 @@ def pack_pairs(problem: Problem, unit: int, weights: list[Any], biases: list[Any
 def pairs_refuse(problem: Problem) -> str | None:
     if problem.kernel != (3, 3) or problem.stride != (1, 1) or problem.dilation != (1, 1):
         return "computes 3x3 windows of stride 1 without dilation"
-    if problem.groups < machine.lanes(problem.dtype):
-        return f"{problem.groups} channels fill no vector"
+    return _at_points_refuse(problem, problem.groups) or channels_refuse(problem)
+
+
+def _at_points_refuse(problem: Problem, filters: int) -> str | None:
+    """Of a vector of so many filters, whose weights are taken to points together."""
+    if filters < machine.lanes(problem.dtype):
+        return f"{filters} channels fill no vector"
     if problem.algorithm == "auto" and machine.registers() < tiles.PAIRS_REGISTERS:
         return f"holds 24 weights and sums in registers, of which this target has {machine.registers()}"
     if problem.algorithm == "auto" and not machine.adds_beside():
         return "adds more than it saves products, and this target does both in the same pipes"
-    return channels_refuse(problem)
+    return None
 
 
 def channels_refuse(problem: Problem) -> str | None:
@@ -109,6 +117,45 @@ def volumes_refuse(problem: Problem) -> str | None:
     if problem.stride[1:] not in ((1, 1), (2, 2)) or any(d != 1 for d in problem.dilation[1:]):
         return f"computes strides 1 and 2 down and across, without dilation, these are {problem.stride} and {problem.dilation}"
     return unless(FIRST)(problem)
+
+
+def across_refuses(stride: int) -> Callable[[Problem], str | None]:
+    """Of windows that are so far apart."""
+
+    def refuse(problem: Problem) -> str | None:
+        if problem.kernel != (3, 3) or problem.stride != (stride, stride) or problem.dilation != (1, 1):
+            return f"computes 3x3 windows of stride {stride} without dilation"
+        if problem.pads[1][0] != 1:
+            return f"computes rows with one column of padding before them, here are {problem.pads[1][0]}"
+        least = tiles.least_across(problem.dtype, stride)
+        if problem.algorithm != "winograd" and problem.out_space[1] < least:
+            return f"takes longer to begin a row than it gains of fewer than {least} columns, these are {problem.out_space[1]}"
+        return unless(FIRST)(problem)
+
+    return refuse
+
+
+def rows_at_points_refuse(problem: Problem) -> str | None:
+    return across_refuses(1)(problem) or _at_points_refuse(problem, problem.filters)
+
+
+def in_two_rows(problem: Problem, threads: int) -> Division:
+    """For tiled_depthwise_across: as columns_in_lanes, in bands of an even number of rows, and with a line of zeros."""
+    return _in_two_rows(problem, threads, 1, 1 + taps(problem))
+
+
+def two_rows_at_points(problem: Problem, threads: int) -> Division:
+    """The same for winograd_depthwise, of whole panels of filters."""
+    lanes = machine.lanes(problem.dtype)
+    return _in_two_rows(problem, threads, lanes, lanes * (1 + problem.kernel[1]) * F2.count)
+
+
+def _in_two_rows(problem: Problem, threads: int, unit: int, panel: int) -> Division:
+    one = over_channels(problem, window(problem), unit, threads, {"panel": panel})
+    rows, lanes = rows_in_a_plane(problem), machine.lanes(problem.dtype)
+    band = ROWS * ceil(one.band, ROWS)
+    bands, scratch = ceil(rows, band), lanes * ceil(problem.space[-1], lanes)
+    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, scratch=scratch)
 
 
 def planes_in_bands(problem: Problem, threads: int) -> Division:
@@ -274,6 +321,16 @@ IMPLEMENTATIONS = (
         "tiled_depthwise_two", "tiled", ("depthwise",),
         tiled_depthwise_two, one_by_one, two_planes_in_lanes, COLUMNS, two_planes_refuse,
         ("columns",), tiles.windows_of_two_planes,
+    ),
+    Implementation(
+        "winograd_depthwise", "winograd", ("depthwise",),
+        winograd_depthwise, pack_pairs, two_rows_at_points, COLUMNS, rows_at_points_refuse,
+        ("columns",), tiles.windows_at_points, F2, error=error_bound,
+    ),
+    Implementation(
+        "tiled_depthwise_across", "tiled", ("depthwise",),
+        tiled_depthwise_across, one_by_one, in_two_rows, COLUMNS, across_refuses(2),
+        ("columns",), tiles.windows_across,
     ),
     Implementation(
         "tiled_depthwise", "tiled", ("depthwise",),
