@@ -28,10 +28,10 @@ the time.
 
 On a Zen 4 core (peak 115 GF/s) a 3x3 walk takes 10.2 cycles a vector from L2 and 10.8 from L3, two vectors at once 9.9 and 10.6: 9
 multiply-adds, and a store that takes the place of one. One vector has three sums, whose multiply-adds wait for each other; two have
-six. Of stride 2 it takes 15 from L1 and 20 from L3, less by nothing that was tried down the columns: neighbouring columns from loads
-of their own instead of moved lanes, masks where lanes are parted instead of masked loads, sums in shorter chains, lines of the next
-plane asked for in order. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the
-result ahead, and storing halves, gained nothing. So wide planes are walked across (across.py).
+six. Of stride 2 it takes 15 from L1 and 20 from L3, less by nothing that was tried down the columns: neighbouring columns
+from loads of their own instead of moved lanes, masks where lanes are parted instead of masked loads, sums in shorter chains, lines
+of the next plane asked for in order. Bands of rows that stay in L1 took 10 % longer on 112 x 112; claiming the lines of the result
+ahead, and storing halves, gained nothing. So wide planes are walked across (across.py).
 """
 
 import numpy as np
@@ -232,8 +232,9 @@ def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart
     because LLVM then needs one pointer, not one for each tap (14 x 14 gained a fifth). Vectors are stored whole as long as `room`
     numbers are left: what they write past a row's end belongs to the next, which is written next. `high` may be None: a clip takes
     3 % of a 3x3 walk, and relu is half of one; of larger windows it takes too little to compile them again. Of those the last lines
-    are unrolled, without the windows that would begin there and never end, 4 % of 5x5 on 14 x 14; of small ones that takes
-    registers from the walk. Small ones ask for what they read, `ahead` numbers further on, to L2; if it is 0 or None, for nothing.
+    are unrolled, without the windows that would begin there and never end, 4 % of 5x5 on 14 x 14 (the first ones too: as long); of
+    small ones that takes registers from the walk. Small ones ask for what they read, `ahead` numbers further on, to L2; if it is 0
+    or None, for nothing.
     """
     pitch, unfinished, sums = apart * job.out_space[2], (tile.rows - 1) // tile.step, tile.sums(start)
     lines = count + unfinished
