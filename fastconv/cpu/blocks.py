@@ -190,7 +190,7 @@ def weave(square, sums, step, out, size, filters, count):
     lanes = square.lanes
     for first in range(0, count, lanes):
         column = max(0, min(first, count - lanes))  # the last square overlaps its neighbour
-        block = square.load_tile(sums + column * step, step).transpose().interleaved()
+        block = square.load_tile(sums + column * step, step).transpose().as_windows().interleaved()
         if 2 * filters >= lanes and count >= lanes:
             block.store(out + 2 * column, size)
         else:

@@ -239,7 +239,7 @@ def spread_columns(tile, job, n, g, f, begin, end):
                 acc = spread_rows(acc, tile, job, x, panel + tile.rows, None, a, y)
             else:
                 acc = spread_rows(acc, tile, job, x, panel + tile.rows, edges, a, y)
-            acc = acc.clip(job.least, job.most).interleaved()
+            acc = acc.clip(job.least, job.most).as_windows().interleaved()
             if whole:
                 acc.store(out, rows * out_width)
             else:
@@ -287,9 +287,9 @@ def spread_down(tile, job, image, weights, start, plane, begin, end):
             if 0 <= y < height:
                 x = image + (y * step + u)
                 if inner:
-                    acc = acc.spread(tile, weights, tile.reach.taps(x, -1, None))
+                    acc = acc.spread(tile, weights, tile.reach.taps(x, -1, None).as_windows())
                 else:
-                    acc = acc.spread(tile, weights, tile.reach.taps(x, -1, edges))
+                    acc = acc.spread(tile, weights, tile.reach.taps(x, -1, edges).as_windows())
             for _ in range(2):  # rows that no further row of the image reaches
                 if begin <= i < end:
                     row, out = acc.first().clip(least, most).interleaved(), plane + (i * out_width + j)
