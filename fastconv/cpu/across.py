@@ -38,9 +38,10 @@ def clear(tile, p, count):
 
 
 @inlined
-def narrow(tile):
-    """Columns for which half of the lanes are enough; 0 where two lanes have no half."""
-    return tile.half.lanes % tile.lanes
+def whole_columns(tile, out_width):
+    """Where the last columns begin, if they fit half of the lanes; two lanes have no half."""
+    lanes, half = tile.lanes, tile.half.lanes
+    return (out_width + lanes - 1 - half % lanes) // lanes * lanes
 
 
 @inlined
@@ -57,18 +58,18 @@ def put(results, low, high, out, step, rows, left, lanes):
 def walk_steps(tile, scheme, weights, start, job, lines, out, rows, low, high):
     """`rows` rows of the result, at most ROWS, whose windows are two columns apart; `scheme` is None."""
     width, out_width, lanes, half = job.space[2], job.out_space[2], tile.lanes, tile.half
-    before, j = tile.no_sums(), 0
-    while j + narrow(tile) < out_width:
+    before, whole = tile.no_sums(), whole_columns(tile, out_width)
+    for j in range(0, whole, lanes):
         if 2 * (j + lanes) <= width:
             numbers = lines.parted(tile, 2 * j, None)
         else:
             numbers = lines.parted(tile, 2 * j, width - 2 * j)
         here = numbers.weigh_parted(weights, start)
         put(here.unite(before), low, high, out + j, out_width, rows, out_width - j, lanes)
-        before, j = here, j + lanes
-    if j < out_width:
-        here = lines.parted(half, 2 * j, width - 2 * j).weigh_parted(weights.lower(), start.lower())
-        put(here.unite(before.upper()), low, high, out + j, out_width, rows, out_width - j, half.lanes)
+        before = here
+    if whole < out_width:
+        here = lines.parted(half, 2 * whole, width - 2 * whole).weigh_parted(weights.lower(), start.lower())
+        put(here.unite(before.upper()), low, high, out + whole, out_width, rows, out_width - whole, half.lanes)
 
 
 @inlined
@@ -76,8 +77,8 @@ def walk_points(tile, scheme, weights, start, job, lines, out, rows, low, high):
     """The same of windows side by side, by their sums at the points of a scheme."""
     width, out_width, lanes, half = job.space[2], job.out_space[2], tile.lanes, tile.half
     nothing = scheme.start(tile).nothing()
-    before, here, j = nothing, scheme.at_points(lines.numbers(tile, 0, width)), 0
-    while j + narrow(tile) < out_width:
+    before, here, whole = nothing, scheme.at_points(lines.numbers(tile, 0, width)), whole_columns(tile, out_width)
+    for j in range(0, whole, lanes):
         if j + 2 * lanes <= width:
             after = scheme.at_points(lines.numbers(tile, j + lanes, None))
         elif j + lanes < width:
@@ -86,10 +87,10 @@ def walk_points(tile, scheme, weights, start, job, lines, out, rows, low, high):
             after = nothing
         results = scheme.outputs_of(scheme.weigh_beside(here, weights, start, before, after))
         put(results, low, high, out + j, out_width, rows, out_width - j, lanes)
-        before, here, j = here, after, j + lanes
-    if j < out_width:
+        before, here = here, after
+    if whole < out_width:
         sums = scheme.weigh_beside(here.lower(), weights.lower(), start.lower(), before.upper(), here.upper())
-        put(scheme.outputs_of(sums), low, high, out + j, out_width, rows, out_width - j, half.lanes)
+        put(scheme.outputs_of(sums), low, high, out + whole, out_width, rows, out_width - whole, half.lanes)
 
 
 @inlined
