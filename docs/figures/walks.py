@@ -57,12 +57,12 @@ def vectors_of_columns() -> None:
         lanes = window.lanes
         half = SimpleNamespace(lanes=lanes // 2, half=SimpleNamespace(lanes=lanes // 4))
         quarters = 1 if has_quarters(window) else None
-        tile = SimpleNamespace(lanes=lanes, halves=True, quarters=quarters, unmasked=1, half=half)
+        tile = SimpleNamespace(lanes=lanes, unmasked=1, half=half)
         job = SimpleNamespace(out_space=(1, width, width))
         with mock.patch.object(
             depthwise, "walk_column", lambda tile, unmasked, job, n, f, g, begin, end, j, *_, to=asked: to.append((j, tile.lanes))
         ):
-            depthwise.walk_planes.py_func(tile, job, 0, 0, 1, 0, width, None, 0, None)
+            depthwise.walk_planes.py_func(tile, 1, quarters, job, 0, 0, 1, 0, width, None, 0, None)
         box(ax, 0, y, width, 0.8, PALE)
         for k, (j, size) in enumerate(asked):
             box(ax, j, y + 0.08 + 0.12 * (k % 2), min(size, width - j), 0.52, colors[size], alpha=0.75)

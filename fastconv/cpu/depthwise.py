@@ -327,14 +327,17 @@ def walk_column(tile, unmasked, job, n, first, last, begin, end, j, out, plane, 
 
 
 @inlined
-def walk_planes(tile, job, n, first, last, begin, end, out, plane, clip):
-    """Rows begin..end of filters first..last of image n into `out`, whose planes are so far apart; `clip` (low, high)."""
+def walk_planes(tile, halves, quarters, job, n, first, last, begin, end, out, plane, clip):
+    """Rows begin..end of filters first..last of image n into `out`, whose planes are so far apart; `clip` (low, high).
+
+    `halves` and `quarters` are the tile's, arguments so that Numba leaves out the walks that a window has no use for.
+    """
     lanes, half, out_width = tile.lanes, tile.half, job.out_space[2]
     for column in range(0, out_width, lanes):
         left = out_width - column
-        if tile.halves and left <= half.lanes and out_width > lanes:
+        if halves is not None and left <= half.lanes and out_width > lanes:
             walk_column(half, None, job, n, first, last, begin, end, out_width - half.lanes, out, plane, clip)
-        elif tile.quarters is not None and left <= half.lanes + half.half.lanes and out_width > lanes:
+        elif quarters is not None and left <= half.lanes + half.half.lanes and out_width > lanes:
             walk_column(half, None, job, n, first, last, begin, end, column, out, plane, clip)
             walk_column(half.half, None, job, n, first, last, begin, end, out_width - half.half.lanes, out, plane, clip)
         else:
@@ -360,15 +363,16 @@ def tiled_depthwise(item, seat, job):
     """One band of rows of a chunk of channels, columns in lanes. Weights from packing.row_panels, a filter each."""
     if job.tile.rows * job.tile.vectors > SMALL_WINDOW:
         align_stack()  # type: ignore[call-arg]  # 25 weights and five sums leave none for the rest
-    filters, rows, out_width = job.groups * job.filters, job.out_space[1], job.out_space[2]
+    tile, filters, rows, out_width = job.tile, job.groups * job.filters, job.out_space[1], job.out_space[2]
     band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
     begin, end = band * job.band, min((band + 1) * job.band, rows)
     image, last = n * filters * rows * out_width, min((chunk + 1) * job.chunk, filters)
-    together = 1 if out_width > job.tile.lanes else job.chunk  # channels for which edges are made once
+    together = 1 if out_width > tile.lanes else job.chunk  # channels for which edges are made once
     for first in range(chunk * job.chunk, last, together):
         place = (first * rows + begin) * out_width
         until, out = min(first + together, last), job.out + (image + place)
-        walk_planes(job.tile, job, n, first, until, begin, end, out, rows * out_width, (job.least, job.most))
+        clip = job.least, job.most
+        walk_planes(tile, tile.halves, tile.quarters, job, n, first, until, begin, end, out, rows * out_width, clip)
         if job.late:
             finish_planes(job, image, first, until, begin, end)
 

@@ -93,12 +93,10 @@ def band_of(job, item):
     return n, band * job.band, min((band + 1) * job.band, rows)
 
 
-@compiled
-def fill_band(job, scratch, n, begin, end):
-    """scratch[channel][pixel], job.pitch apart: the depthwise result of rows begin..end, finished. The job's tile is the window."""
-    window, half, channels, out_width = job.tile, job.tile.half, job.groups * job.filters, job.out_space[2]
-    if window.rows * window.vectors > SMALL_WINDOW:
-        align_stack()  # type: ignore[call-arg]
+@inlined
+def walk_channels(window, pair, job, scratch, n, begin, end):
+    """Rows begin..end of all channels, walked down; `pair` is the window's, an argument as those of `walk_planes`."""
+    half, channels, out_width = window.half, job.groups * job.filters, job.out_space[2]
     # Channels for which edges are made once; from a plane of a few lines to the next the processor finds its way. Columns left over
     # from pairs of vectors have one of their own if they fit it; smaller parts would take as long to compile again, and gain 1 %.
     together, ahead = (1, job.x_channel) if out_width > window.lanes else (channels, 0)
@@ -106,12 +104,21 @@ def fill_band(job, scratch, n, begin, end):
     for k in range(0, channels, together):
         here = scratch + k * job.pitch
         for column in range(0, out_width, window.lanes):
-            if window.pair is not None and out_width - column <= half.lanes:
+            if pair is not None and out_width - column <= half.lanes:
                 j = out_width - half.lanes
                 walk_column(half, None, job, n, k, k + together, begin, end, j, here, job.pitch, clip, ahead)
             else:
                 j = max(0, min(column, out_width - window.lanes))  # the last vector overlaps its neighbour
                 walk_column(window, window.unmasked, job, n, k, k + together, begin, end, j, here, job.pitch, clip, ahead)
+
+
+@compiled
+def fill_band(job, scratch, n, begin, end):
+    """scratch[channel][pixel], job.pitch apart: the depthwise result of rows begin..end, finished. The job's tile is the window."""
+    window, channels, out_width = job.tile, job.groups * job.filters, job.out_space[2]
+    if window.rows * window.vectors > SMALL_WINDOW:
+        align_stack()  # type: ignore[call-arg]
+    walk_channels(window, window.pair, job, scratch, n, begin, end)
     if job.inner_late:
         for k in range(channels):
             place = (k * job.out_space[0] * job.out_space[1] + begin) * out_width

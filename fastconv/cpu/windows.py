@@ -620,7 +620,6 @@ attribute(
 # Of which dtypes the last columns of a plane are computed in half of the lanes if they fit. Not float64: only rows of 28 and of 20
 # numbers would gain by it, an eighth, and code for half of the lanes takes as long to compile as for all.
 HALVED = ("float32",)
-attribute(TileShapeType, "halves", lambda shape: (types.intp, lambda builder, value: INDEX(int(shape.shape.dtype in HALVED))))
 
 
 def is_pair(window: TileShape) -> bool:
@@ -639,7 +638,7 @@ def has_quarters(window: TileShape) -> bool:
 def _if(name: str, of: Callable[[TileShape], bool]) -> None:
     """An attribute that is 1 for the windows for which `of` holds and None for all others.
 
-    Numba leaves out a branch on what is None, so that only the loops that a window may need are compiled for it.
+    Numba leaves out a branch on an argument that is None, so that only the loops that a window may need are compiled for it.
     """
 
     def rule(shape: TileShapeType) -> Any:
@@ -650,6 +649,7 @@ def _if(name: str, of: Callable[[TileShape], bool]) -> None:
 
 
 _if("pair", is_pair)
+_if("halves", lambda window: window.dtype in HALVED)
 _if("quarters", has_quarters)
 attribute(TileShapeType, "registers", lambda shape: (types.intp, lambda builder, value: INDEX(1 + is_pair(shape.shape))))
 _if("by_one", lambda window: window.step == 1)
