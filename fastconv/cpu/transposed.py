@@ -44,11 +44,13 @@ two apart `tiled_depthwise_spread_last` walks along a row of the image instead, 
       column of the image         its numbers meet all taps across; two outputs are complete then, and leave the registers
 """
 
-import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
+from fastconv.cpu.simd import TileShapeType
 from fastconv.cpu.standard import add_channels, evenly
+from fastconv.cpu.values import method
+from fastconv.cpu.windows import splats
 
 IN_REGISTERS = 16  # weights of tiled_depthwise_spread that stay there, beside eight sums
 
@@ -266,6 +268,14 @@ def tiled_transposed_pixels(item, seat, job):
                 job.finish_row(job.out + (image + place), (end - begin) * out_width, image, place)
 
 
+@method(TileShapeType, "kept")
+def kept(shape, p):
+    """`splats` of weights that stay in registers, of more the pointer: `spread_down` is compiled for what a window needs alone."""
+    if shape.shape.rows * shape.shape.vectors <= IN_REGISTERS:
+        return splats(shape, p)
+    return p(p), lambda builder, shape, p: p
+
+
 @inlined
 def spread_down(tile, job, image, weights, start, plane, begin, end):
     """Rows begin..end of a filter's plane of the result, from one channel of the image; they begin with a vector `start`.
@@ -313,10 +323,7 @@ def tiled_depthwise_spread(item, seat, job):
         image, place = job.x + (n * job.x_image + f // job.filters * job.x_channel), f * rows * out_width
         plane, panel = job.out + (n * filters * rows * out_width + place), job.weight + f * job.panel
         start = tile.reach.splat(panel[0])
-        if tile.rows * tile.vectors <= IN_REGISTERS:
-            spread_down(tile, job, image, tile.splats(panel + 1), start, plane, begin, end)
-        else:
-            spread_down(tile, job, image, panel + 1, start, plane, begin, end)
+        spread_down(tile, job, image, tile.kept(panel + 1), start, plane, begin, end)
         if job.late:
             line = begin * out_width
             job.finish_row(plane + line, (end - begin) * out_width, n * filters * rows * out_width, place + line)
