@@ -200,10 +200,8 @@ def wide_windows(dtype: str) -> list[TileShape]:
 
 
 def windows_of_columns(dtype: str) -> list[TileShape]:
-    """Those of tiled_depthwise to compile ahead: in float64 two vectors wide when they are called, and what is walked across."""
-    return windows(dtype) + [
-        w for w in wide_windows(dtype) if dtype == "float32" and replace(w, lanes=w.lanes // 2) not in windows_across(dtype)
-    ]
+    """Those of tiled_depthwise to compile ahead: in float64 two vectors wide when they are called."""
+    return windows(dtype) + (wide_windows(dtype) if dtype == "float32" else [])
 
 
 def two_whole_planes(dtype: str) -> list[TileShape]:
