@@ -200,7 +200,7 @@ def explain(what: str | Problem | SeparableProblem | Callable[..., Any], *argume
     >>> image, weight = np.ones((64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32)
     >>> fc.explain(fc.conv2d, image, weight, padding=1).implementation.algorithm
     'winograd'
-    >>> fc.explain("conv2d,n1c32i112x112f32k3p1g32").kernel
+    >>> fc.explain("conv2d,n1c128i28x28f128k3p1g128").kernel
     'tiled_depthwise'
     """
     fresh, neighbours = False, ""

@@ -222,11 +222,11 @@ def test_same_bits_for_any_number_of_threads(text):
         cases.same_bits(result, results[0])
 
 
-@pytest.mark.parametrize("window", ["k3p1", "k4s3p1"])
+@pytest.mark.parametrize("window", ["k3p1", "k3s2p1", "k4s3p1"])
 @pytest.mark.parametrize("last", ["", ",channels_last"])
 def test_views(last, window):
     """Reversed, strided and transposed images, of a walk and over copied lines."""
-    problem = cases.parse(f"conv2d,n2c{LANES}i9x{LANES + 3}f{LANES}{window}g{LANES},bias{last}")
+    problem = cases.parse(f"conv2d,n2c{LANES}i9x{3 * LANES + 3}f{LANES}{window}g{LANES},bias{last}")
     given = cases.arrays(problem, np.random.default_rng(0))
     want = cases.call(fc.reference, problem, given)
     x = given["x"]
@@ -239,10 +239,12 @@ def test_views(last, window):
 
 def test_nan_stays_where_it_is():
     """A NaN reaches the windows that see it and no other, whatever lies in masked lanes."""
-    for last in ("", ",channels_last"):
-        problem = cases.parse(f"conv2d,n1c3i9x{LANES + 1}f3k3p1g3,relu{last}")
+    for width, rest in ((LANES + 1, ""), (LANES + 1, ",channels_last"), (3 * LANES, "s2")):
+        problem = cases.parse(
+            f"conv2d,n1c3i9x{width}f3k3{rest}p1g3,relu" if rest == "s2" else f"conv2d,n1c3i9x{width}f3k3p1g3,relu{rest}"
+        )
         given = cases.arrays(problem, np.random.default_rng(0))
-        place = (0, 4, LANES, 1) if last else (0, 1, 4, LANES)
+        place = (0, 4, LANES, 1) if "last" in rest else (0, 1, 4, LANES)
         given["x"][place] = np.nan
         cases.same_numbers(cases.call(fc, problem, given), cases.call(fc.reference, problem, given))
 
@@ -278,6 +280,8 @@ GUARDED = [
     for channels in (LANES - 1, LANES + 1, 2 * LANES + 1)
     for stride in (1, 2)
     for pad in (0, 1)
+] + [
+    f"conv2d,n1c3i7x{width}f3k3s2p1g3" for width in (2 * (LANES + HALF + 1), 2 * (LANES + HALF) - 1, 4 * LANES - 1)
 ] + [
     f"conv2d,n1c{LANES + 1}i7x{width}f{LANES + 1}k3p1g{LANES + 1},winograd"
     for width in (HALF, LANES - 1, LANES, LANES + 1, 2 * LANES + HALF)

@@ -12,11 +12,11 @@ once for all lines, and for Winograd's scheme F(2, 3) those of four lines' numbe
       two rows                where their lines begin; a line outside the image is one of zeros, which lies in the scratch
         vector of columns       each line once; the last one with a mask, or in half of the lanes if they are enough
 
-Lines are read from their first number to their last, as memory likes it best: 64 x 112 x 112 of stride 2 take 57 us for 71 down the
-columns. On a Zen 4 core two rows of a vector take 18 multiply-adds of stride 2, and 12 by the scheme, with 8 moves and 8 additions
-beside them: 21 cycles for 30, and 17 for 20 (32 x 112 x 112: 66 us for 70 to 74). What must not be among them is a permutation of
-two vectors by an index (vpermt2ps), or of one into lanes of another: it reads a third register, as a multiply-add does, and takes
-the place of one. To begin a row takes 20 cycles, which is why narrow planes are walked down.
+Lines are read from their first number to their last, as memory likes it best. On a Zen 4 core 64 x 112 x 112 of stride 2 take 57 us
+for 71 down the columns, 32 x 112 x 112 of stride 1 66 for 70 to 74. Two rows of a vector take 18 multiply-adds of stride 2, and 12
+by the scheme, with 8 moves and 8 additions beside them. What must not be among them is a permutation of two vectors by an index
+(vpermt2ps), or of one into lanes of another: it reads a third register, as a multiply-add does, and takes the place of one, where a
+shift of two vectors side by side (valignd) does not. To begin a row takes 20 cycles, which is why narrow planes are walked down.
 
 Tried, and slower: 5x5 windows by F(2, 5) and F(4, 5), whose 24 and 32 moves and as many additions take as long as the products that
 they save (672 planes of 14 x 14: 71 us for 67); F(4, 3), which spills; 5x5 windows of stride 2, whose weights do not fit (53 us for
@@ -32,21 +32,21 @@ from fastconv.cpu.neighbours import ROWS
 
 @inlined
 def clear(tile, p, count):
-    """Zeros to `count` numbers at p, and up to a vector more."""
+    """Zeros to `count` numbers at p, and to what is left of a vector behind them."""
     for k in range(0, count, tile.lanes):
         tile.splat(0).store(p + k)
 
 
 @inlined
 def whole_columns(tile, out_width):
-    """Where the last columns begin, if they fit half of the lanes; two lanes have no half."""
+    """Where the last columns begin if half of the lanes are enough for them, `out_width` or more if not; two lanes have no half."""
     lanes, half = tile.lanes, tile.half.lanes
     return (out_width + lanes - 1 - half % lanes) // lanes * lanes
 
 
 @inlined
-def put(results, low, high, out, step, rows, left, lanes):
-    """So many rows of results, clipped below, and above if `high` is not None; `left` numbers of a row are left."""
+def put_rows(results, low, high, out, step, rows, left, lanes):
+    """Results of two rows, of which `rows` are left, clipped below, and above if `high` is not None; `left` columns are left."""
     clipped = results.at_least(low) if high is None else results.clip(low, high)
     if left >= lanes:
         clipped.store_rows(out, step, rows, None)
@@ -55,9 +55,16 @@ def put(results, low, high, out, step, rows, left, lanes):
 
 
 @inlined
-def walk_steps(tile, scheme, weights, start, job, lines, out, rows, low, high):
-    """`rows` rows of the result, at most ROWS, whose windows are two columns apart; `scheme` is None."""
-    width, out_width, lanes, half = job.space[2], job.out_space[2], tile.lanes, tile.half
+def weights_of_steps(job, f):
+    """Those of filter f, and its bias, from packing.row_panels."""
+    w = job.weight + f * job.panel
+    return job.tile.splats(w + 1), job.tile.splat(w[0])
+
+
+@inlined
+def walk_steps(job, weights, start, lines, out, rows, low, high):
+    """Two rows of the result whose windows are two columns apart, or the last one: `rows` are left."""
+    tile, width, out_width, lanes, half = job.tile, job.space[2], job.out_space[2], job.tile.lanes, job.tile.half
     before, whole = tile.no_sums(), whole_columns(tile, out_width)
     for j in range(0, whole, lanes):
         if 2 * (j + lanes) <= width:
@@ -65,75 +72,77 @@ def walk_steps(tile, scheme, weights, start, job, lines, out, rows, low, high):
         else:
             numbers = lines.parted(tile, 2 * j, width - 2 * j)
         here = numbers.weigh_parted(weights, start)
-        put(here.unite(before), low, high, out + j, out_width, rows, out_width - j, lanes)
+        put_rows(here.unite(before), low, high, out + j, out_width, rows, out_width - j, lanes)
         before = here
     if whole < out_width:
         here = lines.parted(half, 2 * whole, width - 2 * whole).weigh_parted(weights.lower(), start.lower())
-        put(here.unite(before.upper()), low, high, out + whole, out_width, rows, out_width - whole, half.lanes)
+        put_rows(here.unite(before.upper()), low, high, out + whole, out_width, rows, out_width - whole, half.lanes)
 
 
 @inlined
-def walk_points(tile, scheme, weights, start, job, lines, out, rows, low, high):
+def weights_at_points(job, f):
+    """Those of filter f, and its bias, from pairs.channels_at_points, whose last panel overlaps its neighbour."""
+    scheme, lanes, last = job.scheme, job.tile.lanes, job.groups * job.filters - job.tile.lanes
+    w = job.weight + (f // lanes * job.panel + f - min(f // lanes * lanes, last))
+    return scheme.at(job.tile).splats(w + scheme.count * lanes, lanes), job.tile.splat(w[scheme.point_of_bias * lanes])
+
+
+@inlined
+def walk_points(job, weights, start, lines, out, rows, low, high):
     """The same of windows side by side, by their sums at the points of a scheme."""
-    width, out_width, lanes, half = job.space[2], job.out_space[2], tile.lanes, tile.half
-    nothing = scheme.start(tile).nothing()
-    before, here, whole = nothing, scheme.at_points(lines.numbers(tile, 0, width)), whole_columns(tile, out_width)
+    tile, scheme, width, out_width, lanes, half = (
+        job.tile,
+        job.scheme,
+        job.space[2],
+        job.out_space[2],
+        job.tile.lanes,
+        job.tile.half,
+    )
+    zeros, whole = scheme.start(tile).zeros(), whole_columns(tile, out_width)
+    before, here = zeros, scheme.at_points(lines.numbers(tile, 0, width))
     for j in range(0, whole, lanes):
         if j + 2 * lanes <= width:
             after = scheme.at_points(lines.numbers(tile, j + lanes, None))
         elif j + lanes < width:
             after = scheme.at_points(lines.numbers(tile, j + lanes, width - j - lanes))
         else:
-            after = nothing
+            after = zeros
         results = scheme.outputs_of(scheme.weigh_beside(here, weights, start, before, after))
-        put(results, low, high, out + j, out_width, rows, out_width - j, lanes)
+        put_rows(results, low, high, out + j, out_width, rows, out_width - j, lanes)
         before, here = here, after
     if whole < out_width:
         sums = scheme.weigh_beside(here.lower(), weights.lower(), start.lower(), before.upper(), here.upper())
-        put(scheme.outputs_of(sums), low, high, out + whole, out_width, rows, out_width - whole, half.lanes)
+        put_rows(scheme.outputs_of(sums), low, high, out + whole, out_width, rows, out_width - whole, half.lanes)
 
 
 @inlined
-def walk_plane(walk, tile, scheme, weights, start, job, x, out, begin, end, nothing):
-    """Rows begin..end of a plane; `nothing` points to a line of zeros. Relu is half of a clip, and has loops of its own."""
-    out_width = job.out_space[2]
-    for i in range(begin, end, ROWS):
-        lines = tile.lines(x, i * tile.step - job.before[1], job.space[1], job.x_steps[1], nothing)
-        if job.most == np.inf:
-            walk(tile, scheme, weights, start, job, lines, out + i * out_width, end - i, job.least, None)
-        else:
-            walk(tile, scheme, weights, start, job, lines, out + i * out_width, end - i, job.least, job.most)
+def walk_chunk(walk, weights_of, item, seat, job):
+    """One band of an even number of rows, of a chunk of filters. Relu is half of a clip, and has loops of its own."""
+    tile, filters, (_, rows, out_width) = job.tile, job.groups * job.filters, job.out_space
+    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
+    begin, end, image = band * job.band, min((band + 1) * job.band, rows), n * filters * rows * out_width
+    empty = job.scratch + seat * job.scratch_size  # what a line outside the image is
+    clear(tile, empty, job.space[2])
+    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
+        x, plane = job.x + (n * job.x_image + f // job.filters * job.x_channel), job.out + (image + f * rows * out_width)
+        weights, start = weights_of(job, f)
+        for i in range(begin, end, ROWS):
+            lines, out = tile.lines(x, i * tile.step - job.before[1], job.space[1], job.x_steps[1], empty), plane + i * out_width
+            if job.most == np.inf:
+                walk(job, weights, start, lines, out, end - i, job.least, None)
+            else:
+                walk(job, weights, start, lines, out, end - i, job.least, job.most)
+        if job.late:
+            finish_planes(job, image, f, f + 1, begin, end)
 
 
 @compiled
 def tiled_depthwise_across(item, seat, job):
-    """One band of rows of a chunk of channels, of stride 2. Weights from packing.row_panels, a filter each."""
-    tile, filters, rows, out_width = job.tile, job.groups * job.filters, job.out_space[1], job.out_space[2]
-    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    begin, end, image = band * job.band, min((band + 1) * job.band, rows), n * filters * rows * out_width
-    nothing = job.scratch + seat * job.scratch_size
-    clear(tile, nothing, job.space[2])
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
-        w, x = job.weight + f * job.panel, job.x + (n * job.x_image + f // job.filters * job.x_channel)
-        weights, start, out = tile.splats(w + 1), tile.splat(w[0]), job.out + (image + f * rows * out_width)
-        walk_plane(walk_steps, tile, None, weights, start, job, x, out, begin, end, nothing)
-        if job.late:
-            finish_planes(job, image, f, f + 1, begin, end)
+    """Windows two columns apart."""
+    walk_chunk(walk_steps, weights_of_steps, item, seat, job)
 
 
 @compiled
 def winograd_depthwise(item, seat, job):
-    """The same of stride 1. Weights from pairs.channels_at_points."""
-    tile, filters, rows, out_width = job.tile, job.groups * job.filters, job.out_space[1], job.out_space[2]
-    band, chunk, n = item % job.bands, item // job.bands % job.chunks, item // (job.bands * job.chunks)
-    begin, end, image = band * job.band, min((band + 1) * job.band, rows), n * filters * rows * out_width
-    nothing, scheme, lanes = job.scratch + seat * job.scratch_size, job.scheme, tile.lanes
-    clear(tile, nothing, job.space[2])
-    for f in range(chunk * job.chunk, min((chunk + 1) * job.chunk, filters)):
-        lane = f - min(f // lanes * lanes, filters - lanes)  # the last panel overlaps its neighbour
-        w, x = job.weight + (f // lanes * job.panel + lane), job.x + (n * job.x_image + f // job.filters * job.x_channel)
-        start = tile.splat(w[scheme.point_of_bias * lanes])
-        weights = scheme.at(tile).splats_apart(w + scheme.count * lanes, lanes)
-        walk_plane(walk_points, tile, scheme, weights, start, job, x, job.out + (image + f * rows * out_width), begin, end, nothing)
-        if job.late:
-            finish_planes(job, image, f, f + 1, begin, end)
+    """Windows side by side."""
+    walk_chunk(walk_points, weights_at_points, item, seat, job)

@@ -232,9 +232,9 @@ def walk(tile, weights, start, job, image, edges, line, count, taps_apart, apart
     because LLVM then needs one pointer, not one for each tap (14 x 14 gained a fifth). Vectors are stored whole as long as `room`
     numbers are left: what they write past a row's end belongs to the next, which is written next. `high` may be None: a clip takes
     3 % of a 3x3 walk, and relu is half of one; of larger windows it takes too little to compile them again. Of those the last lines
-    are unrolled, without the windows that would begin there and never end, 4 % of 5x5 on 14 x 14 (the first ones too: as long); of
-    small ones that takes registers from the walk. Small ones ask for what they read, `ahead` numbers further on, to L2; if it is 0
-    or None, for nothing.
+    are unrolled, without the windows that would begin there and never end, 4 % of 5x5 on 14 x 14; of the first ones that gained
+    nothing, and of small windows it takes registers from the walk. Small ones ask for what they read, `ahead` numbers further on,
+    to L2; if it is 0 or None, for nothing.
     """
     pitch, unfinished, sums = apart * job.out_space[2], (tile.rows - 1) // tile.step, tile.sums(start)
     lines = count + unfinished

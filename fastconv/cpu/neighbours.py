@@ -1,6 +1,6 @@
 """Values for rows that are walked across: windows at a vector's ends see numbers that lie in the vectors beside it.
 
-    lines       tile.lines(p, line, height, step, nothing): where the lines begin that ROWS rows of windows see
+    lines       tile.lines(p, line, height, step, empty): where the lines begin that ROWS rows of windows see
     numbers     l.numbers(tile, column, count): a vector of each line; l.parted(...): one of even columns, one of odd ones
     steps of 2  n.weigh_parted(weights, start), the sums of each row: those that belong to lanes of this vector, and those of the
                 lanes behind; s.unite(before), the results
@@ -23,13 +23,11 @@ from fastconv.cpu.simd import (
     INDEX,
     LEAST_LANES,
     LLVM_FLOATS,
-    NARROW,
     PointerType,
     TileShape,
     TileShapeType,
     TileType,
     _by_itself,
-    _called,
     _clamped,
     _fma,
     _load_masked,
@@ -39,7 +37,6 @@ from fastconv.cpu.simd import (
     _vector,
     at,
     load_vector,
-    splat_number,
     store_vector,
 )  # fmt: skip
 from fastconv.cpu.toom import SchemeType
@@ -63,7 +60,7 @@ held_as(LinesType, lambda t: ir.ArrayType(LLVM_FLOATS[t.dtype].as_pointer(), t.c
 
 
 def _first(builder: Any, count: Any, lanes: int) -> Any:
-    """A mask of the first `count` lanes, made as bits of a number: a comparison of vectors would take their pipes."""
+    """A mask of the first `count` lanes, made as bits of a number: with AVX-512 a comparison of vectors would take their pipes."""
     bits = builder.sub(builder.shl(INDEX(1), _clamped(builder, count, lanes)), INDEX(1))
     return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(BIT, lanes))
 
@@ -77,15 +74,15 @@ def _seen(shape: TileShape) -> int:
 
 
 @method(TileShapeType, "lines")
-def lines(shape, p, line, height, step, nothing):
-    """The lines, `step` apart, that ROWS rows of windows see, from `line` of an image at p on; those outside it at `nothing`."""
+def lines(shape, p, line, height, step, empty):
+    """The lines, `step` apart, that ROWS rows of windows see, from `line` of an image at p on; those outside it at `empty`."""
     kind = LinesType(_seen(shape.shape), shape.shape.dtype)
 
-    def build(builder: Any, shape: Any, p: Any, line: Any, height: Any, step: Any, nothing: Any) -> Any:
+    def build(builder: Any, shape: Any, p: Any, line: Any, height: Any, step: Any, empty: Any) -> Any:
         starts, there = ir.ArrayType(p.type, kind.count)(ir.Undefined), at(builder, p, builder.mul(line, step))
         for k in range(kind.count):
             inside = builder.icmp_unsigned("<", builder.add(line, INDEX(k)), height)
-            starts = builder.insert_value(starts, builder.select(inside, there, nothing), k)
+            starts = builder.insert_value(starts, builder.select(inside, there, empty), k)
             there = at(builder, there, step)
         return starts
 
@@ -151,25 +148,28 @@ def unite(here, before):
     def build(builder: Any, here: Any, before: Any) -> Any:
         def result(row: int) -> Any:
             left, right = (builder.extract_value(sums, row * s.vectors + BEHIND) for sums in (before, here))
-            return builder.fadd(builder.extract_value(here, row * s.vectors + OWN), _moved(builder, left, right, s.lanes - 1, s))
+            return builder.fadd(builder.extract_value(here, row * s.vectors + OWN), _beside(builder, left, right, s.lanes - 1, s))
 
         return _tile_of(builder, results, lambda _, row: result(row))
 
     return TileType(results)(before), build
 
 
-def _moved(builder: Any, left: Any, right: Any, first: int, s: TileShape) -> Any:
+def _beside(builder: Any, left: Any, right: Any, first: int, s: TileShape) -> Any:
     """The lanes from `first` on of two vectors side by side.
 
-    Of whole numbers, which LLVM moves by valignd; floats it would move by vpermt2ps, which on Zen 4 takes the time of a
-    multiply-add. What comes of it passes for half as many doubles, or LLVM would see that floats are moved.
+    LLVM moves whole numbers by valignd, floats by vpermt2ps (see across.py). So these pass for whole numbers in between, and before
+    and after that for doubles, since it sees through vectors whose numbers are as wide.
     """
+    places = range(first, first + s.lanes)
     if s.dtype != "float32" or s.lanes < LEAST_LANES:
-        return _shuffled(builder, left, right, range(first, first + s.lanes))
+        return _shuffled(builder, left, right, places)
     bits, doubles = ir.VectorType(ir.IntType(32), s.lanes), replace(s, lanes=s.lanes // 2, dtype="float64")
-    both = [builder.bitcast(vector, bits) for vector in (left, right)]
-    moved = _called(builder, f"llvm.vector.splice.v{s.lanes}i32", bits, [*both, NARROW(first)])
-    return builder.bitcast(_by_itself(builder, builder.bitcast(moved, _vector(doubles)), doubles), left.type)
+
+    def apart(vector: Any, kind: Any) -> Any:
+        return builder.bitcast(_by_itself(builder, builder.bitcast(vector, _vector(doubles)), doubles), kind)
+
+    return apart(_shuffled(builder, apart(left, bits), apart(right, bits), places), left.type)
 
 
 # Rows at points --------------------------------------------------------------------------------------------------------
@@ -189,41 +189,18 @@ def numbers(lines, shape, column, count):
     return TileType(s)(shape, types.intp, count), build
 
 
-@method(TileShapeType, "nothing")
-def nothing(shape):
-    """A tile of zeros: what lies outside an image, at points."""
-    s = shape.shape
-    return TileType(s)(), lambda builder, shape: _tile_of(builder, s, lambda row, vector: _vector(s)(None))
-
-
-@method(TileShapeType, "splats_apart")
-def splats_apart(shape, p, apart):
-    """The tile whose register at (row, vector) is p[(row * vectors + vector) * apart] everywhere."""
-    s = shape.shape
-
-    def build(builder: Any, shape: Any, p: Any, apart: Any) -> Any:
-        def register(row: int, vector: int) -> Any:
-            place = at(builder, p, builder.mul(apart, INDEX(row * s.vectors + vector)))
-            return splat_number(builder, builder.load(place), s.lanes)
-
-        return _tile_of(builder, s, register)
-
-    return TileType(s)(p, types.intp), build
-
-
 @method(SchemeType, "weigh_beside")
 def weigh_beside(scheme, here, weights, start, before, after):
     """The sums of three columns of taps, for each point: a row of the weights each, the middle one a lane's own.
 
-    Multiply-adds of all points come one after the other: point by point they wait for
-    each other, and those that wait fill a core's queue.
+    Multiply-adds of all points come one after the other: those of one point wait for each other, and fill a core's queue.
     """
     s, biased = here.shape, scheme.scheme.point_of_bias
 
     def build(builder: Any, scheme: Any, here: Any, weights: Any, start: Any, before: Any, after: Any) -> Any:
         def taps(k: int) -> tuple[Any, Any, Any]:
             left, own, right = (builder.extract_value(row, k) for row in (before, here, after))
-            return _moved(builder, left, own, s.lanes - 1, s), own, _moved(builder, own, right, 1, s)
+            return _beside(builder, left, own, s.lanes - 1, s), own, _beside(builder, own, right, 1, s)
 
         seen = [taps(k) for k in range(s.vectors)]
         sums: list[Any] = []
@@ -245,7 +222,7 @@ def weigh_beside(scheme, here, weights, start, before, after):
 def store_rows(results, p, step, rows, count):
     """Vector k to p[k * step :], its first `count` lanes, or all if that is None.
 
-    Of vectors from `rows` on nothing remains: they are stored where the last row is, before it.
+    `rows` are left of the plane: a vector that has none is stored where the last row is, before it.
     """
     s, whole = results.shape, isinstance(count, types.NoneType)
 

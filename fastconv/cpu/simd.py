@@ -19,8 +19,8 @@ A `TileShape` says how large they are. Its numbers are part of its *type*, so a 
 is compiled for exactly that shape, and cached on disk under it. With AVX-512 a core has 32 registers of 16 float32, with AVX2
 16 of 8; a tile, the vectors of one operand and one broadcast must fit: rows * vectors + vectors + 1 of them.
 
-Below the kernels' files this one, windows.py, transforms.py, values.py, atomics.py and job.py alone know LLVM. Every operation
-becomes one instruction, or one a register.
+Below the kernels' files this one, windows.py, neighbours.py, transforms.py, values.py, atomics.py and job.py alone know LLVM. Every
+operation becomes one instruction, or one a register.
 """
 
 from __future__ import annotations

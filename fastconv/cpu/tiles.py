@@ -184,7 +184,7 @@ TWO_WHOLE = ((3, 3),)
 TWO_NARROW = ((3, 3), (5, 5))  # of a quarter of a vector each: those of the networks' last planes
 # Along a row, with channels in lanes, 7x7 takes as long over copied lines as in place, where numbers come from many pages.
 WALKED_ALONG = ((3, 3), (5, 5))
-PAIRS_REGISTERS = 32  # for 12 weights and 12 sums of 3x3 windows at the points of pairs.py, and four numbers
+PAIRS_REGISTERS = 32  # for the 12 weights of 3x3 windows at the points of pairs.py and across.py, and 12 sums or numbers and more
 
 
 def windows(dtype: str) -> list[TileShape]:
@@ -245,21 +245,18 @@ def windows_across(dtype: str) -> list[TileShape]:
     return [TileShape(3, 3, machine.lanes(dtype), 2, dtype)]
 
 
-def windows_at_points(dtype: str) -> list[TileShape]:
-    """The window of winograd_depthwise."""
-    return [TileShape(3, 3, machine.lanes(dtype), 1, dtype)]
-
-
-# Vectors of the result from which on rows are walked across, by bytes of a vector and stride. On Zen 4 planes of 72 to 112 columns
-# take 0.85 to 0.95 of the time then, of 56 as long, of 28 1.25; of stride 2 and 20 to 56 columns 0.77 to 0.95, of 14 1.15. In
-# vectors of 32 bytes, which take half of the time, 14 columns take 0.9 and 7 of stride 2 0.8.
-ACROSS = {64: {1: 4.5, 2: 1.25}, 32: {1: 1.25, 2: 1.25}, 16: {1: 1.25, 2: 1.25}}
+# Vectors of columns from which on rows are walked across. With stride 1, by Winograd's scheme and so on Zen cores alone, planes of
+# 72 to 112 columns take 0.9 to 0.95 of the time then, of 56 as long, of 28 1.25.
+POINTS_ACROSS = 4.5
+# With stride 2, by bytes of a vector: of 64, 20 to 56 columns take 0.77 to 0.95, 14 take 1.15; of 32, timed with 32 registers, 14
+# take 0.8; of 16 none were timed.
+STEPS_ACROSS = {64: 1.25, 32: 1.25, 16: 1.25}
 
 
 def least_across(dtype: str, stride: int) -> int:
     """The narrowest row that is walked across."""
     lanes = machine.lanes(dtype)
-    return int(ACROSS[lanes * np.dtype(dtype).itemsize][stride] * lanes)
+    return int((POINTS_ACROSS if stride == 1 else STEPS_ACROSS[lanes * np.dtype(dtype).itemsize]) * lanes)
 
 
 def windows_of_volumes(dtype: str) -> list[TileShape]:
@@ -298,7 +295,7 @@ def windows_of_bands(dtype: str) -> list[TileShape]:
 
 
 def pairs(dtype: str) -> list[TileShape]:
-    """The window of winograd_depthwise_last."""
+    """The window of winograd_depthwise and of winograd_depthwise_last."""
     return [TileShape(3, 3, machine.lanes(dtype), 1, dtype)]
 
 

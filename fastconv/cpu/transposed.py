@@ -44,15 +44,11 @@ two apart `tiled_depthwise_spread_last` walks along a row of the image instead, 
       column of the image         its numbers meet all taps across; two outputs are complete then, and leave the registers
 """
 
+import fastconv.cpu.windows  # noqa: F401, gives tiles the methods that tiled kernels call
 from fastconv.cpu.compiled import compiled, inlined
 from fastconv.cpu.packing import BLOCK
 from fastconv.cpu.rows import add_lines, add_strided_lines, epilogue_of, finish_row, inside, start_pixel, start_row
-from fastconv.cpu.simd import TileShapeType
 from fastconv.cpu.standard import add_channels, evenly
-from fastconv.cpu.values import method
-from fastconv.cpu.windows import splats
-
-IN_REGISTERS = 16  # weights of tiled_depthwise_spread that stay there, beside eight sums
 
 
 @inlined
@@ -266,14 +262,6 @@ def tiled_transposed_pixels(item, seat, job):
             for k in range(g * job.filters + f, g * job.filters + min(f + tile.rows, job.filters)):
                 place = (k * rows + begin) * out_width
                 job.finish_row(job.out + (image + place), (end - begin) * out_width, image, place)
-
-
-@method(TileShapeType, "kept")
-def kept(shape, p):
-    """`splats` of weights that stay in registers, of more the pointer: `spread_down` is compiled for what a window needs alone."""
-    if shape.shape.rows * shape.shape.vectors <= IN_REGISTERS:
-        return splats(shape, p)
-    return p(p), lambda builder, shape, p: p
 
 
 @inlined

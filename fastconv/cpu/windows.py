@@ -11,9 +11,10 @@ A tile of `rows` x `vectors` is here the window itself: a window spans `rows` li
     at points   of neighbouring windows by a scheme (toom.py): shape.all_rows(start), s.weigh_points(weights, numbers), s.last(),
                 s.behind(start), in tiles of scheme.seen(shape), scheme.at(shape) and scheme.start(shape); row.store_apart(p, n)
     spreads     of transposed windows two columns apart, for which numbers come from shape.reach.taps(p, -1, edges): the sums of
-                even and of odd columns, shape.phases(p), s.spread(shape, weights, numbers), s.interleaved(),
-                s.store_between(p, step, rows, low, high); the rows of a tile are here filters, or the rows of the result that
-                one row of the image spreads to: shape.begun(start), s.first(), s.rest(start)
+                even and of odd columns, shape.phases(p), s.spread(shape, weights, numbers), s.interleaved(), for which numbers
+                or sums must be put in order first, t.as_windows(), s.store_between(p, step, rows, low, high); the rows of a tile
+                are here filters, or the rows of the result that one row of the image spreads to: shape.begun(start), s.first(),
+                s.rest(start)
 
 Windows begin every `step` lines, so ceil(rows / step) of them are under way. A line in phase r of window t meets, in the window
 that began q windows ago, the weights of line q * step + r. `edges` say which lanes a load may touch: made once a column, for
@@ -274,17 +275,30 @@ def _side_by_side(s: TileShape, p: Any, edges: Any) -> Any:
 
 
 @method(TileShapeType, "splats")
-def splats(shape, p):
-    """The tile whose register at (row, vector) is p[row * vectors + vector] everywhere."""
+def splats(shape, p, *apart):
+    """The tile whose register at (row, vector) is p[row * vectors + vector] everywhere, or numbers that are so far `apart`."""
     s = shape.shape
 
-    def build(builder: Any, shape: Any, p: Any) -> Any:
+    def build(builder: Any, shape: Any, p: Any, apart: Any = None) -> Any:
         def register(row: int, vector: int) -> Any:
-            return splat_number(builder, builder.load(at(builder, p, row * s.vectors + vector)), s.lanes)
+            place = builder.mul(apart or INDEX(1), INDEX(row * s.vectors + vector))
+            return splat_number(builder, builder.load(at(builder, p, place)), s.lanes)
 
         return _tile_of(builder, s, register)
 
-    return TileType(s)(p), build
+    return TileType(s)(p, *apart), build
+
+
+# Weights of tiled_depthwise_spread that stay in registers, beside eight sums.
+IN_REGISTERS = 16
+
+
+@method(TileShapeType, "kept")
+def kept(shape, p):
+    """`splats` of weights that stay in registers, of more the pointer: a walk is compiled for what a window needs alone."""
+    if shape.shape.rows * shape.shape.vectors <= IN_REGISTERS:
+        return splats(shape, p)
+    return p(p), lambda builder, shape, p: p
 
 
 def _under_way(s: TileShape) -> TileShape:
@@ -569,8 +583,8 @@ def interleaved(sums):
     """Even and odd columns, a register each, both in the order of windows of step 2, side by side: rows of two vectors.
 
     In that order a pair's numbers lie in the same 16 bytes of both. Numbers that are put into it before they are weighed take one
-    permutation where four vectors of results took one each, of two vectors, which on Zen 4 has a multiply-add's price: 64 planes
-    of 56 x 56 to 112 x 112 take 72 us for 80.
+    permutation of one vector, where four vectors of results took one each of two (see across.py): 64 planes of 56 x 56 to 112 x 112
+    take 72 us for 80.
     """
     s = replace(sums.shape, rows=sums.shape.rows * sums.shape.vectors // 2, vectors=2)
     order = _order(s)

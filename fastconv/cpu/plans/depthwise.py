@@ -60,7 +60,7 @@ def two_planes_refuse(problem: Problem) -> str | None:
     return columns_refuse(problem)
 
 
-def pack_pairs(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
+def pack_at_points(problem: Problem, unit: int, weights: list[Any], biases: list[Any]) -> list[Any]:
     return [channels_at_points(weights[0], biases[0], unit)]
 
 
@@ -71,11 +71,11 @@ def pairs_refuse(problem: Problem) -> str | None:
 
 
 def _at_points_refuse(problem: Problem, filters: int) -> str | None:
-    """Of a vector of so many filters, whose weights are taken to points together."""
+    """Why a layer is not computed at points, to which the weights of a vector of filters are taken together."""
     if filters < machine.lanes(problem.dtype):
-        return f"{filters} channels fill no vector"
+        return f"{filters} filters fill no vector"
     if problem.algorithm == "auto" and machine.registers() < tiles.PAIRS_REGISTERS:
-        return f"holds 24 weights and sums in registers, of which this target has {machine.registers()}"
+        return f"holds 24 weights and others in registers, of which this target has {machine.registers()}"
     if problem.algorithm == "auto" and not machine.adds_beside():
         return "adds more than it saves products, and this target does both in the same pipes"
     return None
@@ -135,22 +135,22 @@ def across_refuses(stride: int) -> Callable[[Problem], str | None]:
     return refuse
 
 
-def rows_at_points_refuse(problem: Problem) -> str | None:
+def points_across_refuse(problem: Problem) -> str | None:
     return across_refuses(1)(problem) or _at_points_refuse(problem, problem.filters)
 
 
-def in_two_rows(problem: Problem, threads: int) -> Division:
+def steps_across(problem: Problem, threads: int) -> Division:
     """For tiled_depthwise_across: as columns_in_lanes, in bands of an even number of rows, and with a line of zeros."""
-    return _in_two_rows(problem, threads, 1, 1 + taps(problem))
+    return _across(problem, threads, 1, 1 + taps(problem))
 
 
-def two_rows_at_points(problem: Problem, threads: int) -> Division:
+def points_across(problem: Problem, threads: int) -> Division:
     """The same for winograd_depthwise, of whole panels of filters."""
     lanes = machine.lanes(problem.dtype)
-    return _in_two_rows(problem, threads, lanes, lanes * (1 + problem.kernel[1]) * F2.count)
+    return _across(problem, threads, lanes, lanes * (1 + problem.kernel[1]) * F2.count)
 
 
-def _in_two_rows(problem: Problem, threads: int, unit: int, panel: int) -> Division:
+def _across(problem: Problem, threads: int, unit: int, panel: int) -> Division:
     one = over_channels(problem, window(problem), unit, threads, {"panel": panel})
     rows, lanes = rows_in_a_plane(problem), machine.lanes(problem.dtype)
     band = ROWS * ceil(one.band, ROWS)
@@ -314,7 +314,7 @@ def over_channels(
 IMPLEMENTATIONS = (
     Implementation(
         "winograd_depthwise_last", "winograd", ("depthwise",),
-        winograd_depthwise_last, pack_pairs, pairs_of_rows, "channels", pairs_refuse,
+        winograd_depthwise_last, pack_at_points, pairs_of_rows, "channels", pairs_refuse,
         ("channels",), tiles.pairs, F2, error=error_bound,
     ),
     Implementation(
@@ -324,12 +324,12 @@ IMPLEMENTATIONS = (
     ),
     Implementation(
         "winograd_depthwise", "winograd", ("depthwise",),
-        winograd_depthwise, pack_pairs, two_rows_at_points, COLUMNS, rows_at_points_refuse,
-        ("columns",), tiles.windows_at_points, F2, error=error_bound,
+        winograd_depthwise, pack_at_points, points_across, COLUMNS, points_across_refuse,
+        ("columns",), tiles.pairs, F2, error=error_bound,
     ),
     Implementation(
         "tiled_depthwise_across", "tiled", ("depthwise",),
-        tiled_depthwise_across, one_by_one, in_two_rows, COLUMNS, across_refuses(2),
+        tiled_depthwise_across, one_by_one, steps_across, COLUMNS, across_refuses(2),
         ("columns",), tiles.windows_across,
     ),
     Implementation(
