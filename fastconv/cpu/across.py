@@ -64,7 +64,8 @@ def weights_of_steps(job, f):
 @inlined
 def walk_steps(job, weights, start, lines, out, rows, low, high):
     """Two rows of the result whose windows are two columns apart, or the last one: `rows` are left."""
-    tile, width, out_width, lanes, half = job.tile, job.space[2], job.out_space[2], job.tile.lanes, job.tile.half
+    tile, width, out_width = job.tile, job.space[2], job.out_space[2]
+    lanes, half = tile.lanes, tile.half
     before, whole = tile.no_sums(), whole_columns(tile, out_width)
     for j in range(0, whole, lanes):
         if 2 * (j + lanes) <= width:
@@ -90,14 +91,8 @@ def weights_at_points(job, f):
 @inlined
 def walk_points(job, weights, start, lines, out, rows, low, high):
     """The same of windows side by side, by their sums at the points of a scheme."""
-    tile, scheme, width, out_width, lanes, half = (
-        job.tile,
-        job.scheme,
-        job.space[2],
-        job.out_space[2],
-        job.tile.lanes,
-        job.tile.half,
-    )
+    tile, scheme, width, out_width = job.tile, job.scheme, job.space[2], job.out_space[2]
+    lanes, half = tile.lanes, tile.half
     zeros, whole = scheme.start(tile).zeros(), whole_columns(tile, out_width)
     before, here = zeros, scheme.at_points(lines.numbers(tile, 0, width))
     for j in range(0, whole, lanes):
