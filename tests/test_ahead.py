@@ -52,9 +52,8 @@ def many_problems():
         last, dtype = rng.choice(["", ",channels_last"]), rng.choice(["float32", "float64"])
         pad, width = kernel // 2, int(rng.integers(kernel, 70))
         lines.append(f"{operation},n1c{channels}i{size + kernel}x{width}f{filters}k{kernel}s{stride}p{pad}g{groups},{dtype}{last}")
-    lines += [f"conv2d,n1c40i9f40k3p1g40{last},winograd" for last in ("", ",channels_last")] + [
-        "conv2d,n1c80i9f80k3p1g40,channels_last"
-    ]
+    lines += [f"conv2d,n1c40i9f40k3p1g40{last},winograd" for last in ("", ",channels_last")]
+    lines += ["conv2d,n1c80i9f80k3p1g40,channels_last"]
     single = ("conv2d", "i1f80k1"), ("conv2d", "i4f80k4"), ("transposed2d", "i1f8k4")
     lines += [f"{operation},n{batch}c40{rest}" for batch in (2, 9, 33) for operation, rest in single]
     lines += [f"transposed2d,n1c40i9f40k{kernel}s2p1g40,channels_last" for kernel in tiles.SPREADS]

@@ -163,11 +163,8 @@ def test_which_kernel():
         at_points, wide = in_pairs or options == ",winograd", tiles.least_across("float32", 1)
         assert kernel_of(f"conv2d,n1c64i{wide}f64k3p1g64{options}") == ("winograd_depthwise" if at_points else "tiled_depthwise")
     wide = tiles.least_across("float32", 2)
-    for width, pad, name in (
-        (wide, "1", "tiled_depthwise_across"),
-        (wide - 1, "1", "tiled_depthwise"),
-        (wide, "0", "tiled_depthwise"),
-    ):
+    for width, pad, across in ((wide, 1, True), (wide - 1, 1, False), (wide, 0, False)):
+        name = "tiled_depthwise_across" if across else "tiled_depthwise"
         assert kernel_of(f"conv2d,n1c4i9x{2 * width}f4k3s2p{pad}g4") == name
 
 
@@ -195,21 +192,9 @@ ALONE = "conv2d,n1c1i40x33f1k3p1g1,residual"
 
 
 SHARED = [
-    FIRST[3],
-    FIRST[8],
-    FIRST[-2],
-    BATCHES[2],
-    BATCHES[7],
-    LAST[1],
-    LAST[7],
-    PAIRS[4],
-    LINES[1],
-    LINES[8],
-    LINES[12],
-    ALONE,
-    AT_POINTS[6],
-    *ACROSS[9:11],
-]
+    FIRST[3], FIRST[8], FIRST[-2], BATCHES[2], BATCHES[7], LAST[1], LAST[7], PAIRS[4], LINES[1], LINES[8], LINES[12], ALONE,
+    AT_POINTS[6], *ACROSS[9:11],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", SHARED)
@@ -239,12 +224,10 @@ def test_views(last, window):
 
 def test_nan_stays_where_it_is():
     """A NaN reaches the windows that see it and no other, whatever lies in masked lanes."""
-    for width, rest in ((LANES + 1, ""), (LANES + 1, ",channels_last"), (3 * LANES, "s2")):
-        problem = cases.parse(
-            f"conv2d,n1c3i9x{width}f3k3{rest}p1g3,relu" if rest == "s2" else f"conv2d,n1c3i9x{width}f3k3p1g3,relu{rest}"
-        )
+    for width, stride, last in ((LANES + 1, 1, ""), (LANES + 1, 1, ",channels_last"), (3 * LANES, 2, "")):
+        problem = cases.parse(f"conv2d,n1c3i9x{width}f3k3s{stride}p1g3,relu{last}")
         given = cases.arrays(problem, np.random.default_rng(0))
-        place = (0, 4, LANES, 1) if "last" in rest else (0, 1, 4, LANES)
+        place = (0, 4, LANES, 1) if last else (0, 1, 4, LANES)
         given["x"][place] = np.nan
         cases.same_numbers(cases.call(fc, problem, given), cases.call(fc.reference, problem, given))
 

@@ -30,18 +30,18 @@ from fastconv.cpu.simd import (
     _by_itself,
     _clamped,
     _fma,
-    _load_masked,
+    _loaded,
     _shuffled,
     _store_masked,
     _tile_of,
     _vector,
     at,
-    load_vector,
     store_vector,
+    zeros,
 )  # fmt: skip
 from fastconv.cpu.toom import SchemeType
 from fastconv.cpu.values import held_as, method
-from fastconv.cpu.windows import _order
+from fastconv.cpu.windows import _in_order, _parted
 
 ROWS = 2  # of the result at once: two windows share two lines of four, or one of five, and what a vector takes fits the registers
 OWN, BEHIND = range(2)  # lanes that sums belong to
@@ -63,10 +63,6 @@ def _first(builder: Any, count: Any, lanes: int) -> Any:
     """A mask of the first `count` lanes, made as bits of a number: with AVX-512 a comparison of vectors would take their pipes."""
     bits = builder.sub(builder.shl(INDEX(1), _clamped(builder, count, lanes)), INDEX(1))
     return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(BIT, lanes))
-
-
-def _loaded(builder: Any, p: Any, mask: Any, kind: Any) -> Any:
-    return load_vector(builder, p, kind) if mask is None else _load_masked(builder, p, mask, kind)
 
 
 def _seen(shape: TileShape) -> int:
@@ -100,7 +96,7 @@ def parted(lines, shape, column, count):
         for k in range(lines.count):
             start = at(builder, builder.extract_value(starts, k), column)
             left, right = (_loaded(builder, at(builder, start, part * s.lanes), masks[part], s) for part in range(2))
-            vectors += [_shuffled(builder, left, right, [2 * window + parity for window in _order(s)]) for parity in range(2)]
+            vectors += _parted(builder, s, left, right)
         return _tile_of(builder, s, lambda row, vector: vectors[vector])
 
     return TileType(s)(shape, types.intp, count), build
@@ -113,8 +109,7 @@ def _sums(shape: TileShape) -> TileShape:
 @method(TileShapeType, "no_sums")
 def no_sums(shape):
     """Those of a vector outside the image."""
-    s = _sums(shape.shape)
-    return TileType(s)(), lambda builder, shape: _tile_of(builder, s, lambda row, vector: _vector(s)(None))
+    return zeros(TileShapeType(_sums(shape.shape)))
 
 
 @method(TileType, "weigh_parted")
@@ -133,8 +128,7 @@ def weigh_parted(numbers, weights, start):
                     known = sums.get((row, place))
                     total = builder.fmul(weight, number) if known is None else _fma(builder, weight, number, known, s)
                     sums[row, place] = total
-        in_order = [_order(s).index(column) for column in range(s.lanes)]
-        return _tile_of(builder, s, lambda *place: _by_itself(builder, _shuffled(builder, sums[place], sums[place], in_order), s))
+        return _tile_of(builder, s, lambda *place: _by_itself(builder, _in_order(builder, s, sums[place]), s))
 
     return TileType(s)(weights, start), build
 

@@ -275,6 +275,11 @@ def _load_masked(builder: Any, p: Any, mask: Any, kind: Any) -> Any:
     return _called(builder, f"llvm.masked.load.{_suffix(kind)}.p0", vector, arguments)
 
 
+def _loaded(builder: Any, p: Any, mask: Any, kind: Any) -> Any:
+    """A vector at p, or, if there is a mask, its lanes and zeros."""
+    return load_vector(builder, p, kind) if mask is None else _load_masked(builder, p, mask, kind)
+
+
 def _store_masked(builder: Any, value: Any, p: Any, mask: Any, kind: Any) -> None:
     arguments = [value, builder.bitcast(p, value.type.as_pointer()), NARROW(BYTES[kind.dtype]), mask]
     _called(builder, f"llvm.masked.store.{_suffix(kind)}.p0", ir.VoidType(), arguments)
@@ -685,7 +690,7 @@ def dots_at(tile, a, places, b, step, count=None):
         mask = _between(builder, s.lanes, INDEX(0), *count) if count else None
 
         def numbers(there: Any) -> Any:
-            return load_vector(builder, there, s) if mask is None else _load_masked(builder, there, mask, s)
+            return _loaded(builder, there, mask, s)
 
         left = [numbers(at(builder, a, builder.load(at(builder, places, row)))) for row in range(s.rows)]
         for vector in range(s.vectors):
@@ -821,9 +826,7 @@ def _turned_block(builder: Any, shape: TileShape, p: Any, step: Any, mask: Any =
     piece = TileShape(1, 1, block, 1, shape.dtype)
     for k in range(block):  # every block-th row from k on
         starts = [at(builder, p, builder.mul(step, INDEX(row))) for row in range(k, shape.lanes, block)]
-        pieces = [
-            load_vector(builder, start, piece) if mask is None else _load_masked(builder, start, mask, piece) for start in starts
-        ]
+        pieces = [_loaded(builder, start, mask, piece) for start in starts]
         while len(pieces) > 1:
             width = 2 * pieces[0].type.count
             pieces = [_shuffled(builder, a, b, range(width)) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]

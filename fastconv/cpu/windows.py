@@ -133,10 +133,19 @@ def _order(kind: Any) -> list[int]:
     ]  # fmt: skip
 
 
+def _parted(builder: Any, kind: Any, first: Any, second: Any) -> list[Any]:
+    """The even and the odd columns of two vectors, in `_order`."""
+    return [_shuffled(builder, first, second, [2 * window + parity for window in _order(kind)]) for parity in range(2)]
+
+
+def _in_order(builder: Any, kind: Any, value: Any) -> Any:
+    return _shuffled(builder, value, value, [_order(kind).index(lane) for lane in range(kind.lanes)])
+
+
 @method(VectorType, "in_order")
 def in_order(v):
     """The windows of step 2 in order."""
-    return v(), lambda builder, value: _shuffled(builder, value, value, [_order(v).index(lane) for lane in range(v.lanes)])
+    return v(), lambda builder, value: _in_order(builder, v, value)
 
 
 def _row_of(builder: Any, s: TileShape, vectors: list[Any]) -> Any:
@@ -145,8 +154,8 @@ def _row_of(builder: Any, s: TileShape, vectors: list[Any]) -> Any:
 
 def _pairs(builder: Any, s: TileShape, load: Any, end: Any) -> list[Any]:
     """The taps of windows two columns apart, from load(0), load(1): the pair, and end(i): the number at _ends[i] everywhere."""
-    first, second, ends, order = load(0), load(1), _ends(s), _order(s)
-    moved = {(parity, 0): _shuffled(builder, first, second, [2 * place + parity for place in order]) for parity in (0, 1)}
+    ends, order = _ends(s), _order(s)
+    moved = {(parity, 0): vector for parity, vector in enumerate(_parted(builder, s, load(0), load(1)))}
     front = [order.index(place - 1) if place else s.lanes for place in order]
     back = [order.index(place + 1) if place + 1 < s.lanes else s.lanes for place in order]
     taps = [(b - _middle(s)) for b in range(s.vectors)]

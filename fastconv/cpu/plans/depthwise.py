@@ -146,16 +146,19 @@ def steps_across(problem: Problem, threads: int) -> Division:
 
 def points_across(problem: Problem, threads: int) -> Division:
     """The same for winograd_depthwise, of whole panels of filters."""
-    lanes = machine.lanes(problem.dtype)
-    return _across(problem, threads, lanes, lanes * (1 + problem.kernel[1]) * F2.count)
+    return _across(problem, threads, machine.lanes(problem.dtype), _panel_at_points(problem))
 
 
 def _across(problem: Problem, threads: int, unit: int, panel: int) -> Division:
-    one = over_channels(problem, window(problem), unit, threads, {"panel": panel})
-    rows, lanes = rows_in_a_plane(problem), machine.lanes(problem.dtype)
+    one, lanes = over_channels(problem, window(problem), unit, threads, {"panel": panel}), machine.lanes(problem.dtype)
+    return replace(_of_two_rows(problem, one), scratch=lanes * ceil(problem.space[-1], lanes))
+
+
+def _of_two_rows(problem: Problem, one: Division) -> Division:
+    """In bands of an even number of rows."""
     band = ROWS * ceil(one.band, ROWS)
-    bands, scratch = ceil(rows, band), lanes * ceil(problem.space[-1], lanes)
-    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, scratch=scratch)
+    bands = ceil(rows_in_a_plane(problem), band)
+    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band)
 
 
 def planes_in_bands(problem: Problem, threads: int) -> Division:
@@ -288,10 +291,13 @@ def lines_in_vectors(problem: Problem, threads: int) -> Division:
 
 def pairs_of_rows(problem: Problem, threads: int) -> Division:
     """For winograd_depthwise_last: as channels_in_lanes, in bands of two rows or more."""
-    one, rows, tile = channels_in_lanes(problem, threads), rows_in_a_plane(problem), _along(problem)
-    band, panel = 2 * ceil(one.band, 2), tile.lanes * (1 + problem.kernel[1]) * F2.count
-    bands = ceil(rows, band)
-    return replace(one, items=problem.batch * bands * one.chunks, bands=bands, band=band, tile=tile, fields={"panel": panel})
+    tile, division = _along(problem), _of_two_rows(problem, channels_in_lanes(problem, threads))
+    return replace(division, tile=tile, fields={"panel": _panel_at_points(problem)})
+
+
+def _panel_at_points(problem: Problem) -> int:
+    """Numbers of a vector of filters: biases and columns of taps, at each point."""
+    return machine.lanes(problem.dtype) * (1 + problem.kernel[1]) * F2.count
 
 
 def over_channels(
